@@ -1,0 +1,96 @@
+/** What a node agent is told at start: who it is, where it keeps things, and what its host offers. */
+import { hostname } from "node:os";
+import { z } from "zod";
+import { absolutePath, hostPort, logLevel, url } from "./fields.ts";
+import { resolveConfig, type ConfigSource, type EnvBinding, type Frozen } from "./resolve.ts";
+
+const NODE_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+const SUBNET = /^(\d{1,3}\.){3}\d{1,3}\/\d{1,2}$/;
+const count = z.int({ error: "is not a whole number" }).min(1, { error: "is less than 1" });
+
+const registry = z
+  .strictObject({
+    /** Speak HTTP without TLS: for registries on a trusted link only. */
+    plainHttp: z.boolean().default(false),
+    username: z.string().min(1).optional(),
+    password: z.string().min(1).optional(),
+    /** PEM certificates to trust for this registry, beside the system's. */
+    caFile: absolutePath().optional(),
+  })
+  .refine((r) => (r.username === undefined) === (r.password === undefined), {
+    error: "has only one of username and password; give both or neither",
+  });
+
+const schema = z
+  .strictObject({
+    node: z
+      .string()
+      .regex(NODE_NAME, { error: 'is not lower-case letters, digits and "-" (at most 63, no dots), such as node-a' })
+      .default(() => hostname().toLowerCase().split(".", 1)[0]!),
+    labels: z.record(z.string(), z.string()).default({}),
+    /** Durable data: blobs, snapshots, metadata. */
+    root: absolutePath().default("/var/lib/berth"),
+    /** What a reboot may take: bundles, sockets, network namespaces. */
+    state: absolutePath().default("/run/berth"),
+    redisUrl: url("redis", "rediss"),
+    natsUrl: url("nats", "tls"),
+    metricsListen: hostPort().default("0.0.0.0:1338"),
+    logLevel: logLevel.default("info"),
+    /** By host[:port], as in an image's name. */
+    registries: z.record(z.string(), registry).default({}),
+    cni: z
+      .strictObject({
+        binDir: absolutePath().default("/usr/lib/cni"),
+        subnet: z
+          .string()
+          .regex(SUBNET, { error: "is not an IPv4 subnet such as 10.88.0.0/16" })
+          .default("10.88.0.0/16"),
+        bridge: z
+          .string()
+          .regex(/^[a-zA-Z0-9_.-]{1,15}$/, { error: "is not a network interface's name (at most 15 characters)" })
+          .default("berth0"),
+      })
+      .prefault({}),
+    /** The cgroup under which all containers run, relative to the root of each hierarchy. */
+    cgroupParent: z
+      .string()
+      .regex(/^\/?[A-Za-z0-9_.-]+(\/[A-Za-z0-9_.-]+)*$/, { error: "is not a cgroup's path such as berth" })
+      .default("berth"),
+    /** For images and containers that do not name one. */
+    snapshotter: z.string().min(1).default("overlayfs"),
+    /** By the name that a workload's runtimeHandler gives; the first is the default. */
+    runtimeHandlers: z
+      .record(z.string(), z.strictObject({ binary: z.string().min(1) }))
+      .refine((handlers) => Object.keys(handlers).length > 0, { error: "is empty; name at least runc" })
+      .default({ runc: { binary: "runc" } }),
+    /** In place of what the host has. */
+    capacity: z
+      .strictObject({
+        cpuMillis: count.optional(),
+        memoryBytes: count.optional(),
+        tasks: count.optional(),
+        diskBytes: count.optional(),
+      })
+      .prefault({}),
+    /** For tests: the failpoint at which the process kills itself. */
+    crashAt: z.string().min(1).optional(),
+  })
+  .readonly();
+
+export type AgentConfig = Frozen<z.output<typeof schema>>;
+
+const bindings: readonly EnvBinding[] = [
+  { variable: "BERTH_NODE", path: ["node"] },
+  { variable: "REDIS_URL", path: ["redisUrl"] },
+  { variable: "NATS_URL", path: ["natsUrl"] },
+  { variable: "BERTH_ROOT", path: ["root"] },
+  { variable: "BERTH_STATE", path: ["state"] },
+  { variable: "BERTH_METRICS_LISTEN", path: ["metricsListen"] },
+  { variable: "BERTH_LOG_LEVEL", path: ["logLevel"] },
+  { variable: "BERTH_CRASH_AT", path: ["crashAt"] },
+];
+
+/** @throws INVALID_ARGUMENT `CONFIG_INVALID`, naming file, line and field. */
+export function loadAgentConfig(source: ConfigSource): Promise<AgentConfig> {
+  return resolveConfig(schema, bindings, source);
+}

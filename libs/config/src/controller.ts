@@ -1,0 +1,57 @@
+/** What a controller is told at start: where its servers are, where it listens, and its rhythms. */
+import { z } from "zod";
+import { absolutePath, durationMs, hostPort, logLevel, url } from "./fields.ts";
+import { resolveConfig, type ConfigSource, type EnvBinding, type Frozen } from "./resolve.ts";
+
+const schema = z
+  .strictObject({
+    databaseUrl: url("postgres", "postgresql"),
+    redisUrl: url("redis", "rediss"),
+    natsUrl: url("nats", "tls"),
+    listen: z
+      .strictObject({
+        grpc: hostPort().default("127.0.0.1:7700"),
+        http: hostPort().default("127.0.0.1:7701"),
+      })
+      .prefault({}),
+    /** Where the first admin token is written (0600), once, when the store has no token yet. */
+    bootstrapTokenFile: absolutePath().optional(),
+    logLevel: logLevel.default("info"),
+    lease: z
+      .strictObject({
+        /** How long a node counts as alive after its lease request was answered. */
+        ttlMs: durationMs(500, 600_000).default(15_000),
+        /** How often the agents are told to renew. */
+        renewMs: durationMs(100, 300_000).default(3_000),
+      })
+      .refine((lease) => lease.renewMs * 2 <= lease.ttlMs, {
+        path: ["renewMs"],
+        error: "is more than half of lease.ttlMs: a single lost request would cost a node its lease; make it smaller",
+      })
+      .prefault({}),
+    /** How often everything is compared anew, though no change was heard of. */
+    resyncMs: durationMs(100, 3_600_000).default(30_000),
+    /** How long a graceful stop waits for requests in flight. */
+    drainGraceMs: durationMs(0, 600_000).default(10_000),
+    /** For tests: the failpoint at which the process kills itself. */
+    crashAt: z.string().min(1).optional(),
+  })
+  .readonly();
+
+export type ControllerConfig = Frozen<z.output<typeof schema>>;
+
+const bindings: readonly EnvBinding[] = [
+  { variable: "DATABASE_URL", path: ["databaseUrl"] },
+  { variable: "REDIS_URL", path: ["redisUrl"] },
+  { variable: "NATS_URL", path: ["natsUrl"] },
+  { variable: "BERTH_LISTEN_GRPC", path: ["listen", "grpc"] },
+  { variable: "BERTH_LISTEN_HTTP", path: ["listen", "http"] },
+  { variable: "BERTH_BOOTSTRAP_TOKEN_FILE", path: ["bootstrapTokenFile"] },
+  { variable: "BERTH_LOG_LEVEL", path: ["logLevel"] },
+  { variable: "BERTH_CRASH_AT", path: ["crashAt"] },
+];
+
+/** @throws INVALID_ARGUMENT `CONFIG_INVALID`, naming file, line and field. */
+export function loadControllerConfig(source: ConfigSource): Promise<ControllerConfig> {
+  return resolveConfig(schema, bindings, source);
+}

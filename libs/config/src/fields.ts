@@ -1,0 +1,44 @@
+/** The kinds of fields that both programs' configurations have, with messages that say how to write them. */
+import { isAbsolute } from "node:path";
+import { z } from "zod";
+
+/** A URL of one of these schemes, such as `postgres`; its message never repeats the value. */
+export function url(...schemes: string[]): z.ZodString {
+  const example = `${schemes[0]}://user:password@host:port`;
+  return z.string().refine(
+    (text) => {
+      if (!URL.canParse(text)) return false;
+      return schemes.includes(new URL(text).protocol.slice(0, -1));
+    },
+    { error: `is not a URL of the form ${example}` },
+  );
+}
+
+/** `host:port`; port 0 lets the system choose. */
+export function hostPort(): z.ZodString {
+  return z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):([0-9]{1,5})$/, {
+    error: "is not of the form host:port, such as 127.0.0.1:7700",
+  });
+}
+
+export function absolutePath(): z.ZodString {
+  return z.string().refine((text) => isAbsolute(text), { error: "is not an absolute path; begin it with /" });
+}
+
+export function durationMs(min: number, max: number): z.ZodNumber {
+  return z
+    .int({ error: "is not a whole number of milliseconds" })
+    .min(min, { error: `is less than ${min} milliseconds` })
+    .max(max, { error: `is more than ${max} milliseconds` });
+}
+
+export const logLevel = z.enum(["debug", "info", "warn", "error"], {
+  error: "is not one of debug, info, warn, error",
+});
+
+/** Splits what {@link hostPort} has let through. */
+export function parseHostPort(text: string): { readonly host: string; readonly port: number } {
+  const colon = text.lastIndexOf(":");
+  const host = text.slice(0, colon);
+  return { host: host.startsWith("[") ? host.slice(1, -1) : host, port: Number(text.slice(colon + 1)) };
+}

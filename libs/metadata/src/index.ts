@@ -1,0 +1,2 @@
+export type { Metadata, Migration, SqlRow, SqlValue, Statement, StatementResult } from "./metadata.ts";
+export { openMetadata, type MetadataCounters, type OpenedMetadata, type OpenMetadataOptions } from "./open.ts";

@@ -1,0 +1,251 @@
+/**
+ * The calling thread's side of the metadata: posts transactions to the writer thread, reads on a connection of its own.
+ *
+ * Reads of one thread never overlap, for they are synchronous; one read-only connection is therefore all that is needed.
+ */
+import { open as openFile, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import { backup, type DatabaseSync } from "node:sqlite";
+import { Worker } from "node:worker_threads";
+import { abortReason, STATUS_CODES, StatusError, throwIfAborted, type StatusCode } from "@berth/base";
+import { failureOf, type Failure } from "./failure.ts";
+import type { Metadata, Migration, SqlRow, SqlValue, Statement, StatementResult } from "./metadata.ts";
+import { openForReading, query, StatementCache } from "./sqlite.ts";
+import type { WriterInput, WriterReply, WriterRequest } from "./writer.ts";
+
+export interface OpenMetadataOptions {
+  /** The SQLite file; it and its folder are made if missing. */
+  readonly path: string;
+  /** The steps of every library that keeps rows here. */
+  readonly migrations: readonly Migration[];
+  /** Gives up opening. */
+  readonly signal?: AbortSignal;
+}
+
+/** How much group commit saved: each commit is one fsync. */
+export interface MetadataCounters {
+  readonly transactions: number;
+  readonly commits: number;
+}
+
+export interface OpenedMetadata extends Metadata {
+  counters(): MetadataCounters;
+}
+
+const CACHED_QUERIES = 256;
+/** As many pages a step as `backup` takes. */
+const ALL_PAGES = 0x7fffffff;
+const WRITER_THREAD = new URL(
+  import.meta.url.endsWith(".ts") ? "./writer-thread.ts" : "./writer-thread.js",
+  import.meta.url,
+);
+
+/**
+ * Opens (or makes) the file and applies what migrations are missing.
+ * @throws DATA_LOSS `METADATA_CORRUPT`; FAILED_PRECONDITION `METADATA_NEWER`, `METADATA_MIGRATION_CHANGED` or
+ * `METADATA_UNOPENABLE`.
+ */
+export async function openMetadata(options: OpenMetadataOptions): Promise<OpenedMetadata> {
+  throwIfAborted(options.signal);
+  const input: WriterInput = {
+    path: options.path,
+    migrations: options.migrations.map(({ name, sql }) => ({ name, sql })),
+  };
+  const writer = new Worker(WRITER_THREAD, { workerData: input, name: "metadata-writer" });
+  try {
+    await writerOpened(writer, options.signal);
+    return new SqliteMetadata(options.path, writer);
+  } catch (error) {
+    await writer.terminate();
+    throw error;
+  }
+}
+
+function writerOpened(writer: Worker, signal: AbortSignal | undefined): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const onMessage = (reply: WriterReply): void => {
+    if (reply.kind === "refused") reject(toError(reply.failure));
+    else resolve();
+  };
+  const onError = (error: Error): void => reject(StatusError.from(error, "metadata writer"));
+  const onExit = (): void => reject(new StatusError("INTERNAL", "metadata writer ended before it had opened the file"));
+  const onAbort = (): void => reject(abortReason(signal!));
+  writer.on("message", onMessage).on("error", onError).on("exit", onExit);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  return promise.finally(() => {
+    writer.off("message", onMessage).off("error", onError).off("exit", onExit);
+    signal?.removeEventListener("abort", onAbort);
+  });
+}
+
+interface Waiting {
+  readonly resolve: (results: readonly StatementResult[]) => void;
+  readonly reject: (error: StatusError) => void;
+}
+
+class SqliteMetadata implements OpenedMetadata {
+  readonly #path: string;
+  readonly #writer: Worker;
+  readonly #writerEnded: Promise<void>;
+  readonly #reader: DatabaseSync;
+  readonly #queries: StatementCache;
+  readonly #waiting = new Map<number, Waiting>();
+  #lastId = 0;
+  #transactions = 0;
+  #commits = 0;
+  #drained: (() => void) | undefined;
+  #disposed: Promise<void> | undefined;
+  #lost: StatusError | undefined;
+
+  constructor(path: string, writer: Worker) {
+    this.#path = path;
+    this.#reader = openForReading(path);
+    this.#queries = new StatementCache(this.#reader, CACHED_QUERIES);
+    this.#writer = writer;
+    writer.on("message", (reply: WriterReply) => this.#onReply(reply));
+    writer.on("error", (error) => this.#onLost(error));
+    this.#writerEnded = new Promise((resolve) => {
+      writer.on("exit", () => {
+        this.#onLost(undefined);
+        resolve();
+      });
+    });
+  }
+
+  transact(statements: readonly Statement[]): Promise<readonly StatementResult[]> {
+    if (this.#lost !== undefined) return Promise.reject(this.#lost);
+    if (this.#disposed !== undefined) return Promise.reject(this.#closed());
+    const id = (this.#lastId += 1);
+    const { promise, resolve, reject } = Promise.withResolvers<readonly StatementResult[]>();
+    try {
+      this.#post({ kind: "transact", id, statements: statements.map(toPlain) });
+    } catch (error) {
+      return Promise.reject(StatusError.from(error, "metadata: a parameter is no SQL value"));
+    }
+    this.#waiting.set(id, { resolve, reject });
+    return promise;
+  }
+
+  all(sql: string, ...params: SqlValue[]): SqlRow[] {
+    if (!this.#reader.isOpen) throw this.#closed();
+    try {
+      return query(this.#queries.prepare(sql), params);
+    } catch (error) {
+      throw toError(failureOf(error, this.#path), error);
+    }
+  }
+
+  get(sql: string, ...params: SqlValue[]): SqlRow | undefined {
+    return this.all(sql, ...params)[0];
+  }
+
+  async backup(path: string): Promise<void> {
+    if (!this.#reader.isOpen) throw this.#closed();
+    const file = await openFile(path, "wx", 0o600).catch((error: unknown) => {
+      throw StatusError.from(error, `metadata backup "${path}"`);
+    });
+    const source = openForReading(this.#path);
+    try {
+      // All pages in one step, in a thread of the pool: one read transaction, so that writers neither wait nor restart it.
+      await backup(source, path, { rate: ALL_PAGES });
+      await file.sync();
+      await fsyncDirectory(dirname(path));
+    } catch (error) {
+      await rm(path, { force: true });
+      throw toError(failureOf(error, path), error);
+    } finally {
+      source.close();
+      await file.close();
+    }
+  }
+
+  counters(): MetadataCounters {
+    return { transactions: this.#transactions, commits: this.#commits };
+  }
+
+  /** Waits for every transaction that was asked for, then closes both connections. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed ??= this.#close();
+    return this.#disposed;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#waiting.size > 0) await new Promise<void>((resolve) => (this.#drained = resolve));
+    // The reader first: the last connection to close folds the write-ahead log into the file, and must be able to write.
+    this.#reader.close();
+    if (this.#lost === undefined) this.#post({ kind: "close" });
+    await this.#writerEnded;
+  }
+
+  #post(request: WriterRequest): void {
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+    this.#writer.postMessage(request);
+  }
+
+  #onReply(reply: WriterReply): void {
+    if (reply.kind !== "answered") return;
+    this.#transactions += reply.answers.length;
+    this.#commits += reply.commits;
+    for (const answer of reply.answers) {
+      const waiting = this.#waiting.get(answer.id);
+      this.#waiting.delete(answer.id);
+      if ("results" in answer) waiting?.resolve(answer.results);
+      else waiting?.reject(toError(answer.failure));
+    }
+    if (this.#waiting.size === 0) this.#drained?.();
+  }
+
+  /** The thread is gone. What it was asked for may or may not have happened. */
+  #onLost(cause: unknown): void {
+    this.#lost ??= new StatusError("UNAVAILABLE", `metadata "${this.#path}": the writer thread has ended`, {
+      reason: "METADATA_WRITER_LOST",
+      cause,
+    });
+    for (const waiting of this.#waiting.values()) waiting.reject(this.#lost);
+    this.#waiting.clear();
+    this.#drained?.();
+  }
+
+  #closed(): StatusError {
+    return new StatusError("UNAVAILABLE", `metadata "${this.#path}" is closed`, { reason: "METADATA_CLOSED" });
+  }
+}
+
+/**
+ * A statement as it crosses to the thread: plain, for an `otherwise` that is a StatusError would lose its code on the way,
+ * and with exact copies of views into larger buffers, which would be cloned with all of that buffer.
+ */
+function toPlain({ sql, params, expect }: Statement): Statement {
+  return {
+    sql,
+    ...(params === undefined ? {} : { params: params.some(isView) ? params.map(exact) : params }),
+    ...(expect === undefined ? {} : { expect: { ...expect, otherwise: plainOtherwise(expect.otherwise) } }),
+  };
+}
+
+function plainOtherwise({ code, reason, message }: Failure): Failure {
+  return { code, reason, message };
+}
+
+function exact(value: SqlValue): SqlValue {
+  return isView(value) ? new Uint8Array(value) : value;
+}
+
+function isView(value: SqlValue): value is Uint8Array {
+  return value instanceof Uint8Array && value.byteLength !== value.buffer.byteLength;
+}
+
+function toError(failure: Failure, cause?: unknown): StatusError {
+  const known = (STATUS_CODES as readonly string[]).includes(failure.code) && failure.code !== "OK";
+  const code = known ? (failure.code as StatusCode) : "INTERNAL";
+  return new StatusError(code, failure.message, { reason: failure.reason, cause });
+}
+
+async function fsyncDirectory(directory: string): Promise<void> {
+  const handle = await openFile(directory, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,73 @@
+export { chainIds } from "./chain-id.ts";
+export {
+  isIndexType,
+  isManifestType,
+  MANIFEST_LIMITS,
+  parseImageConfig,
+  parseManifest,
+  type ManifestDocument,
+} from "./manifest.ts";
+export {
+  MEDIA_TYPES,
+  type Descriptor,
+  type OciImageConfig,
+  type OciIndex,
+  type OciManifest,
+  type Platform,
+} from "./oci.ts";
+export { choosePlatform, formatPlatform, hostPlatform } from "./platform.ts";
+export { formatImageReference, normaliseImage, parseImageReference, type ImageReference } from "./reference.ts";
+export { closest, suggest } from "./closest.ts";
+export {
+  anyFilterMatches,
+  filterMatches,
+  parseFilter,
+  type FieldOf,
+  type Filter,
+  type FilterOperator,
+  type FilterSelector,
+} from "./filter.ts";
+export { FORMATS } from "./formats.ts";
+export {
+  CAPABILITIES,
+  capabilityProblem,
+  envNameProblem,
+  labelKeyProblem,
+  labelValueProblem,
+  nameProblem,
+  nodeNameProblem,
+  normaliseCapability,
+  pathProblem,
+  signalNumber,
+  signalProblem,
+} from "./names.ts";
+export { formatCpu, formatMemory, parseCpu, parseMemory } from "./quantity.ts";
+export { formatSelector, parseSelector, selectorMatches, type Requirement } from "./selector.ts";
+export {
+  placeTasks,
+  type PlacementDecision,
+  type PlacementNode,
+  type PlacementTask,
+  type SpreadCounts,
+} from "./placement.ts";
+export {
+  decideRestart,
+  RESTART_BACKOFF,
+  type EndedExecution,
+  type RestartDecision,
+  type RestartRule,
+} from "./restart-policy.ts";
+export {
+  applyTaskStep,
+  becomeObserved,
+  becomeUnreachable,
+  hasEnded,
+  isTaskStep,
+  TASK_PHASES,
+  TASK_STEPS,
+  type Certainty,
+  type ExecutionStatus,
+  type TaskPhase,
+  type TaskStep,
+  type TaskStepEntry,
+} from "./task-transitions.ts";
