@@ -1,0 +1,2 @@
+export { MemoryContentStore } from "../memory.ts";
+export { contentConformance, type ConformanceOptions } from "./conformance.ts";

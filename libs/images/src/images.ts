@@ -1,0 +1,75 @@
+/**
+ * The contract of the image service: names bound to digests, and the one pull path that every door uses.
+ *
+ * The story of a pull: resolve the reference → manifest (index: by platform) → config and layers at once, each layer by one
+ * worker thread that streams HTTP → file and sha256 → decompress → sha256 of the diff → extraction → commit in chain order
+ * → one syncfs → the image's row. Bulk bytes stay in workers (A4); blobs and layers are committed only by digest and diff id
+ * (A3); every archive path is resolved beneath its root (A5).
+ */
+import type { Digest } from "@berth/base";
+import type { Descriptor, OciImageConfig, Platform } from "@berth/model";
+
+export interface ImageRecord {
+  readonly namespace: string;
+  /** Normalised reference: `docker.io/library/busybox:latest`. */
+  readonly name: string;
+  readonly target: Descriptor;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly createdAtMs: number;
+  readonly updatedAtMs: number;
+}
+
+/** What a container needs to know of an image that is unpacked here. */
+export interface UnpackedImage {
+  readonly image: ImageRecord;
+  readonly manifest: Digest;
+  readonly configDigest: Digest;
+  readonly config: OciImageConfig;
+  readonly snapshotter: string;
+  /** Chain id of the top layer: the parent of a container's snapshot. Empty for an image without layers. */
+  readonly chainId: string;
+  readonly sizeBytes: number;
+}
+
+export type PullPhase = "resolving" | "downloading" | "unpacking" | "done" | "failed";
+
+export interface LayerProgress {
+  readonly digest: Digest;
+  readonly state: "waiting" | "downloading" | "unpacking" | "done" | "exists";
+  readonly offsetBytes: number;
+  readonly totalBytes: number;
+}
+
+/** Monotonic: offsets never go back within one pull. */
+export interface PullProgress {
+  readonly namespace: string;
+  readonly image: string;
+  readonly phase: PullPhase;
+  readonly offsetBytes: number;
+  readonly totalBytes: number;
+  readonly layers: readonly LayerProgress[];
+}
+
+export interface PullRequest {
+  readonly namespace: string;
+  /** As the user wrote it; normalised by the service. */
+  readonly image: string;
+  readonly snapshotter: string;
+  /** Defaults to this host's. */
+  readonly platform?: Platform;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: PullProgress) => void;
+}
+
+export interface Images extends AsyncDisposable {
+  /** Concurrent pulls of the same thing share the work. Idempotent. Errors name the image and say what to do. */
+  pull(request: PullRequest): Promise<UnpackedImage>;
+  /** The image as it lies here, unpacked. @throws NOT_FOUND `IMAGE_MISSING`. */
+  unpacked(namespace: string, image: string, snapshotter: string): Promise<UnpackedImage>;
+  get(namespace: string, image: string): Promise<ImageRecord>;
+  list(namespace: string): Promise<readonly ImageRecord[]>;
+  /** Drops the name; bytes and layers that nothing else refers to go with {@link Images.collect}. */
+  remove(namespace: string, image: string): Promise<void>;
+  /** Mark and sweep: removes blobs and layers that no image, container or running pull refers to. */
+  collect(): Promise<{ readonly blobs: number; readonly snapshots: number; readonly freedBytes: number }>;
+}

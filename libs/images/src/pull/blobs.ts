@@ -1,0 +1,173 @@
+/**
+ * Blobs of a pull: from this namespace's own content, from another's after proof of access, or from the registry.
+ *
+ * Invariants:
+ *  - Bytes that another tenant pulled are shared only after this tenant's credentials reached the same digest in this
+ *    repository (D7).
+ *  - A blob is committed only with the digest that was computed here (A3).
+ *  - A transfer that stopped leaves its ingest for the next pull; one that brought wrong bytes leaves nothing.
+ */
+import { hasCode, StatusError, throwIfAborted, type Digest } from "@berth/base";
+import type { IngestWriter } from "@berth/content";
+import type { Descriptor } from "@berth/model";
+import { blobPin } from "../pins.ts";
+import type { PullContext } from "./context.ts";
+import type { JobResult } from "./layer-job.ts";
+
+/** `exists`: nothing had to be fetched. */
+export type BlobOutcome = "exists" | "fetched";
+
+export function ingestRef(what: string, digest: Digest): string {
+  return `${what}-${digest}`;
+}
+
+/** For error messages: `image X, layer sha256:… of registry Y`. */
+export function layerSubject(pull: PullContext, layer: Descriptor): string {
+  return `image ${pull.image}: layer ${layer.digest} of registry ${pull.ref.registry}`;
+}
+
+/** The bytes of a manifest or config that this namespace has, or undefined. Pins it. */
+export async function readOwn(pull: PullContext, digest: Digest, maxBytes: number): Promise<Uint8Array | undefined> {
+  const { content } = pull.shared;
+  pull.pins.add(blobPin(pull.namespace, digest));
+  if (!(await content.has(pull.namespace, digest))) return undefined;
+  return await content.readAll(pull.namespace, digest, maxBytes);
+}
+
+/** Stores a small blob whose bytes were hashed already. */
+export async function storeSmall(pull: PullContext, what: string, digest: Digest, bytes: Uint8Array): Promise<void> {
+  const { content, locks } = pull.shared;
+  pull.pins.add(blobPin(pull.namespace, digest));
+  await locks.run(`blob ${digest}`, async () => {
+    if (await content.has(pull.namespace, digest)) return;
+    await using writer = await content.writer(pull.namespace, {
+      ref: ingestRef(what, digest),
+      totalBytes: bytes.length,
+      expected: digest,
+    });
+    await writer.truncate(0);
+    await writer.write(bytes);
+    await writer.commit({ digest, sizeBytes: bytes.length, labels: sourceLabel(pull) });
+  });
+}
+
+/** A config or another small blob from the registry, hashed by the content store's commit. */
+export async function fetchSmall(
+  pull: PullContext,
+  what: string,
+  descriptor: Descriptor,
+  maxBytes: number,
+): Promise<Uint8Array> {
+  const { digest, size } = descriptor;
+  const own = await readOwn(pull, digest, maxBytes);
+  if (own !== undefined) return own;
+  const subject = `image ${pull.image}: ${what} ${digest} of registry ${pull.ref.registry}`;
+  if (size > maxBytes) {
+    throw new StatusError("INVALID_ARGUMENT", `${subject} is ${size} bytes, more than the ${maxBytes} that are read`, {
+      reason: "MANIFEST_INVALID",
+    });
+  }
+  await using stream = await pull.registry.blob(pull.ref, digest, { signal: pull.signal });
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of stream.body) {
+    length += chunk.length;
+    if (length > size) break;
+    chunks.push(chunk);
+  }
+  const bytes = Buffer.concat(chunks);
+  await storeSmall(pull, what, digest, bytes).catch((error: unknown) => {
+    throw wrongBytes(error, subject);
+  });
+  return bytes;
+}
+
+/** Does the namespace have the blob, or may it have the one that is here? */
+export async function adopt(pull: PullContext, digest: Digest): Promise<boolean> {
+  const { content } = pull.shared;
+  pull.pins.add(blobPin(pull.namespace, digest));
+  if (await content.has(pull.namespace, digest)) return true;
+  if ((await content.physical(digest)) === undefined) return false;
+  if (!(await pull.registry.hasBlob(pull.ref, digest, { signal: pull.signal }))) return false;
+  try {
+    await content.share(pull.namespace, digest, sourceLabel(pull));
+    return true;
+  } catch (error) {
+    // Deleted since: then it is fetched.
+    if (hasCode(error, "NOT_FOUND")) return false;
+    throw error;
+  }
+}
+
+/**
+ * Opens the layer's ingest, lets `transfer` fill it in a worker, and commits what was computed there. The caller holds the
+ * blob's lock.
+ */
+export async function ingestLayer(
+  pull: PullContext,
+  layer: Descriptor,
+  transfer: (writer: IngestWriter) => Promise<JobResult>,
+): Promise<void> {
+  const { content } = pull.shared;
+  const { digest, size } = layer;
+  const ref = ingestRef("layer", digest);
+  await using writer = await content.writer(pull.namespace, { ref, totalBytes: size, expected: digest });
+  const status = await writer.status();
+  if (status.offsetBytes > size) await writer.truncate(0);
+  try {
+    const { computed } = await transfer(writer);
+    throwIfAborted(pull.signal);
+    await writer.commit({
+      digest,
+      sizeBytes: size,
+      labels: sourceLabel(pull),
+      ...(computed === undefined ? {} : { computed }),
+    });
+  } catch (error) {
+    if (dropsIngest(error)) await dropIngest(pull, writer, ref);
+    throw wrongBytes(error, layerSubject(pull, layer));
+  }
+}
+
+/** Bytes that can never become right, or whose space is needed. */
+function dropsIngest(error: unknown): boolean {
+  return isDiskFull(error) || (error instanceof StatusError && error.reason === "LAYER_DIGEST_MISMATCH");
+}
+
+/** Of whichever library met it. */
+export function isDiskFull(error: unknown): error is StatusError {
+  return error instanceof StatusError && DISK_FULL.has(error.reason);
+}
+
+const DISK_FULL: ReadonlySet<string> = new Set([
+  "DISK_FULL",
+  "CONTENT_DISK_FULL",
+  "METADATA_DISK_FULL",
+  "ENOSPC",
+  "EDQUOT",
+]);
+
+async function dropIngest(pull: PullContext, writer: IngestWriter, ref: string): Promise<void> {
+  const { content, logger } = pull.shared;
+  // First the bytes: a full disk may hold the metadata too. Refused if a commit that found a mismatch ended the writer.
+  await writer.truncate(0).catch(() => undefined);
+  await writer[Symbol.asyncDispose]();
+  try {
+    await content.abort(pull.namespace, ref);
+  } catch (error) {
+    // That commit has dropped it already.
+    if (!hasCode(error, "NOT_FOUND")) logger.warn({ error, ref }, "dropping an ingest failed; it will expire");
+  }
+}
+
+function wrongBytes(error: unknown, subject: string): unknown {
+  if (!(error instanceof StatusError)) return error;
+  if (error.reason !== "CONTENT_DIGEST_MISMATCH" && error.reason !== "CONTENT_SIZE_MISMATCH") return error;
+  const text = `${subject}: the registry sent other bytes than its manifest names (${error.message}); nothing was kept`;
+  return new StatusError("DATA_LOSS", text, { reason: "LAYER_DIGEST_MISMATCH", cause: error });
+}
+
+/** Where bytes came from, as containerd labels it. */
+function sourceLabel(pull: PullContext): Record<string, string> {
+  return { [`containerd.io/distribution.source.${pull.ref.registry}`]: pull.ref.repository };
+}

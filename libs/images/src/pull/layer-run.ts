@@ -1,0 +1,195 @@
+/**
+ * What a worker does for one layer, in one pass: bytes → file and sha256 → decompress → sha256 of the diff → extraction.
+ *
+ * Invariants:
+ *  - Success means that the digest, and where asked for the diff id, were computed here and match (A3).
+ *  - When the archive proves broken while bytes still come, the rest is fetched all the same: if the registry sent wrong
+ *    bytes, that is the error to report, and a good blob is not thrown away for a bad layer in it.
+ *  - Whatever happens, no mount, descriptor, child process or connection is left.
+ *  - On a full disk what was written is given back at once: the caller can only undo by writing to its metadata.
+ */
+import { createHash } from "node:crypto";
+import { closeSync, truncateSync } from "node:fs";
+import { StatusError, toDigest } from "@berth/base";
+import { fromNodeError, openDirectory } from "@berth/linux";
+import { openSession } from "@berth/registry";
+import { mountAll, unmountTarget, writableDirectory } from "@berth/snapshots";
+import { TreeWriter } from "../archive/apply.ts";
+import { TarReader } from "../archive/reader.ts";
+import { childrenOf, removeTree } from "../archive/remove-tree.ts";
+import { Decompressor } from "./decompress.ts";
+import type { JobResult, LayerJob, UnpackTarget } from "./layer-job.ts";
+import { Download, readBlob, type SourceOptions } from "./layer-source.ts";
+
+const MAX_WARNINGS = 20;
+
+export async function runLayer(job: LayerJob, options: SourceOptions): Promise<JobResult> {
+  try {
+    return await run(job, options);
+  } catch (raw) {
+    const error = StatusError.from(fromNodeError(raw, "read", job.source.path));
+    if (error.reason !== "DISK_FULL") throw named(error, job.subject);
+    giveBack(job);
+    throw named(
+      error,
+      job.subject,
+      ` on the file system of ${writableDirectory(job.unpack?.mounts ?? []) ?? job.source.path}`,
+    );
+  }
+}
+
+async function run(job: LayerJob, options: SourceOptions): Promise<JobResult> {
+  const { source, unpack } = job;
+  using target = unpack === undefined ? undefined : openTarget(unpack);
+  using diff = job.diffId === undefined ? undefined : new Diff(job, target?.fd, unpack);
+  if (source.kind === "file") {
+    await feed(readBlob(job, source.path, options), diff);
+    await diff?.finish();
+    return outcome(diff);
+  }
+  await using client = openSession(source.session);
+  const download = new Download(job, client, source.path, options);
+  await feed(download, diff);
+  const computed = download.computed();
+  await diff?.finish();
+  return { computed, ...outcome(diff) };
+}
+
+/** Empties the ingest and the layer's own directory; both are lost anyway. */
+function giveBack({ source, unpack }: LayerJob): void {
+  if (source.kind === "registry") truncateSync(source.path, 0);
+  const directory = writableDirectory(unpack?.mounts ?? []);
+  if (directory === undefined) return;
+  const fd = openDirectory(directory);
+  try {
+    for (const child of childrenOf(fd)) removeTree(fd, child);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function outcome(diff: Diff | undefined): Omit<JobResult, "computed"> {
+  return {
+    entries: diff?.entries ?? 0,
+    usage: diff?.usage ?? { sizeBytes: 0, inodes: 0 },
+    warnings: diff?.warnings ?? [],
+  };
+}
+
+/** Passes every chunk on; a broken archive is remembered by `diff` and reported by its `finish`. */
+async function feed(source: AsyncIterable<Buffer>, diff: Diff | undefined): Promise<void> {
+  for await (const chunk of source) {
+    const pending = diff?.write(chunk);
+    if (pending !== undefined) await pending;
+  }
+}
+
+/** Decompression, the hash of the result, and its extraction. */
+class Diff implements Disposable {
+  readonly warnings: string[] = [];
+  readonly #job: LayerJob;
+  readonly #hash = createHash("sha256");
+  readonly #decompressor: Decompressor;
+  readonly #writer: TreeWriter | undefined;
+  readonly #reader: TarReader | undefined;
+  /** Why the archive cannot be read; the bytes may still prove to be the wrong ones. */
+  #broken: unknown;
+
+  constructor(job: LayerJob, rootFd: number | undefined, unpack: UnpackTarget | undefined) {
+    this.#job = job;
+    if (rootFd !== undefined && unpack !== undefined) {
+      const { overLower, limits } = unpack;
+      this.#writer = new TreeWriter(rootFd, { overLower, limits, onWarning: (text) => this.#warn(text) });
+      this.#reader = new TarReader(this.#writer, limits);
+    }
+    this.#decompressor = new Decompressor({
+      onData: (chunk) => {
+        this.#hash.update(chunk);
+        this.#reader?.push(chunk);
+      },
+    });
+  }
+
+  get entries(): number {
+    return this.#reader?.entries ?? 0;
+  }
+
+  get usage(): JobResult["usage"] {
+    return this.#writer?.usage ?? { sizeBytes: 0, inodes: 0 };
+  }
+
+  write(chunk: Buffer): Promise<void> | undefined {
+    if (this.#broken !== undefined) return undefined;
+    try {
+      return this.#decompressor.write(chunk)?.catch((error: unknown) => this.#breaks(error));
+    } catch (error) {
+      this.#breaks(error);
+      return undefined;
+    }
+  }
+
+  /** @throws what broke the archive; DATA_LOSS `LAYER_DIFF_ID_MISMATCH` */
+  async finish(): Promise<void> {
+    if (this.#broken !== undefined) throw this.#broken;
+    await this.#decompressor.end();
+    this.#reader?.end();
+    this.#writer?.finish();
+    const { diffId, subject } = this.#job;
+    const actual = toDigest(this.#hash);
+    if (actual === diffId) return;
+    const text = `${subject}: its content hashes to ${actual}, but the image's config says ${diffId}; the image is broken`;
+    throw new StatusError("DATA_LOSS", text, { reason: "LAYER_DIFF_ID_MISMATCH" });
+  }
+
+  [Symbol.dispose](): void {
+    this.#decompressor[Symbol.dispose]();
+    this.#writer?.[Symbol.dispose]();
+  }
+
+  #breaks(error: unknown): void {
+    if (!(error instanceof StatusError) || error.reason !== "LAYER_INVALID") throw error;
+    this.#broken = error;
+  }
+
+  #warn(text: string): void {
+    if (this.warnings.length < MAX_WARNINGS) this.warnings.push(text);
+  }
+}
+
+interface OpenTarget extends Disposable {
+  readonly fd: number;
+}
+
+/** Opens the directory to extract to: the bind mount's own source, or the mounts made for the time being. */
+function openTarget({ mounts, mountPoint }: UnpackTarget): OpenTarget {
+  const [only] = mounts;
+  if (only?.type === "bind" && mounts.length === 1) return ownFd(only.source, () => {});
+  mountAll(mounts, mountPoint);
+  const unmount = (): void => unmountTarget(mountPoint);
+  try {
+    return ownFd(mountPoint, unmount);
+  } catch (error) {
+    unmount();
+    throw error;
+  }
+}
+
+function ownFd(path: string, after: () => void): OpenTarget {
+  const fd = openDirectory(path);
+  return {
+    fd,
+    [Symbol.dispose]() {
+      closeSync(fd);
+      after();
+    },
+  };
+}
+
+/** The error with the layer's name in front, unless it stands there already. */
+function named(status: StatusError, subject: string, more = ""): StatusError {
+  const prefix = status.message.includes(subject) ? "" : `${subject}: `;
+  if (status.code === "CANCELLED" || (prefix === "" && more === "")) return status;
+  const { code, reason, details, retryAfterMs } = status;
+  const wait = retryAfterMs === undefined ? {} : { retryAfterMs };
+  return new StatusError(code, prefix + status.message + more, { reason, details, ...wait, cause: status });
+}

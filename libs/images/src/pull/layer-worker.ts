@@ -1,0 +1,39 @@
+/** The entry of a layer worker thread: one job at a time, with progress and cancellation. See layer-run.ts. */
+import { parentPort } from "node:worker_threads";
+import { StatusError } from "@berth/base";
+import { toPlainError, type FromWorker, type LayerJob, type ToWorker } from "./layer-job.ts";
+import { runLayer } from "./layer-run.ts";
+
+const PROGRESS_INTERVAL_MS = 100;
+
+let running: AbortController | undefined;
+
+function send(message: FromWorker): void {
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+  parentPort!.postMessage(message);
+}
+
+async function run(job: LayerJob): Promise<void> {
+  const abort = new AbortController();
+  running = abort;
+  let lastMs = 0;
+  const onProgress = (offsetBytes: number): void => {
+    const nowMs = performance.now();
+    if (nowMs - lastMs < PROGRESS_INTERVAL_MS) return;
+    lastMs = nowMs;
+    send({ kind: "progress", offsetBytes });
+  };
+  let answer: FromWorker;
+  try {
+    answer = { kind: "done", result: await runLayer(job, { signal: abort.signal, onProgress }) };
+  } catch (error) {
+    answer = { kind: "failed", error: toPlainError(error) };
+  }
+  running = undefined;
+  send(answer);
+}
+
+parentPort!.on("message", (message: ToWorker) => {
+  if (message.kind === "run") void run(message.job);
+  else running?.abort(new StatusError("CANCELLED", "pull cancelled"));
+});

@@ -1,0 +1,271 @@
+/** The image service: names bound to digests, one pull path, collection. See images.ts for the contract. */
+import { mkdir, readdir, rmdir } from "node:fs/promises";
+import { join } from "node:path";
+import { availableParallelism } from "node:os";
+import {
+  hasCode,
+  KeyedLock,
+  Semaphore,
+  silentLogger,
+  StatusError,
+  systemClock,
+  type Clock,
+  type Digest,
+  type Logger,
+} from "@berth/base";
+import type { ContentStore } from "@berth/content";
+import { unmountAll } from "@berth/linux";
+import type { Metadata } from "@berth/metadata";
+import {
+  formatImageReference,
+  formatPlatform,
+  hostPlatform,
+  MANIFEST_LIMITS,
+  normaliseImage,
+  parseImageConfig,
+  parseImageReference,
+  parseManifest,
+} from "@berth/model";
+import type { RegistryClient } from "@berth/registry";
+import type { NamespacedSnapshots } from "@berth/snapshots";
+import { defaultArchiveLimits, type ArchiveLimits } from "./archive/entry.ts";
+import { collect, type Collected, type ImageReferences } from "./collect.ts";
+import type { ImageRecord, Images, PullProgress, PullRequest, UnpackedImage } from "./images.ts";
+import { blobPin, Pins } from "./pins.ts";
+import { ingestRef, isDiskFull } from "./pull/blobs.ts";
+import type { PullContext, Shared } from "./pull/context.ts";
+import { JoinedRuns } from "./pull/joined.ts";
+import type { LayerSnapshots } from "./pull/layer-snapshots.ts";
+import { NamespacedLayers } from "./pull/namespaced-layers.ts";
+import { LayerWorkers } from "./pull/layer-workers.ts";
+import { ProgressTracker } from "./pull/progress.ts";
+import { layersOf, pullImage } from "./pull/pull.ts";
+import { deleteImage, ImageRows, type ImageRow } from "./rows.ts";
+
+export interface ImagesDeps {
+  /** Opened with `imageMigrations` among its migrations. */
+  readonly metadata: Metadata;
+  readonly content: ContentStore;
+  /** Each opened once per process. */
+  readonly snapshotters: readonly NamespacedSnapshots[];
+  /** A client with this namespace's credentials; stays the caller's. */
+  readonly registry: (namespace: string) => RegistryClient;
+  /** A folder of this service alone, for mount points. */
+  readonly scratch: string;
+  /** Asked at each collection. */
+  readonly references?: () => Promise<ImageReferences>;
+  readonly logger?: Logger;
+  readonly clock?: Clock;
+}
+
+export interface ImagesConfig {
+  /** Transfers at once, of all pulls together. Default 3. */
+  readonly maxConcurrentDownloads?: number;
+  /** Extractions at once, of all pulls together. Default: the processors, at least 4. */
+  readonly maxConcurrentUnpacks?: number;
+  /** How long an idle worker thread is kept. Default 30 s. */
+  readonly workerIdleMs?: number;
+  readonly limits?: Partial<ArchiveLimits>;
+}
+
+/** Opens the service and undoes what a crash left half-done. */
+export async function openImages(deps: ImagesDeps, config: ImagesConfig = {}): Promise<Images> {
+  await mkdir(deps.scratch, { recursive: true, mode: 0o700 });
+  for (const name of await readdir(deps.scratch)) {
+    const path = join(deps.scratch, name);
+    unmountAll(path, { detach: true });
+    await rmdir(path).catch((error: unknown) => deps.logger?.warn({ error, path }, "a left mount point stays"));
+  }
+  const snapshotters = deps.snapshotters.map((snapshots) => new NamespacedLayers(snapshots));
+  for (const snapshots of snapshotters) await snapshots.sweepExtractions();
+  return new ImageService(deps, snapshotters, config);
+}
+
+class ImageService implements Images {
+  readonly #deps: ImagesDeps;
+  readonly #snapshotters: readonly LayerSnapshots[];
+  readonly #shared: Shared;
+  readonly #pulls = new JoinedRuns<UnpackedImage, PullProgress>();
+  #collecting: Promise<Collected> | undefined;
+  #closed = false;
+
+  constructor(deps: ImagesDeps, snapshotters: readonly LayerSnapshots[], config: ImagesConfig) {
+    this.#deps = deps;
+    this.#snapshotters = snapshotters;
+    this.#shared = {
+      metadata: deps.metadata,
+      rows: new ImageRows(deps.metadata),
+      content: deps.content,
+      workers: new LayerWorkers({ idleMs: config.workerIdleMs ?? 30_000, graceMs: 5_000 }),
+      locks: new KeyedLock(),
+      pins: new Pins(),
+      unpacks: new Semaphore(config.maxConcurrentUnpacks ?? Math.max(4, availableParallelism())),
+      downloads: new Semaphore(config.maxConcurrentDownloads ?? 3),
+      limits: { ...defaultArchiveLimits, ...config.limits },
+      scratch: deps.scratch,
+      clock: deps.clock ?? systemClock,
+      logger: deps.logger ?? silentLogger,
+    };
+  }
+
+  async pull(request: PullRequest): Promise<UnpackedImage> {
+    this.#checkOpen();
+    const ref = parseImageReference(request.image);
+    const image = formatImageReference(ref);
+    const platform = request.platform ?? hostPlatform;
+    const snapshots = this.#snapshotter(request.snapshotter);
+    const key = [request.namespace, image, snapshots.name, formatPlatform(platform)].join(" ");
+    const { signal, onProgress, namespace } = request;
+    return await this.#pulls.join(key, { signal, onProgress }, async (running, tell) => {
+      using pins = this.#shared.pins.set();
+      using progress = new ProgressTracker(namespace, image, tell, () => this.#shared.clock.monotonicMs());
+      const registry = this.#deps.registry(namespace);
+      const shared = this.#shared;
+      return await this.#run({
+        shared,
+        namespace,
+        ref,
+        image,
+        platform,
+        snapshots,
+        registry,
+        signal: running,
+        pins,
+        progress,
+      });
+    });
+  }
+
+  async unpacked(namespace: string, image: string, snapshotter: string): Promise<UnpackedImage> {
+    const row = this.#shared.rows.get(namespace, normaliseImage(image));
+    const snapshots = this.#snapshotter(snapshotter);
+    const found = await this.#describe(row, snapshots.name);
+    if (found.chainId === "" || (await snapshots.has(namespace, found.chainId))) return found;
+    throw new StatusError("NOT_FOUND", `image "${row.record.name}" is not unpacked with ${snapshotter}; pull it`, {
+      reason: "IMAGE_MISSING",
+    });
+  }
+
+  async get(namespace: string, image: string): Promise<ImageRecord> {
+    return this.#shared.rows.get(namespace, normaliseImage(image)).record;
+  }
+
+  async list(namespace: string): Promise<readonly ImageRecord[]> {
+    return this.#shared.rows.list(namespace).map(({ record }) => record);
+  }
+
+  async remove(namespace: string, image: string): Promise<void> {
+    this.#checkOpen();
+    await this.#shared.metadata.transact([deleteImage(namespace, normaliseImage(image))]);
+  }
+
+  collect(): Promise<Collected> {
+    this.#checkOpen();
+    this.#collecting ??= this.#collect().finally(() => (this.#collecting = undefined));
+    return this.#collecting;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    await this.#pulls.abortAll(new StatusError("CANCELLED", "image service is closing"));
+    await this.#collecting?.catch(() => undefined);
+    await this.#shared.workers[Symbol.asyncDispose]();
+  }
+
+  async #run(pull: PullContext): Promise<UnpackedImage> {
+    const { shared, namespace, image } = pull;
+    try {
+      await pullImage(pull);
+      return await this.#describe(shared.rows.get(namespace, image), pull.snapshots.name);
+    } catch (error) {
+      pull.progress.phase("failed");
+      if (!isDiskFull(error)) throw error;
+      await this.#undo(pull);
+      throw diskFull(error, image);
+    }
+  }
+
+  /** Gives back the space that a pull took before the disk was full. */
+  async #undo(pull: PullContext): Promise<void> {
+    const keys = pull.pins.keys();
+    pull.pins[Symbol.dispose]();
+    await this.#dropIngests(pull.namespace, keys);
+    await this.#collect(keys).catch((error: unknown) => {
+      this.#shared.logger.warn(
+        { error, image: pull.image },
+        "undoing a failed pull failed; the next collection tries again",
+      );
+    });
+  }
+
+  /** Half-fetched layers of a pull that no other pull is about to resume. */
+  async #dropIngests(namespace: string, keys: ReadonlySet<string>): Promise<void> {
+    const { content, locks, pins, logger } = this.#shared;
+    for (const { ref, expected } of await content.listStatuses(namespace)) {
+      if (expected === undefined || ref !== ingestRef("layer", expected)) continue;
+      const key = blobPin(namespace, expected);
+      if (!keys.has(key)) continue;
+      await locks
+        .run(`blob ${expected}`, async () => {
+          if (!pins.isPinned(key)) await content.abort(namespace, ref);
+        })
+        .catch((error: unknown) => logger.warn({ error, ref }, "dropping an ingest failed; it will expire"));
+    }
+  }
+
+  async #collect(only?: ReadonlySet<string>): Promise<Collected> {
+    const references = this.#deps.references ?? (async () => ({ snapshots: [] }));
+    return await collect({ shared: this.#shared, snapshotters: this.#snapshotters, references }, only);
+  }
+
+  /** What the stored manifest and config say. */
+  async #describe({ record, manifest }: ImageRow, snapshotter: string): Promise<UnpackedImage> {
+    const { namespace, name } = record;
+    const document = parseManifest(await this.#read(namespace, name, manifest, MANIFEST_LIMITS.manifestBytes), name);
+    if (document.kind !== "manifest") {
+      throw new StatusError("DATA_LOSS", `image "${name}": its recorded manifest is an index; pull it again`);
+    }
+    const { config: descriptor, layers } = document.manifest;
+    const config = parseImageConfig(
+      await this.#read(namespace, name, descriptor.digest, MANIFEST_LIMITS.configBytes),
+      name,
+    );
+    const chainId = layersOf({ manifest: document.manifest, config }).at(-1)?.chainId ?? "";
+    const sizeBytes = layers.reduce((sum, layer) => sum + layer.size, descriptor.size);
+    return { image: record, manifest, configDigest: descriptor.digest, config, snapshotter, chainId, sizeBytes };
+  }
+
+  async #read(namespace: string, name: string, digest: Digest, maxBytes: number): Promise<Uint8Array> {
+    try {
+      return await this.#shared.content.readAll(namespace, digest, maxBytes);
+    } catch (error) {
+      if (!hasCode(error, "NOT_FOUND")) throw error;
+      throw new StatusError("NOT_FOUND", `image "${name}" is incomplete (${digest} is gone); pull it again`, {
+        reason: "IMAGE_MISSING",
+        cause: error,
+      });
+    }
+  }
+
+  #snapshotter(name: string): LayerSnapshots {
+    const found = this.#snapshotters.find((snapshots) => snapshots.name === name);
+    if (found !== undefined) return found;
+    const names = this.#snapshotters.map((snapshots) => snapshots.name).join(", ");
+    throw new StatusError("INVALID_ARGUMENT", `snapshotter "${name}" is not usable here; there is ${names || "none"}`, {
+      reason: "SNAPSHOTTER_MISSING",
+    });
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new StatusError("UNAVAILABLE", "image service is closed", { reason: "IMAGES_CLOSED" });
+  }
+}
+
+/** One reason for what several libraries say in their own ways. */
+function diskFull(error: StatusError, image: string): StatusError {
+  if (error.reason === "DISK_FULL") return error;
+  return new StatusError("RESOURCE_EXHAUSTED", `image ${image}: disk full: ${error.message}`, {
+    reason: "DISK_FULL",
+    cause: error,
+  });
+}

@@ -1,0 +1,140 @@
+/** The journal's SQL: reading, and the statements of an append, a prune and a new epoch. */
+import { StatusError } from "@berth/base";
+import type { Metadata, SqlRow, Statement } from "@berth/metadata";
+import type { Entry, EpochState, NewEntry } from "./journal.ts";
+
+export interface StateRow extends EpochState {
+  readonly ordinal: number;
+  readonly node: string;
+  readonly identity: string;
+}
+
+/** How much of the journal a range of entries is. */
+export interface Extent {
+  readonly entries: number;
+  readonly bytes: number;
+}
+
+/** What an entry weighs besides its payload, in the table and on the wire. */
+export const ENTRY_OVERHEAD_BYTES = 64;
+
+const EXTENT = `count(*) AS entries, coalesce(sum(length(payload)), 0) + ${ENTRY_OVERHEAD_BYTES} * count(*) AS bytes`;
+const CURRENT = "ordinal = (SELECT max(ordinal) FROM journal_state)";
+
+export class JournalRows {
+  readonly #metadata: Metadata;
+
+  constructor(metadata: Metadata) {
+    this.#metadata = metadata;
+  }
+
+  states(): StateRow[] {
+    return this.#metadata.all("SELECT * FROM journal_state ORDER BY ordinal").map(toState);
+  }
+
+  state(epoch: string): StateRow | undefined {
+    const row = this.#metadata.get("SELECT * FROM journal_state WHERE epoch = ?", epoch);
+    return row === undefined ? undefined : toState(row);
+  }
+
+  current(): StateRow | undefined {
+    const row = this.#metadata.get(`SELECT * FROM journal_state WHERE ${CURRENT}`);
+    return row === undefined ? undefined : toState(row);
+  }
+
+  entries(epoch: string, fromSeq: number, limit: number): Entry[] {
+    const sql =
+      "SELECT epoch, seq, time_ms, kind, payload FROM journal WHERE epoch = ? AND seq >= ? ORDER BY seq LIMIT ?";
+    return this.#metadata.all(sql, epoch, fromSeq, limit).map(toEntry);
+  }
+
+  extent(): Extent {
+    return toExtent(this.#metadata.get(`SELECT ${EXTENT} FROM journal`));
+  }
+}
+
+/** Appends to the current epoch. Each entry's statement returns its epoch and seq; the last statement moves the head. */
+export function appendEntries(entries: readonly NewEntry[], timeMs: number): Statement[] {
+  const inserts = entries.map(({ kind, payload }, index) => ({
+    sql: `INSERT INTO journal (epoch, seq, time_ms, kind, payload)
+      SELECT epoch, head_seq + ?, ?, ?, ? FROM journal_state WHERE ${CURRENT} RETURNING epoch, seq`,
+    params: [index + 1, timeMs, kind, payload],
+    expect: { rows: 1, otherwise: NO_EPOCH },
+  }));
+  return [
+    ...inserts,
+    { sql: `UPDATE journal_state SET head_seq = head_seq + ? WHERE ${CURRENT}`, params: [entries.length] },
+  ];
+}
+
+export function beginEpoch(epoch: string, node: string, identity: string, nowMs: number): Statement {
+  return {
+    sql: `INSERT INTO journal_state (epoch, ordinal, node, identity, began_at_ms, head_seq, stored_seq)
+      SELECT ?, coalesce(max(ordinal), 0) + 1, ?, ?, ?, 0, 0 FROM journal_state`,
+    params: [epoch, node, identity, nowMs],
+  };
+}
+
+/** Removes what another node's name wrote: it is that node's to publish, or nobody's. */
+export function dropOtherNodes(node: string): Statement[] {
+  return [
+    { sql: "DELETE FROM journal WHERE epoch IN (SELECT epoch FROM journal_state WHERE node <> ?)", params: [node] },
+    { sql: "DELETE FROM journal_state WHERE node <> ?", params: [node] },
+  ];
+}
+
+/** The first statement returns what the second removes, for {@link toExtent}. */
+export function pruneEntries(epoch: string, throughSeq: number): Statement[] {
+  return [
+    { sql: `SELECT ${EXTENT} FROM journal WHERE epoch = ? AND seq <= ?`, params: [epoch, throughSeq] },
+    { sql: "DELETE FROM journal WHERE epoch = ? AND seq <= ?", params: [epoch, throughSeq] },
+    { sql: "UPDATE journal_state SET stored_seq = max(stored_seq, ?) WHERE epoch = ?", params: [throughSeq, epoch] },
+    // An epoch that nothing can be added to and that is stored whole has nothing more to say.
+    { sql: `DELETE FROM journal_state WHERE stored_seq = head_seq AND NOT (${CURRENT})` },
+  ];
+}
+
+/** Ends the epoch at its watermark and lets what follows go on, numbered anew, in `next`, which has just begun. */
+export function moveUnstored(epoch: string, next: string): Statement[] {
+  const stored = "(SELECT stored_seq FROM journal_state WHERE epoch = ?)";
+  return [
+    {
+      sql: `UPDATE journal_state SET head_seq = (SELECT head_seq - stored_seq FROM journal_state WHERE epoch = ?) WHERE epoch = ?`,
+      params: [epoch, next],
+    },
+    {
+      sql: `UPDATE journal SET epoch = ?, seq = seq - ${stored} WHERE epoch = ? AND seq > ${stored}`,
+      params: [next, epoch, epoch, epoch],
+    },
+    { sql: "DELETE FROM journal_state WHERE epoch = ?", params: [epoch] },
+  ];
+}
+
+export function toExtent(row: SqlRow | undefined): Extent {
+  return { entries: Number(row?.["entries"] ?? 0), bytes: Number(row?.["bytes"] ?? 0) };
+}
+
+const NO_EPOCH = { code: "INTERNAL", reason: "JOURNAL_NO_EPOCH", message: "journal: no epoch has begun" };
+
+function toState(row: SqlRow): StateRow {
+  return {
+    epoch: String(row["epoch"]),
+    ordinal: Number(row["ordinal"]),
+    node: String(row["node"]),
+    identity: String(row["identity"]),
+    headSeq: Number(row["head_seq"]),
+    storedSeq: Number(row["stored_seq"]),
+  };
+}
+
+function toEntry(row: SqlRow): Entry {
+  const payload = row["payload"];
+  if (!(payload instanceof Uint8Array)) throw new StatusError("DATA_LOSS", "journal: an entry's payload is no bytes");
+  return {
+    epoch: String(row["epoch"]),
+    seq: Number(row["seq"]),
+    timeMs: Number(row["time_ms"]),
+    kind: String(row["kind"]),
+    payload,
+  };
+}

@@ -1,0 +1,1 @@
+export { inOwnNetns } from "./in-netns.ts";
