@@ -1,0 +1,157 @@
+/** Requests and connections against a real nats-server. */
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { create } from "@bufbuild/protobuf";
+import { hasCode, silentLogger, StatusError } from "@berth/base";
+import { LeaseReplySchema, LeaseRequestSchema } from "@berth/proto";
+import {
+  agentInboxPrefix,
+  agentPermissions,
+  connectBus,
+  controllerInboxPrefix,
+  leaseEndpoint,
+  progressSubject,
+  type Bus,
+  type BusState,
+} from "./index.ts";
+import { startTestNats, type TestNats } from "./testing/nats-server.ts";
+import { until } from "./testing/until.ts";
+
+const lease = create(LeaseRequestSchema, { node: "a", bootId: "b1" });
+
+describe("bus on a real nats-server", () => {
+  let nats: TestNats;
+  let agent: Bus;
+  let controller: Bus;
+  beforeEach(async () => {
+    nats = await startTestNats();
+    agent = connectBus({ url: nats.url, name: "agent", inboxPrefix: agentInboxPrefix("a"), logger: silentLogger });
+    controller = connectBus({
+      url: nats.url,
+      name: "controller",
+      inboxPrefix: controllerInboxPrefix,
+      logger: silentLogger,
+    });
+    await Promise.all([agent.connected(), controller.connected()]);
+  });
+  afterEach(async () => {
+    await agent[Symbol.asyncDispose]();
+    await controller[Symbol.asyncDispose]();
+    await nats[Symbol.asyncDispose]();
+  });
+
+  test("request gets the reply and the handler knows the node from the subject", async () => {
+    using _serving = controller.serve(leaseEndpoint, { queue: "controllers" }, async (message, { node }) =>
+      create(LeaseReplySchema, { ttlMs: 15_000n, refused: `${message.bootId}@${node}` }),
+    );
+    await controller.connection().flush();
+    const reply = await agent.request(leaseEndpoint, "a", lease);
+    assert.deepEqual([reply.ttlMs, reply.refused], [15_000n, "b1@a"]);
+  });
+
+  test("request throws the handler's StatusError with code, reason and message", async () => {
+    using _serving = controller.serve(leaseEndpoint, {}, async () => {
+      throw new StatusError("RESOURCE_EXHAUSTED", "too many nodes", { reason: "NODES_FULL" });
+    });
+    await controller.connection().flush();
+    await assert.rejects(
+      agent.request(leaseEndpoint, "a", lease),
+      (error) =>
+        hasCode(error, "RESOURCE_EXHAUSTED") && error.reason === "NODES_FULL" && error.message === "too many nodes",
+    );
+  });
+
+  test("request without anybody who serves fails at once with UNAVAILABLE", async () => {
+    await assert.rejects(
+      agent.request(leaseEndpoint, "a", lease),
+      (error) => hasCode(error, "UNAVAILABLE") && error.reason === "BUS_NO_RESPONDERS",
+    );
+  });
+
+  test("request ends with its timeout or its signal", async () => {
+    using _serving = controller.serve(leaseEndpoint, {}, () => new Promise(() => {}));
+    await controller.connection().flush();
+    await assert.rejects(agent.request(leaseEndpoint, "a", lease, { timeoutMs: 50 }), (error) =>
+      hasCode(error, "DEADLINE_EXCEEDED"),
+    );
+    const abort = new AbortController();
+    const answer = agent.request(leaseEndpoint, "a", lease, { signal: abort.signal });
+    abort.abort();
+    await assert.rejects(answer, (error) => hasCode(error, "CANCELLED"));
+  });
+
+  test("bus comes back with its subscriptions when the server was restarted, and refuses to speak meanwhile", async () => {
+    const states: BusState[] = [];
+    using _watching = agent.onState((state) => states.push(state));
+    using _serving = controller.serve(leaseEndpoint, {}, async () => create(LeaseReplySchema, { ttlMs: 1n }));
+    const heard: string[] = [];
+    using _hearing = controller.subscribe(progressSubject("*"), (_payload, subject) => heard.push(subject));
+    await nats.stop();
+    await until("the agent notices", () => agent.state === "reconnecting");
+    assert.throws(
+      () => agent.publish(progressSubject("a"), new Uint8Array()),
+      (error) => hasCode(error, "UNAVAILABLE"),
+    );
+    await nats.start();
+    await Promise.all([agent.connected(), controller.connected()]);
+    await controller.connection().flush();
+    assert.equal((await agent.request(leaseEndpoint, "a", lease)).ttlMs, 1n);
+    agent.publish(progressSubject("a"), new Uint8Array());
+    await until("heard", () => heard.length === 1);
+    assert.deepEqual([heard, states], [["progress.a"], ["reconnecting", "connected"]]);
+  });
+
+  test("connectBus returns at once and connects when the server comes", async () => {
+    await nats.stop();
+    const early = connectBus({ url: nats.url, name: "early", inboxPrefix: "inbox.early", logger: silentLogger });
+    assert.equal(early.state, "connecting");
+    const heard: string[] = [];
+    early.subscribe(progressSubject("*"), (_payload, subject) => heard.push(subject));
+    await nats.start();
+    await early.connected();
+    await early.connection().flush();
+    early.publish(progressSubject("z"), new Uint8Array());
+    await until("heard", () => heard.length === 1);
+    await early[Symbol.asyncDispose]();
+    assert.equal(early.state, "closed");
+    await early[Symbol.asyncDispose]();
+  });
+
+  test("disposing a bus that never connected ends", async () => {
+    await nats.stop();
+    const never = connectBus({ url: nats.url, name: "never", inboxPrefix: "inbox.n", logger: silentLogger });
+    await never[Symbol.asyncDispose]();
+    await assert.rejects(never.connected(), (error) => hasCode(error, "CANCELLED"));
+  });
+});
+
+test("agentPermissions let a node do its own work and nothing of another's", async () => {
+  const user = (name: string, permissions: unknown): string =>
+    `{ user: "${name}", password: "p", permissions: ${JSON.stringify(permissions)} }`;
+  const users = [user("a", agentPermissions("a")), `{ user: "ctl", password: "p" }`].join(", ");
+  await using nats = await startTestNats(`authorization { users: [ ${users} ] }`);
+  const at = (name: string): string => nats.url.replace("//", `//${name}:p@`);
+  await using controller = connectBus({
+    url: at("ctl"),
+    name: "controller",
+    inboxPrefix: controllerInboxPrefix,
+    logger: silentLogger,
+  });
+  await using agent = connectBus({
+    url: at("a"),
+    name: "agent",
+    inboxPrefix: agentInboxPrefix("a"),
+    logger: silentLogger,
+  });
+  await Promise.all([agent.connected(), controller.connected()]);
+  const heard: string[] = [];
+  using _hearing = controller.subscribe("progress.*", (_payload, subject) => heard.push(subject));
+  using _serving = controller.serve(leaseEndpoint, {}, async () => create(LeaseReplySchema, { ttlMs: 9n }));
+  await controller.connection().flush();
+  assert.equal((await agent.request(leaseEndpoint, "a", lease)).ttlMs, 9n);
+  await assert.rejects(agent.request(leaseEndpoint, "b", lease, { timeoutMs: 300 }));
+  agent.publish(progressSubject("b"), new Uint8Array());
+  agent.publish(progressSubject("a"), new Uint8Array());
+  await until("own progress heard", () => heard.length > 0);
+  assert.deepEqual(heard, ["progress.a"]);
+});

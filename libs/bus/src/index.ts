@@ -1,0 +1,47 @@
+export {
+  connectBus,
+  type Bus,
+  type BusOptions,
+  type BusState,
+  type FrameBus,
+  type RequestContext,
+  type RequestOptions,
+  type ServeOptions,
+} from "./bus.ts";
+export {
+  consumeShard,
+  ensureStream,
+  JOURNAL_STREAM,
+  publishJournal,
+  type ConsumeOptions,
+  type JournalDelivery,
+  type PublishOptions,
+  type StreamLimits,
+} from "./journal-stream.ts";
+export {
+  agentInboxPrefix,
+  agentPermissions,
+  assignmentsEndpoint,
+  controllerInboxPrefix,
+  journalFetchEndpoint,
+  journalSubject,
+  leaseEndpoint,
+  nodeOfSubject,
+  progressSubject,
+  streamOpenEndpoint,
+  streamSubject,
+  type Endpoint,
+} from "./subjects.ts";
+export {
+  openStream,
+  type OpenedStream,
+  type OpenStreamOptions,
+  type StreamEvent,
+  type StreamKind,
+} from "./stream/open-stream.ts";
+export {
+  serveStreams,
+  type ServedStream,
+  type ServeStreamsOptions,
+  type StreamHandlers,
+} from "./stream/serve-streams.ts";

@@ -1,0 +1,115 @@
+/**
+ * Every subject that controllers and agents use, in one place, with what travels on it (proto/berth/v1/agent.proto).
+ *
+ * The node in a subject is proven by the broker's permissions ({@link agentPermissions}, D8); a node in a message is only
+ * what its sender says. Handlers compare the two.
+ */
+import type { DescMessage } from "@bufbuild/protobuf";
+import { StatusError } from "@berth/base";
+import {
+  AssignmentsReplySchema,
+  AssignmentsRequestSchema,
+  JournalBatchSchema,
+  JournalFetchRequestSchema,
+  LeaseReplySchema,
+  LeaseRequestSchema,
+  StreamOpenReplySchema,
+  StreamOpenSchema,
+} from "@berth/proto";
+
+/** One kind of request: where it goes and what is said. */
+export interface Endpoint<Request extends DescMessage, Reply extends DescMessage> {
+  readonly name: string;
+  readonly subject: (node: string) => string;
+  /** Which token of the subject is the node. */
+  readonly nodeToken: number;
+  readonly request: Request;
+  readonly reply: Reply;
+}
+
+export const leaseEndpoint = {
+  name: "lease",
+  subject: (node: string) => `lease.${token(node)}`,
+  nodeToken: 1,
+  request: LeaseRequestSchema,
+  reply: LeaseReplySchema,
+} satisfies Endpoint<typeof LeaseRequestSchema, typeof LeaseReplySchema>;
+
+export const assignmentsEndpoint = {
+  name: "assignments",
+  subject: (node: string) => `assignments.${token(node)}`,
+  nodeToken: 1,
+  request: AssignmentsRequestSchema,
+  reply: AssignmentsReplySchema,
+} satisfies Endpoint<typeof AssignmentsRequestSchema, typeof AssignmentsReplySchema>;
+
+export const journalFetchEndpoint = {
+  name: "journal fetch",
+  subject: (node: string) => `node.${token(node)}.journal`,
+  nodeToken: 1,
+  request: JournalFetchRequestSchema,
+  reply: JournalBatchSchema,
+} satisfies Endpoint<typeof JournalFetchRequestSchema, typeof JournalBatchSchema>;
+
+export const streamOpenEndpoint = {
+  name: "stream open",
+  subject: (node: string) => `node.${token(node)}.stream`,
+  nodeToken: 1,
+  request: StreamOpenSchema,
+  reply: StreamOpenReplySchema,
+} satisfies Endpoint<typeof StreamOpenSchema, typeof StreamOpenReplySchema>;
+
+export function progressSubject(node: string): string {
+  return `progress.${token(node)}`;
+}
+
+export function journalSubject(shard: number | "*", node: string): string {
+  return `ev.${shard}.${token(node)}`;
+}
+
+/** Frames of one stream, away from the agent (`up`) or towards it (`down`). */
+export function streamSubject(node: string, stream: string, direction: "up" | "down"): string {
+  return `st.${token(node)}.${token(stream)}.${direction}`;
+}
+
+/** The node of `ev.<shard>.<node>` and `progress.<node>`. */
+export function nodeOfSubject(subject: string): string {
+  return subject.slice(subject.lastIndexOf(".") + 1);
+}
+
+/** The prefix under which an agent waits for replies; a node may subscribe to its own only. */
+export function agentInboxPrefix(node: string): string {
+  return `_INBOX_${token(node)}`;
+}
+
+/** A subject token of its own: no node's prefix can match it. */
+export const controllerInboxPrefix = "_INBOX.controller";
+
+/** What a node's NATS user may do, in the words of nats-server's configuration (D8). */
+export function agentPermissions(node: string): {
+  readonly publish: { readonly allow: readonly string[] };
+  readonly subscribe: { readonly allow: readonly string[] };
+  readonly allow_responses: { readonly max: number; readonly expires: string };
+} {
+  return {
+    publish: {
+      allow: [
+        leaseEndpoint.subject(node),
+        assignmentsEndpoint.subject(node),
+        progressSubject(node),
+        journalSubject("*", node),
+        `st.${token(node)}.*.up`,
+      ],
+    },
+    subscribe: { allow: [`node.${token(node)}.>`, `st.${token(node)}.*.down`, `${agentInboxPrefix(node)}.>`] },
+    allow_responses: { max: 1, expires: "1m" },
+  };
+}
+
+/** `*` passes: it stands for every node in a controller's subscription. */
+function token(text: string): string {
+  if (/^[A-Za-z0-9_-]+$/.test(text) || text === "*") return text;
+  throw new StatusError("INVALID_ARGUMENT", `name ${JSON.stringify(text)} cannot be part of a subject`, {
+    reason: "SUBJECT_INVALID",
+  });
+}

@@ -1,0 +1,9 @@
+export { JOB_NAMES, checkJobId, decodeJob, encodeJob, queueName, type JobName } from "./job.ts";
+export { createJobQueues, type JobQueues, type JobQueuesOptions, type JobToAdd } from "./queues.ts";
+export {
+  startJobWorker,
+  type JobWorker,
+  type JobWorkerOptions,
+  type JobWorkerState,
+  type ReceivedJob,
+} from "./worker.ts";

@@ -1,0 +1,153 @@
+/**
+ * What is assigned to a node (D5): the full set, page by page, and the jobs that announce changes of it.
+ *
+ * Invariant: whoever changes what is assigned to a node raises its revision in the same transaction; `announceTasks` and
+ * `announceImages` do so and write the outbox.
+ */
+import { create } from "@bufbuild/protobuf";
+import {
+  AssignmentsReplySchema,
+  ContainerSpecSchema,
+  ImageAssignmentSchema,
+  JobSchema,
+  TaskAssignmentSchema,
+  type AssignmentsReply,
+  type ImageAssignment,
+  type TaskAssignment,
+} from "@berth/proto";
+import { and, asc, eq, isNotNull, sql } from "drizzle-orm";
+import type { TargetRow } from "./campaign-targets.ts";
+import type { Tx } from "./database.ts";
+import { parse } from "./messages.ts";
+import { getStoreMeta } from "./meta.ts";
+import { ENDED_PHASES } from "./nodes.ts";
+import { addToOutbox } from "./outbox.ts";
+import { campaignTargets, nodes, tasks } from "./schema/index.ts";
+import type { TaskRow } from "./tasks.ts";
+
+export function taskAssignment(row: TaskRow): TaskAssignment {
+  return create(TaskAssignmentSchema, {
+    namespace: row.namespace,
+    taskUid: row.uid,
+    name: row.name,
+    generation: BigInt(row.generation),
+    attempt: row.attempt,
+    desired: row.desired === "Run" && isEnded(row) ? "Ended" : row.desired,
+    container: parse(ContainerSpecSchema, row.container),
+    workload: row.workload,
+  });
+}
+
+/** Run, but it has: a node that lost its memory must not run it once more. */
+function isEnded(row: TaskRow): boolean {
+  return (ENDED_PHASES as readonly string[]).includes(row.phase);
+}
+
+export function imageAssignment(row: TargetRow): ImageAssignment {
+  return create(ImageAssignmentSchema, {
+    namespace: row.namespace,
+    image: row.image,
+    campaignUid: row.campaignUid,
+    generation: BigInt(row.announcedGeneration ?? row.generation),
+    attempt: row.announcedAttempt ?? row.attempt,
+    desired: "Present",
+    snapshotter: row.snapshotter,
+  });
+}
+
+/** Raises the revisions of these nodes, in the order of their names, and gives the new ones. */
+export async function raiseRevisions(tx: Tx, names: Iterable<string>): Promise<ReadonlyMap<string, number>> {
+  const rows = await tx.execute<{ name: string; revision: string }>(sql`
+    with locked as (
+      select name from nodes where name in (select jsonb_array_elements_text(${JSON.stringify([...new Set(names)])}::jsonb))
+      order by name for update)
+    update nodes n set assignment_revision = n.assignment_revision + 1 from locked where n.name = locked.name
+    returning n.name, n.assignment_revision::text as revision`);
+  return new Map(rows.map((row) => [row.name, Number(row.revision)]));
+}
+
+/** Tells the nodes of these tasks (as they are now) what is wanted of them. Tasks without a node are left out. */
+export async function announceTasks(tx: Tx, rows: readonly TaskRow[]): Promise<void> {
+  const placed = rows.filter((row) => row.node !== null);
+  if (placed.length === 0) return;
+  const revisions = await raiseRevisions(tx, placed.map((row) => row.node!)); // prettier-ignore
+  const { storeEpoch } = await getStoreMeta(tx);
+  await addToOutbox(
+    tx,
+    placed.map((row) => {
+      const stop = row.desired === "Stop";
+      return {
+        node: row.node!,
+        name: stop ? "task.stop" : "task.run",
+        id: `${stop ? "stop" : "run"}-${row.uid}-${row.generation}-${row.attempt}`,
+        job: create(JobSchema, {
+          storeEpoch,
+          revision: BigInt(revisions.get(row.node!) ?? 0),
+          task: taskAssignment(row),
+        }),
+      };
+    }),
+  );
+}
+
+/** Tells the nodes of these targets to pull; the rows say so themselves (`announcedAttempt`). */
+export async function announceImages(tx: Tx, rows: readonly TargetRow[]): Promise<void> {
+  if (rows.length === 0) return;
+  const revisions = await raiseRevisions(tx, rows.map((row) => row.node)); // prettier-ignore
+  const { storeEpoch } = await getStoreMeta(tx);
+  await addToOutbox(
+    tx,
+    rows.map((row) => ({
+      node: row.node,
+      name: "image.pull",
+      id: `pull-${row.campaignUid}-${row.generation}-${row.id}-${row.attempt}`,
+      job: create(JobSchema, {
+        storeEpoch,
+        revision: BigInt(revisions.get(row.node) ?? 0),
+        image: imageAssignment(row),
+      }),
+    })),
+  );
+}
+
+/**
+ * One page of a node's set: its tasks, then its images. Give it one snapshot ({@link Store.snapshot}); pages of different
+ * revisions do not belong together. An unknown node has an empty set of revision 0 that stops nothing.
+ */
+export async function assignmentPage(tx: Tx, node: string, offset: number, limit: number): Promise<AssignmentsReply> {
+  const { storeEpoch, stopsConfirmed } = await getStoreMeta(tx);
+  const [row] = await tx.select({ revision: nodes.assignmentRevision }).from(nodes).where(eq(nodes.name, node));
+  if (row === undefined) return create(AssignmentsReplySchema, { storeEpoch, stopsConfirmed: false });
+  const ofNode = and(eq(tasks.node, node), eq(tasks.removed, false));
+  const taskRows = await tx
+    .select()
+    .from(tasks)
+    .where(ofNode)
+    .orderBy(asc(tasks.uid))
+    .offset(offset)
+    .limit(limit + 1);
+  const taskItems = taskRows.slice(0, limit);
+  let images: TargetRow[] = [];
+  let more = taskRows.length > limit;
+  if (!more) {
+    const taskCount = await tx.$count(tasks, ofNode);
+    const room = limit - taskItems.length;
+    const found = await tx
+      .select()
+      .from(campaignTargets)
+      .where(and(eq(campaignTargets.node, node), isNotNull(campaignTargets.announcedGeneration)))
+      .orderBy(asc(campaignTargets.id))
+      .offset(Math.max(0, offset - taskCount))
+      .limit(room + 1);
+    images = found.slice(0, room);
+    more = found.length > room;
+  }
+  return create(AssignmentsReplySchema, {
+    storeEpoch,
+    revision: BigInt(row.revision),
+    tasks: taskItems.map(taskAssignment),
+    images: images.map(imageAssignment),
+    nextOffset: more ? offset + taskItems.length + images.length : 0,
+    stopsConfirmed,
+  });
+}

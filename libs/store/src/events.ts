@@ -1,0 +1,120 @@
+/** What happened. Written many at a time; read as a list or as a feed. */
+import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { EventSchema, type Event } from "@berth/proto";
+import { and, asc, desc, eq, gt, sql } from "drizzle-orm";
+import type { Tx } from "./database.ts";
+import { EVENTS_CHANNEL, notify } from "./feed/record.ts";
+import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
+import { events } from "./schema/index.ts";
+
+export type EventRow = typeof events.$inferSelect;
+
+export interface NewEvent {
+  /** Absent or empty: the cluster's own. */
+  readonly namespace?: string;
+  /** Default: now. */
+  readonly time?: Date;
+  readonly topic: string;
+  readonly kind: "Workload" | "Task" | "Campaign" | "Node" | "Namespace" | "Image" | "Store";
+  readonly name: string;
+  readonly uid?: string;
+  readonly node?: string;
+  readonly severity?: "Normal" | "Warning";
+  readonly reason?: string;
+  readonly message?: string;
+  readonly attributes?: Readonly<Record<string, string>>;
+  readonly journalEpoch?: string;
+  readonly journalSeq?: number;
+}
+
+export function eventMessage(row: EventRow): Event {
+  return create(EventSchema, {
+    id: String(row.id),
+    namespace: row.namespace,
+    time: timestampFromDate(row.time),
+    topic: row.topic,
+    kind: row.kind,
+    name: row.name,
+    uid: row.uid,
+    node: row.node,
+    severity: row.severity,
+    reason: row.reason,
+    message: row.message,
+    attributes: row.attributes,
+    journalEpoch: row.journalEpoch ?? "",
+    journalSeq: BigInt(row.journalSeq ?? 0),
+  });
+}
+
+const ROWS_PER_INSERT = 2_500;
+
+/** An entry of a journal that is there already is left out (D4). Returns how many were new. */
+export async function insertEvents(tx: Tx, rows: readonly NewEvent[]): Promise<number> {
+  let count = 0;
+  for (let from = 0; from < rows.length; from += ROWS_PER_INSERT) {
+    const batch = rows.slice(from, from + ROWS_PER_INSERT);
+    const inserted = await tx.execute(sql`
+      insert into events (namespace, time, topic, kind, name, uid, node, severity, reason, message, attributes,
+        journal_epoch, journal_seq)
+      select coalesce(namespace, ''), coalesce(time, now()), topic, kind, name, coalesce(uid, ''), coalesce(node, ''),
+        coalesce(severity, 'Normal'), coalesce(reason, ''), coalesce(message, ''), coalesce(attributes, '{}'),
+        "journalEpoch", "journalSeq"
+      from jsonb_to_recordset(${storable(batch)}::jsonb) as r(
+        namespace text, time timestamptz, topic text, kind text, name text, uid text, node text, severity text,
+        reason text, message text, attributes jsonb, "journalEpoch" text, "journalSeq" bigint)
+      on conflict (node, journal_epoch, journal_seq) where journal_seq is not null do nothing`);
+    count += inserted.count;
+  }
+  if (count > 0) await notify(tx, EVENTS_CHANNEL);
+  return count;
+}
+
+/** In the order of their ids. */
+export async function listEvents(
+  tx: Tx,
+  query: PageRequest & { readonly namespace?: string },
+): Promise<Page<EventRow>> {
+  const limit = pageLimit(query);
+  const after = pageKey(query, 1);
+  const rows = await tx
+    .select()
+    .from(events)
+    .where(
+      and(
+        query.namespace === undefined ? undefined : eq(events.namespace, query.namespace),
+        after && gt(events.id, Number(after[0])),
+      ),
+    )
+    .orderBy(asc(events.id))
+    .limit(limit + 1);
+  return pageOf(rows, limit, (row) => [String(row.id)]);
+}
+
+/** Newest first, before an id: for a tail that a filter thins out. */
+export async function listEventsBackwards(
+  tx: Tx,
+  query: { readonly namespace?: string; readonly beforeId?: number; readonly limit: number },
+): Promise<EventRow[]> {
+  return await tx
+    .select()
+    .from(events)
+    .where(
+      and(
+        query.namespace === undefined ? undefined : eq(events.namespace, query.namespace),
+        query.beforeId === undefined ? undefined : sql`${events.id} < ${query.beforeId}`,
+      ),
+    )
+    .orderBy(desc(events.id))
+    .limit(query.limit);
+}
+
+/** Postgres stores no NUL in text, and a container's message may hold one. */
+function storable(batch: readonly NewEvent[]): string {
+  const json = JSON.stringify(batch);
+  return json.includes("\\u0000") ? JSON.stringify(batch, (_key, value: unknown) => withoutNul(value)) : json;
+}
+
+function withoutNul(value: unknown): unknown {
+  return typeof value === "string" ? value.replaceAll("\0", "\uFFFD") : value;
+}

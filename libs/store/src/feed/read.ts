@@ -1,0 +1,116 @@
+/** Reading feeds: what became visible after a position, in order. And pruning them. */
+import type { JsonObject } from "@bufbuild/protobuf";
+import { sql, type SQL } from "drizzle-orm";
+import type { Tx } from "../database.ts";
+import type { EventRow } from "../events.ts";
+import type { FeedName, Position } from "./position.ts";
+import type { ChangeOp, ResourceKind } from "./record.ts";
+
+export interface Change {
+  readonly position: Position;
+  readonly kind: ResourceKind;
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly op: ChangeOp;
+  readonly object: JsonObject;
+}
+
+export interface FeedEvent {
+  readonly position: Position;
+  readonly event: EventRow;
+}
+
+export interface FeedPage<T> {
+  readonly items: readonly T[];
+  /** Something has been committed that an older open transaction still hides: read again soon. */
+  readonly pending: boolean;
+}
+
+export async function readChanges(tx: Tx, after: Position, limit: number): Promise<FeedPage<Change>> {
+  const rows = await readRows<{
+    kind: ResourceKind;
+    namespace: string;
+    name: string;
+    uid: string;
+    op: ChangeOp;
+    object: JsonObject;
+  }>(tx, "changes", sql`kind, namespace, name, uid, op, object`, after, limit);
+  return {
+    items: rows.items.map(({ xid, id, pending: _pending, ...change }) => ({
+      position: positionOf(xid, id),
+      ...change,
+    })),
+    pending: rows.pending,
+  };
+}
+
+export async function readEvents(tx: Tx, after: Position, limit: number): Promise<FeedPage<FeedEvent>> {
+  const columns = sql`namespace, time, topic, kind, name, uid, node, severity, reason, message, attributes,
+    journal_epoch as "journalEpoch", journal_seq::text as "journalSeq", stored_at as "storedAt"`;
+  type Row = Omit<EventRow, "id" | "xid" | "time" | "storedAt" | "journalSeq"> & {
+    time: string;
+    storedAt: string;
+    journalSeq: string | null;
+  };
+  const rows = await readRows<Row>(tx, "events", columns, after, limit);
+  return {
+    items: rows.items.map(({ pending: _pending, xid, id, ...row }) => ({
+      position: positionOf(xid, id),
+      event: {
+        ...row,
+        id: Number(id),
+        xid,
+        time: new Date(row.time),
+        storedAt: new Date(row.storedAt),
+        journalSeq: row.journalSeq === null ? null : Number(row.journalSeq),
+      },
+    })),
+    pending: rows.pending,
+  };
+}
+
+/** Forgets what is older than `maxAgeMs`, at most `limit` rows a call; cursors before it are refused from then on. */
+export async function pruneFeed(tx: Tx, feed: FeedName, maxAgeMs: number, limit: number): Promise<number> {
+  const table = sql.identifier(feed);
+  const age = sql.identifier(feed === "changes" ? "created_at" : "stored_at");
+  const [row] = await tx.execute<{ count: string }>(sql`
+    with gone as (
+      delete from ${table} where (xid, id) in (
+        select xid, id from ${table}
+        where ${age} < now() - make_interval(secs => ${maxAgeMs / 1000})
+          and xid < pg_snapshot_xmin(pg_current_snapshot())
+        order by xid, id limit ${limit})
+      returning xid, id),
+    last as (select xid, id from gone order by xid desc, id desc limit 1),
+    mark as (
+      insert into feed_marks (feed, xid, id) select ${feed}, xid, id from last
+      on conflict (feed) do update set xid = excluded.xid, id = excluded.id
+        where (excluded.xid, excluded.id) > (feed_marks.xid, feed_marks.id))
+    select count(*)::text as count from gone`);
+  return Number(row?.count ?? 0);
+}
+
+type Placed<T> = T & { readonly xid: string; readonly id: string; readonly pending: boolean };
+
+async function readRows<T extends object>(
+  tx: Tx,
+  feed: FeedName,
+  columns: SQL,
+  after: Position,
+  limit: number,
+): Promise<{ readonly items: readonly Placed<T>[]; readonly pending: boolean }> {
+  const table = sql.identifier(feed);
+  const rows = await tx.execute<Placed<Record<string, unknown>>>(sql`
+    with horizon as (select pg_snapshot_xmin(pg_current_snapshot()) as xmin)
+    select xid::text as xid, id::text as id, false as pending, ${columns}
+    from ${table} where (xid, id) > (${String(after.xid)}::xid8, ${after.id}::bigint) and xid < (select xmin from horizon)
+    order by ${table}.xid, ${table}.id limit ${limit}`);
+  const items = [...rows] as unknown as readonly Placed<T>[];
+  if (items.length > 0) return { items, pending: items.length === limit };
+  const [held] = await tx.execute<{ pending: boolean }>(sql`
+    select exists (select from ${table} where xid >= pg_snapshot_xmin(pg_current_snapshot())) as pending`);
+  return { items, pending: held?.pending ?? false };
+}
+
+const positionOf = (xid: string, id: string): Position => ({ xid: BigInt(xid), id: Number(id) });

@@ -1,0 +1,176 @@
+export type { AdvisoryLocks, HeldLock } from "./advisory-locks.ts";
+export {
+  announceImages,
+  announceTasks,
+  assignmentPage,
+  imageAssignment,
+  raiseRevisions,
+  taskAssignment,
+} from "./assignments.ts";
+export {
+  deleteTargets,
+  insertTargets,
+  listTargets,
+  lockTargets,
+  targetMessage,
+  targetsAt,
+  targetsOf,
+  updateTargets,
+  type NewTarget,
+  type TargetRow,
+  type TargetUpdate,
+} from "./campaign-targets.ts";
+export {
+  campaignMessage,
+  campaignSpec,
+  campaignStatus,
+  getCampaign,
+  insertCampaign,
+  listCampaigns,
+  lockCampaign,
+  lockCampaignByUid,
+  removeCampaign,
+  updateCampaign,
+  type CampaignRow,
+} from "./campaigns.ts";
+export type { Tx } from "./database.ts";
+export { eventMessage, insertEvents, listEvents, listEventsBackwards, type EventRow, type NewEvent } from "./events.ts";
+export { startChangeFeed, startEventFeed, type Feed, type FeedConfig, type FeedDeps } from "./feed/follow.ts";
+export { advanceMark, currentMark, formatMark, hasSeen, parseMark, type Mark } from "./feed/mark.ts";
+export {
+  comparePositions,
+  currentPosition,
+  formatCursor,
+  parseCursor,
+  type FeedName,
+  type Position,
+} from "./feed/position.ts";
+export { pruneFeed, readChanges, readEvents, type Change, type FeedEvent, type FeedPage } from "./feed/read.ts";
+export {
+  OUTBOX_CHANNEL,
+  parseWake,
+  recordChanges,
+  WORK_CHANNEL,
+  type ChangeOp,
+  type NewChange,
+  type ResourceKind,
+  type Wake,
+} from "./feed/record.ts";
+export {
+  addJournalEpochs,
+  holdShard,
+  journalStates,
+  laggingJournals,
+  setStored,
+  takeShard,
+  type JournalState,
+  type LaggingJournal,
+} from "./journals.ts";
+export {
+  expiredNodes,
+  fleetSilence,
+  insertNewNodes,
+  lockLeases,
+  markSilent,
+  renewLeases,
+  tasksOfWrongCertainty,
+  type FleetSilence,
+  type LeasedNode,
+  type LeaseRenewal,
+} from "./leases.ts";
+export { countNodesByPhase, countTasksByPhase } from "./fleet-counts.ts";
+export {
+  campaignLock,
+  DISPATCH_LOCK,
+  ingestLock,
+  LEASE_EXPIRY_LOCK,
+  MEMBERS_LOCK,
+  PLACEMENT_LOCK,
+  PRUNE_LOCK,
+  reconcileLock,
+  type LockKey,
+} from "./lock-keys.ts";
+export { beginStoreEpoch, confirmStore, getStoreMeta, type StoreMeta } from "./meta.ts";
+export {
+  countNamespaces,
+  getNamespace,
+  holdNamespace,
+  insertNamespace,
+  listNamespaces,
+  lockNamespace,
+  namespaceMessage,
+  removeNamespace,
+  updateNamespace,
+  type NamespaceCounts,
+  type NamespaceRow,
+} from "./namespaces.ts";
+export {
+  allNodes,
+  ENDED_PHASES,
+  getNode,
+  listNodes,
+  lockNode,
+  lockNodes,
+  nodeMessage,
+  nodeMessages,
+  nodeUsage,
+  recordNodes,
+  removeNode,
+  updateNode,
+  type NodeRow,
+  type NodeUsage,
+} from "./nodes.ts";
+export { openStore, type Store, type StoreOptions } from "./open.ts";
+export { addToOutbox, deleteFromOutbox, outboxDepth, takeFromOutbox, type NewJob, type OutboxJob } from "./outbox.ts";
+export { DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, pageTokenOf, type Page, type PageRequest } from "./page.ts";
+export {
+  nodeLoads,
+  tryTransactionLock,
+  unplacedTasks,
+  workloadPlacements,
+  workloadSpread,
+  type NodeLoad,
+} from "./placement.ts";
+export { storeError } from "./postgres-error.ts";
+export {
+  campaignRefs,
+  campaignsToDelete,
+  namespaceIsEmpty,
+  namespacesOf,
+  runningCampaignRefs,
+  tasksOfWorkload,
+  workloadRefs,
+  workloadsOnNode,
+  workloadsToDelete,
+  type ResourceRef,
+} from "./reconcile.ts";
+export {
+  getTask,
+  insertTasks,
+  listTasks,
+  lockTask,
+  lockTasks,
+  lockTasksByUid,
+  removeTasks,
+  taskMessage,
+  updateTasks,
+  type NewTask,
+  type TaskRow,
+  type TaskUpdate,
+} from "./tasks.ts";
+export * as tables from "./schema/index.ts";
+export { findToken, hasTokens, insertFirstToken, insertToken, revokeToken, type TokenRow } from "./tokens.ts";
+export {
+  getWorkload,
+  insertWorkload,
+  listWorkloads,
+  lockWorkload,
+  lockWorkloadByUid,
+  removeWorkload,
+  updateWorkload,
+  workloadMessage,
+  workloadSpec,
+  workloadStatus,
+  type NamespacedQuery,
+  type WorkloadRow,
+} from "./workloads.ts";

@@ -1,0 +1,95 @@
+/** How far the nodes' journals are stored (D4), and who may store them. */
+import { StatusError } from "@berth/base";
+import { sql } from "drizzle-orm";
+import type { Tx } from "./database.ts";
+
+export interface JournalState {
+  readonly node: string;
+  readonly epoch: string;
+  /** Epochs of a node in the order of their appearance. */
+  readonly ordinal: number;
+  readonly storedSeq: number;
+}
+
+/** Makes epochs known; those that are known keep their place. */
+export async function addJournalEpochs(
+  tx: Tx,
+  epochs: readonly { readonly node: string; readonly epoch: string }[],
+): Promise<void> {
+  if (epochs.length === 0) return;
+  await tx.execute(sql`
+    insert into journal_state (node, epoch)
+    select node, epoch from jsonb_to_recordset(${JSON.stringify(epochs)}::jsonb) as r(node text, epoch text)
+    on conflict do nothing`);
+}
+
+export async function journalStates(tx: Tx, nodes: readonly string[], lock = false): Promise<JournalState[]> {
+  const rows = await tx.execute<{ node: string; epoch: string; ordinal: string; stored: string }>(sql`
+    select node, epoch, ordinal::text as ordinal, stored_seq::text as stored from journal_state
+    where node in (select jsonb_array_elements_text(${JSON.stringify(nodes)}::jsonb))
+    order by node, ordinal ${lock ? sql`for update` : sql``}`);
+  return rows.map((row) => ({
+    node: row.node,
+    epoch: row.epoch,
+    ordinal: Number(row.ordinal),
+    storedSeq: Number(row.stored),
+  }));
+}
+
+/** Moves watermarks on, never back. */
+export async function setStored(
+  tx: Tx,
+  marks: readonly { readonly node: string; readonly epoch: string; readonly storedSeq: number }[],
+): Promise<void> {
+  if (marks.length === 0) return;
+  await tx.execute(sql`
+    update journal_state j set stored_seq = v."storedSeq", updated_at = now()
+    from jsonb_to_recordset(${JSON.stringify(marks)}::jsonb) as v(node text, epoch text, "storedSeq" bigint)
+    where j.node = v.node and j.epoch = v.epoch and j.stored_seq < v."storedSeq"`);
+}
+
+export interface LaggingJournal {
+  readonly node: string;
+  readonly epoch: string;
+  readonly storedSeq: number;
+  readonly headSeq: number;
+}
+
+/** Nodes of a shard that hold a lease and have said that their journal goes on beyond what is stored. */
+export async function laggingJournals(tx: Tx, shard: number): Promise<LaggingJournal[]> {
+  const rows = await tx.execute<{ node: string; epoch: string; stored: string; head: string }>(sql`
+    select n.name as node, n.journal_epoch as epoch, coalesce(j.stored_seq, 0)::text as stored,
+      n.journal_head_seq::text as head
+    from nodes n left join journal_state j on j.node = n.name and j.epoch = n.journal_epoch
+    where n.shard = ${shard} and n.phase <> 'Unknown' and n.journal_epoch <> ''
+      and n.journal_head_seq > coalesce(j.stored_seq, 0)`);
+  return rows.map((row) => ({
+    node: row.node,
+    epoch: row.epoch,
+    storedSeq: Number(row.stored),
+    headSeq: Number(row.head),
+  }));
+}
+
+/** Becomes the shard's owner: writes of every earlier one are refused from here on. */
+export async function takeShard(tx: Tx, shard: number, owner: string): Promise<number> {
+  const [row] = await tx.execute<{ epoch: string }>(sql`
+    insert into ingest_shards (shard, epoch, owner) values (${shard}, 1, ${owner})
+    on conflict (shard) do update set epoch = ingest_shards.epoch + 1, owner = excluded.owner
+    returning epoch::text as epoch`);
+  return Number(row!.epoch);
+}
+
+/**
+ * Makes sure that this transaction is the owner's, and stays so until it ends: {@link takeShard} waits for it.
+ * @throws ABORTED `SHARD_TAKEN`
+ */
+export async function holdShard(tx: Tx, shard: number, epoch: number): Promise<void> {
+  const [row] = await tx.execute<{ epoch: string }>(
+    sql`select epoch::text as epoch from ingest_shards where shard = ${shard} for share`,
+  );
+  if (Number(row?.epoch) === epoch) return;
+  throw new StatusError("ABORTED", `ingest shard ${shard}: somebody else owns it since epoch ${row?.epoch ?? "none"}`, {
+    reason: "SHARD_TAKEN",
+  });
+}

@@ -1,0 +1,156 @@
+/**
+ * What agents say of themselves, and until when they are believed. Many renewals are one statement.
+ *
+ * All lease times are Postgres' clock, taken when the row is written: that is after the request arrived, so the controller
+ * never thinks a lease over before its agent does, and several controllers agree.
+ */
+import { uuidv7 } from "@berth/base";
+import type { JsonObject } from "@bufbuild/protobuf";
+import { asc, sql } from "drizzle-orm";
+import type { Tx } from "./database.ts";
+import { recordNodes, type NodeRow } from "./nodes.ts";
+import { nodes } from "./schema/index.ts";
+
+/** A lease request as columns. */
+export interface LeaseRenewal {
+  readonly name: string;
+  readonly agentLabels: Record<string, string>;
+  readonly phase: "Ready" | "NotReady";
+  readonly conditions: readonly JsonObject[];
+  readonly cpuMillis: number;
+  readonly memoryBytes: number;
+  readonly maxTasks: number;
+  readonly diskBytes: number;
+  readonly runtimeHandlers: readonly string[];
+  readonly snapshotters: readonly string[];
+  readonly agentVersion: string;
+  readonly kernelVersion: string;
+  readonly address: string;
+  readonly bootId: string;
+  readonly instance: string;
+  readonly journalEpoch: string;
+  readonly journalHeadSeq: number;
+  readonly appliedRevision: number;
+  readonly appliedStoreEpoch: string;
+  readonly shard: number;
+}
+
+export interface LeasedNode {
+  readonly row: NodeRow;
+  /** By Postgres' clock, at the time of the lock. */
+  readonly leaseFresh: boolean;
+}
+
+/** Adds nodes that are heard for the first time; their lease begins with the renewal that follows. */
+export async function insertNewNodes(tx: Tx, renewals: readonly LeaseRenewal[]): Promise<string[]> {
+  if (renewals.length === 0) return [];
+  const rows = renewals.map(({ name, shard }) => ({ uid: uuidv7(), name, shard }));
+  const inserted = await tx.execute<{ name: string }>(sql`
+    insert into nodes (uid, name, shard, phase, lease_renewed_at, lease_expires_at, assignment_revision)
+    select r.uid, r.name, r.shard, 'Unknown', now(), now() - interval '1 second', coalesce(f.assignment_revision, 0)
+    from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as r(uid uuid, name text, shard smallint)
+    left join forgotten_nodes f on f.name = r.name
+    on conflict (name) do nothing returning nodes.name`);
+  return inserted.map((row) => row.name);
+}
+
+/** Locks nodes in the order of their names and says whose lease still runs. */
+export async function lockLeases(tx: Tx, names: readonly string[]): Promise<LeasedNode[]> {
+  const rows = await tx
+    .select({ row: nodes, leaseFresh: sql<boolean>`${nodes.leaseExpiresAt} > clock_timestamp()` })
+    .from(nodes)
+    .where(sql`${nodes.name} in (select jsonb_array_elements_text(${JSON.stringify(names)}::jsonb))`)
+    .orderBy(asc(nodes.name))
+    .for("update");
+  return rows;
+}
+
+/**
+ * Renews leases of rows that this transaction has locked. Those in `visible` differ in more than their times: their change
+ * is recorded for watches (renewals alone are not news).
+ */
+export async function renewLeases(
+  tx: Tx,
+  renewals: readonly LeaseRenewal[],
+  ttlMs: number,
+  visible: ReadonlySet<string>,
+): Promise<NodeRow[]> {
+  if (renewals.length === 0) return [];
+  await tx.execute(sql`
+    update nodes n set
+      agent_labels = v."agentLabels", phase = v.phase, conditions = v.conditions, cpu_millis = v."cpuMillis",
+      memory_bytes = v."memoryBytes", max_tasks = v."maxTasks", disk_bytes = v."diskBytes",
+      runtime_handlers = v."runtimeHandlers", snapshotters = v.snapshotters, agent_version = v."agentVersion",
+      kernel_version = v."kernelVersion", address = v.address, boot_id = v."bootId", instance = v.instance,
+      previous_instance = case when n.instance = v.instance then n.previous_instance else n.instance end,
+      journal_epoch = v."journalEpoch", journal_head_seq = v."journalHeadSeq",
+      applied_revision = v."appliedRevision", applied_store_epoch = v."appliedStoreEpoch",
+      lease_renewed_at = clock_timestamp(),
+      lease_expires_at = clock_timestamp() + make_interval(secs => ${ttlMs / 1000}),
+      silent_since = null,
+      resource_version = n.resource_version + case when v.name = any(
+        array(select jsonb_array_elements_text(${JSON.stringify([...visible])}::jsonb))) then 1 else 0 end
+    from jsonb_to_recordset(${JSON.stringify(renewals)}::jsonb) as v(
+      name text, "agentLabels" jsonb, phase text, conditions jsonb, "cpuMillis" bigint, "memoryBytes" bigint,
+      "maxTasks" int, "diskBytes" bigint, "runtimeHandlers" text[], snapshotters text[], "agentVersion" text,
+      "kernelVersion" text, address text, "bootId" text, instance text, "journalEpoch" text, "journalHeadSeq" bigint,
+      "appliedRevision" bigint, "appliedStoreEpoch" text)
+    where n.name = v.name`);
+  if (visible.size === 0) return [];
+  const rows = await tx
+    .select()
+    .from(nodes)
+    .where(sql`${nodes.name} in (select jsonb_array_elements_text(${JSON.stringify([...visible])}::jsonb))`);
+  await recordNodes(tx, rows, "MODIFIED");
+  return rows;
+}
+
+/** Nodes whose lease has run out by Postgres' clock, and that are not known to be silent yet. */
+export async function expiredNodes(tx: Tx): Promise<string[]> {
+  const rows = await tx.execute<{ name: string }>(sql`
+    select name from nodes where phase <> 'Unknown' and lease_expires_at <= clock_timestamp() order by name`);
+  return rows.map((row) => row.name);
+}
+
+/** Marks nodes silent, those whose lease has not come back since. Rows must be locked by this transaction. */
+export async function markSilent(tx: Tx, names: readonly string[]): Promise<NodeRow[]> {
+  if (names.length === 0) return [];
+  const marked = await tx.execute<{ name: string }>(sql`
+    update nodes set phase = 'Unknown', silent_since = clock_timestamp(), resource_version = resource_version + 1
+    where name in (select jsonb_array_elements_text(${JSON.stringify(names)}::jsonb))
+      and phase <> 'Unknown' and lease_expires_at <= clock_timestamp()
+    returning name`);
+  const rows = await tx
+    .select()
+    .from(nodes)
+    .where(
+      sql`${nodes.name} in (select jsonb_array_elements_text(${JSON.stringify(marked.map((row) => row.name))}::jsonb))`,
+    );
+  await recordNodes(tx, rows, "MODIFIED");
+  return rows;
+}
+
+export interface FleetSilence {
+  readonly nodes: number;
+  /** When each silent node fell silent. */
+  readonly silentSince: readonly Date[];
+}
+
+export async function fleetSilence(tx: Tx): Promise<FleetSilence> {
+  const rows = await tx.select({ phase: nodes.phase, silentSince: nodes.silentSince }).from(nodes);
+  const silentSince = rows.flatMap((row) => (row.phase === "Unknown" && row.silentSince ? [row.silentSince] : []));
+  return { nodes: rows.length, silentSince };
+}
+
+/**
+ * Tasks whose certainty does not agree with whether their node is silent: at most `limit`. Lock them before writing, and look
+ * again.
+ */
+export async function tasksOfWrongCertainty(tx: Tx, limit: number): Promise<string[]> {
+  const rows = await tx.execute<{ uid: string }>(sql`
+    select t.uid::text as uid from tasks t join nodes n on n.name = t.node
+    where (n.phase = 'Unknown' and t.certainty = 'observed' and t.phase not in ('Succeeded', 'Failed', 'Stopped'))
+      or (n.phase <> 'Unknown' and t.certainty = 'unreachable')
+    order by t.uid limit ${limit}`);
+  return rows.map((row) => row.uid);
+}

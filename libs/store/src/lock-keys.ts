@@ -1,0 +1,16 @@
+/** The advisory locks of Berth: pairs of (what, which one), so that no two uses ever share a key. */
+
+export type LockKey = readonly [what: number, which: number];
+
+const WHAT = 0x62_72_00_00; // "br": other programs in the same database hardly lock there
+
+export const MIGRATION_LOCK: LockKey = [WHAT + 1, 0];
+export const reconcileLock = (partition: number): LockKey => [WHAT + 2, partition];
+export const ingestLock = (shard: number): LockKey => [WHAT + 3, shard];
+export const LEASE_EXPIRY_LOCK: LockKey = [WHAT + 4, 0];
+export const PRUNE_LOCK: LockKey = [WHAT + 5, 0];
+export const campaignLock = (partition: number): LockKey => [WHAT + 6, partition];
+/** Held, shared, by every controller: how many there are is how many hold it. */
+export const MEMBERS_LOCK: LockKey = [WHAT + 7, 0];
+export const DISPATCH_LOCK: LockKey = [WHAT + 8, 0];
+export const PLACEMENT_LOCK: LockKey = [WHAT + 9, 0];

@@ -1,0 +1,191 @@
+/** Rows of nodes. What agents say of themselves is written by `leases.ts`. */
+import { create, toJson, type JsonObject } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import type { Requirement } from "@berth/model";
+import {
+  ConditionSchema,
+  NodeResourcesSchema,
+  NodeSchema,
+  NodeSpecSchema,
+  NodeStatusSchema,
+  type Node,
+} from "@berth/proto";
+import { and, asc, eq, gt, sql, type SQL } from "drizzle-orm";
+import type { Tx } from "./database.ts";
+import { recordChanges, type ChangeOp } from "./feed/record.ts";
+import { metadataOf, parse } from "./messages.ts";
+import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
+import { nodes } from "./schema/index.ts";
+import { selectorSql } from "./selector-sql.ts";
+
+export type NodeRow = typeof nodes.$inferSelect;
+
+/** What a node's tasks declare, and how far its journal is stored. */
+export interface NodeUsage {
+  readonly cpuMillis: number;
+  readonly memoryBytes: number;
+  readonly tasks: number;
+  readonly journalStoredSeq: number;
+}
+
+const UNUSED: NodeUsage = { cpuMillis: 0, memoryBytes: 0, tasks: 0, journalStoredSeq: 0 };
+
+/** Phases in which a task holds its share of the node no longer, unless another attempt is to follow. */
+export const ENDED_PHASES = ["Succeeded", "Failed", "Stopped"] as const;
+
+export function nodeMessage(row: NodeRow, usage: NodeUsage = UNUSED): Node {
+  return create(NodeSchema, {
+    metadata: metadataOf({ ...row, labels: row.effectiveLabels }),
+    spec: create(NodeSpecSchema, { cordoned: row.cordoned }),
+    status: create(NodeStatusSchema, {
+      observedGeneration: BigInt(row.generation),
+      phase: row.phase,
+      conditions: row.conditions.map((condition) => parse(ConditionSchema, condition)),
+      capacity: create(NodeResourcesSchema, {
+        cpuMillis: BigInt(row.cpuMillis),
+        memoryBytes: BigInt(row.memoryBytes),
+        tasks: row.maxTasks,
+        diskBytes: BigInt(row.diskBytes),
+      }),
+      allocated: create(NodeResourcesSchema, {
+        cpuMillis: BigInt(usage.cpuMillis),
+        memoryBytes: BigInt(usage.memoryBytes),
+        tasks: usage.tasks,
+      }),
+      runtimeHandlers: row.runtimeHandlers,
+      snapshotters: row.snapshotters,
+      agentVersion: row.agentVersion,
+      bootId: row.bootId,
+      leaseRenewedAt: timestampFromDate(row.leaseRenewedAt),
+      leaseExpiresAt: timestampFromDate(row.leaseExpiresAt),
+      journalEpoch: row.journalEpoch,
+      journalStoredSeq: BigInt(usage.journalStoredSeq),
+      journalHeadSeq: BigInt(row.journalHeadSeq),
+      assignmentRevision: BigInt(row.assignmentRevision),
+      appliedRevision: BigInt(row.appliedRevision),
+      tasks: usage.tasks,
+      kernelVersion: row.kernelVersion,
+      address: row.address,
+    }),
+  });
+}
+
+export async function getNode(tx: Tx, name: string): Promise<NodeRow | undefined> {
+  const [row] = await tx.select().from(nodes).where(eq(nodes.name, name));
+  return row;
+}
+
+/** Rows locked in the order of their names. */
+export function lockNodes(tx: Tx, names: readonly string[]): Promise<NodeRow[]> {
+  return tx.select().from(nodes).where(nodeIn(names)).orderBy(asc(nodes.name)).for("update");
+}
+
+export async function lockNode(tx: Tx, name: string): Promise<NodeRow | undefined> {
+  const [row] = await lockNodes(tx, [name]);
+  return row;
+}
+
+export async function listNodes(
+  tx: Tx,
+  query: PageRequest & { readonly selector?: readonly Requirement[] },
+): Promise<Page<NodeRow>> {
+  const limit = pageLimit(query);
+  const after = pageKey(query, 1);
+  const rows = await tx
+    .select()
+    .from(nodes)
+    .where(and(selectorSql(nodes.effectiveLabels, query.selector ?? []), after && gt(nodes.name, after[0]!)))
+    .orderBy(asc(nodes.name))
+    .limit(limit + 1);
+  return pageOf(rows, limit, (row) => [row.name]);
+}
+
+/** Every node, for placement and campaigns. */
+export function allNodes(tx: Tx, where?: SQL): Promise<NodeRow[]> {
+  return tx.select().from(nodes).where(where).orderBy(asc(nodes.name));
+}
+
+export async function nodeUsage(tx: Tx, names: readonly string[]): Promise<ReadonlyMap<string, NodeUsage>> {
+  const rows = await tx.execute<{ name: string; cpu: string; memory: string; tasks: number; stored: string }>(sql`
+    select n.name, coalesce(t.cpu, 0)::text as cpu, coalesce(t.memory, 0)::text as memory,
+      coalesce(t.tasks, 0) as tasks, coalesce(j.stored_seq, 0)::text as stored
+    from nodes n
+    left join lateral (
+      select sum(cpu_millis) as cpu, sum(memory_bytes) as memory, count(*)::int as tasks
+      from tasks where node = n.name
+        and (phase not in ('Succeeded', 'Failed', 'Stopped') or next_attempt_at is not null)) t on true
+    left join journal_state j on j.node = n.name and j.epoch = n.journal_epoch
+    where n.name in (select jsonb_array_elements_text(${JSON.stringify(names)}::jsonb))`);
+  return new Map(
+    rows.map((row) => [
+      row.name,
+      {
+        cpuMillis: Number(row.cpu),
+        memoryBytes: Number(row.memory),
+        tasks: row.tasks,
+        journalStoredSeq: Number(row.stored),
+      },
+    ]),
+  );
+}
+
+/** Messages with everything that is counted from elsewhere. */
+export async function nodeMessages(tx: Tx, rows: readonly NodeRow[]): Promise<Node[]> {
+  const usage = await nodeUsage(
+    tx,
+    rows.map((row) => row.name),
+  );
+  return rows.map((row) => nodeMessage(row, usage.get(row.name)));
+}
+
+/** What an operator changes, of a row that this transaction has locked. */
+export async function updateNode(
+  tx: Tx,
+  row: NodeRow,
+  patch: { readonly labels?: Record<string, string>; readonly cordoned?: boolean },
+): Promise<NodeRow> {
+  const [updated] = await tx
+    .update(nodes)
+    .set({
+      ...patch,
+      generation: row.generation + (patch.cordoned === undefined ? 0 : 1),
+      resourceVersion: row.resourceVersion + 1,
+    })
+    .where(eq(nodes.name, row.name))
+    .returning();
+  await recordNodes(tx, [updated!], "MODIFIED");
+  return updated!;
+}
+
+/** Forgets a node's row and its journal's watermarks. Its tasks are the caller's business, before. */
+export async function removeNode(tx: Tx, row: NodeRow): Promise<void> {
+  await recordNodes(tx, [row], "DELETED");
+  await tx.execute(sql`
+    insert into forgotten_nodes (name, assignment_revision) select name, assignment_revision + 1 from nodes
+    where name = ${row.name}
+    on conflict (name) do update set assignment_revision = excluded.assignment_revision`);
+  await tx.execute(sql`delete from journal_state where node = ${row.name}`);
+  await tx.execute(sql`delete from outbox where node = ${row.name}`);
+  await tx.execute(sql`delete from campaign_targets where node = ${row.name}`);
+  await tx.delete(nodes).where(eq(nodes.name, row.name));
+}
+
+export async function recordNodes(tx: Tx, rows: readonly NodeRow[], op: ChangeOp): Promise<void> {
+  if (rows.length === 0) return;
+  const messages = await nodeMessages(tx, rows);
+  await recordChanges(
+    tx,
+    rows.map((row, index) => ({
+      kind: "Node",
+      namespace: "",
+      name: row.name,
+      uid: row.uid,
+      op,
+      object: toJson(NodeSchema, messages[index]!) as JsonObject,
+    })),
+  );
+}
+
+export function nodeIn(names: readonly string[]): SQL {
+  return sql`${nodes.name} in (select jsonb_array_elements_text(${JSON.stringify(names)}::jsonb))`;
+}

@@ -1,0 +1,117 @@
+/**
+ * Opens the controller's Postgres: the only truth of a fleet (D1).
+ *
+ *     await using store = await openStore({ url, logger });
+ *     await store.transaction(async (tx) => { … });
+ *
+ * A transaction is short: watches wait for the oldest open one (ADR 7), and the server ends one that idles.
+ */
+import { hasCode, retry, silentLogger, type Logger } from "@berth/base";
+import { drizzle } from "drizzle-orm/postgres-js";
+import postgres from "postgres";
+import { openAdvisoryLocks, reconnectSeconds, type AdvisoryLocks } from "./advisory-locks.ts";
+import type { Tx } from "./database.ts";
+import { migrateDatabase } from "./migrate.ts";
+import { storeError } from "./postgres-error.ts";
+
+export interface StoreOptions {
+  readonly url: string;
+  readonly logger?: Logger;
+  /** Default 10; advisory locks and LISTEN have connections of their own. */
+  readonly maxConnections?: number;
+  /** Default true. */
+  readonly migrate?: boolean;
+}
+
+export interface Store extends AsyncDisposable {
+  /** For reads outside a transaction. */
+  readonly db: Tx;
+  readonly locks: AdvisoryLocks;
+  /**
+   * Runs the body in a transaction (READ COMMITTED), again when Postgres found a conflict (deadlock): the body must have no
+   * other effects. @throws what the body throws; else UNAVAILABLE, ABORTED, …
+   */
+  transaction<T>(body: (tx: Tx) => Promise<T>): Promise<T>;
+  /** The same with one snapshot for all its statements, for lists that give a cursor. Nothing may be written. */
+  snapshot<T>(body: (tx: Tx) => Promise<T>): Promise<T>;
+  /** Calls back for each NOTIFY; without a payload when the connection was (re)made: notifications may have been missed. */
+  listen(channel: string, onNotify: (payload?: string) => void): Promise<AsyncDisposable>;
+  /** @throws UNAVAILABLE */
+  ping(): Promise<void>;
+}
+
+/** A transaction that nobody works in holds back every watch. */
+const IDLE_IN_TRANSACTION_MS = 15_000;
+const STATEMENT_MS = 30_000;
+const CONFLICT_ATTEMPTS = 6;
+
+export async function openStore(options: StoreOptions): Promise<Store> {
+  const { url, logger = silentLogger, maxConnections = 10 } = options;
+  if (options.migrate ?? true) await migrateDatabase(url);
+  const client = postgres(url, {
+    max: maxConnections,
+    onnotice: () => {},
+    connect_timeout: 10,
+    backoff: reconnectSeconds,
+    // postgres.js asks for array types on each new connection, and when that one is lost meanwhile, the question is a
+    // rejection that nobody handles and the query behind it never ends. drizzle reads arrays by itself.
+    fetch_types: false,
+    connection: {
+      application_name: "berth",
+      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
+      statement_timeout: STATEMENT_MS,
+    },
+  });
+  const db = drizzle(client);
+  const locks = openAdvisoryLocks(url, logger);
+
+  const inTransaction = <T>(body: (tx: Tx) => Promise<T>, config?: Parameters<typeof db.transaction>[1]): Promise<T> =>
+    retry(
+      async () => {
+        try {
+          return await db.transaction(body, config);
+        } catch (error) {
+          throw storeError(error);
+        }
+      },
+      {
+        maxAttempts: CONFLICT_ATTEMPTS,
+        backoff: { initialMs: 5, maxMs: 200, factor: 2 },
+        retryable: (error) => hasCode(error, "ABORTED") && error.reason === "STORE_CONFLICT",
+      },
+    );
+
+  return {
+    db,
+    locks,
+    transaction: (body) => inTransaction(body),
+    snapshot: (body) => inTransaction(body, { isolationLevel: "repeatable read", accessMode: "read only" }),
+    async listen(channel, onNotify) {
+      try {
+        const subscription = await client.listen(
+          channel,
+          (payload) => onNotify(payload),
+          () => onNotify(),
+        );
+        return {
+          async [Symbol.asyncDispose]() {
+            await subscription.unlisten().catch(() => undefined);
+          },
+        };
+      } catch (error) {
+        throw storeError(error);
+      }
+    },
+    async ping() {
+      try {
+        await client`select 1`;
+      } catch (error) {
+        throw storeError(error);
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      await locks[Symbol.asyncDispose]();
+      await client.end({ timeout: 5 });
+    },
+  };
+}

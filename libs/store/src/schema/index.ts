@@ -1,0 +1,2 @@
+export * from "./machinery.ts";
+export * from "./resources.ts";

@@ -1,0 +1,131 @@
+/** What moves the state and tells of it: outbox, journals' watermarks, events, the change feed, tokens, the store itself. */
+import { sql } from "drizzle-orm";
+import {
+  bigserial,
+  boolean,
+  index,
+  integer,
+  pgTable,
+  primaryKey,
+  smallint,
+  text,
+  uniqueIndex,
+  uuid,
+} from "drizzle-orm/pg-core";
+import { counter, labels, message, time, xid8 } from "./columns.ts";
+
+/** Jobs that are to be put into the nodes' queues. A row goes when Redis has its job. */
+export const outbox = pgTable("outbox", {
+  id: bigserial("id", { mode: "number" }).primaryKey(),
+  node: text("node").notNull(),
+  jobName: text("job_name").notNull(),
+  /** Deterministic, so that putting it twice is putting it once (D2). */
+  jobId: text("job_id").notNull(),
+  /** A berth.v1.Job. */
+  job: message("job").notNull(),
+  createdAt: time("created_at").notNull().defaultNow(),
+});
+
+/** How far each epoch of each node's journal is stored (D4). */
+export const journalState = pgTable(
+  "journal_state",
+  {
+    node: text("node").notNull(),
+    epoch: text("epoch").notNull(),
+    /** The order in which the epochs of a node appeared. */
+    ordinal: bigserial("ordinal", { mode: "number" }).notNull(),
+    storedSeq: counter("stored_seq").notNull().default(0),
+    updatedAt: time("updated_at").notNull().defaultNow(),
+  },
+  (t) => [primaryKey({ columns: [t.node, t.epoch] })],
+);
+
+/** Who may write what the journals say. Every write of an owner checks the epoch, so that a late owner writes nothing. */
+export const ingestShards = pgTable("ingest_shards", {
+  shard: smallint("shard").primaryKey(),
+  epoch: counter("epoch").notNull(),
+  owner: text("owner").notNull(),
+});
+
+/** What happened. A feed of its own: (xid, id) as in `changes`. */
+export const events = pgTable(
+  "events",
+  {
+    id: bigserial("id", { mode: "number" }).primaryKey(),
+    xid: xid8("xid")
+      .notNull()
+      .default(sql`pg_current_xact_id()`),
+    namespace: text("namespace").notNull().default(""),
+    time: time("time").notNull(),
+    topic: text("topic").notNull(),
+    kind: text("kind").notNull(),
+    name: text("name").notNull(),
+    uid: text("uid").notNull().default(""),
+    node: text("node").notNull().default(""),
+    severity: text("severity").notNull().default("Normal"),
+    reason: text("reason").notNull().default(""),
+    message: text("message").notNull().default(""),
+    attributes: labels("attributes").notNull().default({}),
+    /** Null for the controller's own. */
+    journalEpoch: text("journal_epoch"),
+    journalSeq: counter("journal_seq"),
+    storedAt: time("stored_at").notNull().defaultNow(),
+  },
+  (t) => [
+    uniqueIndex("events_journal")
+      .on(t.node, t.journalEpoch, t.journalSeq)
+      .where(sql`journal_seq is not null`),
+    index("events_feed").on(t.xid, t.id),
+    index("events_namespace").on(t.namespace, t.id),
+    index("events_stored").using("brin", t.storedAt),
+  ],
+);
+
+/** Each change of a watchable resource, written in the transaction that made it. */
+export const changes = pgTable(
+  "changes",
+  {
+    id: bigserial("id", { mode: "number" }).primaryKey(),
+    xid: xid8("xid")
+      .notNull()
+      .default(sql`pg_current_xact_id()`),
+    /** Namespace, Node, Workload, Task or Campaign. */
+    kind: text("kind").notNull(),
+    namespace: text("namespace").notNull(),
+    name: text("name").notNull(),
+    uid: text("uid").notNull(),
+    /** ADDED, MODIFIED or DELETED. */
+    op: text("op").notNull(),
+    object: message("object").notNull(),
+    createdAt: time("created_at").notNull().defaultNow(),
+  },
+  (t) => [index("changes_feed").on(t.xid, t.id), index("changes_created").using("brin", t.createdAt)],
+);
+
+/** Up to where a feed has been pruned: a cursor below it is refused. */
+export const feedMarks = pgTable("feed_marks", {
+  feed: text("feed").primaryKey(),
+  xid: xid8("xid").notNull(),
+  id: counter("id").notNull(),
+});
+
+export const tokens = pgTable(
+  "tokens",
+  {
+    id: uuid("id").primaryKey(),
+    /** sha256 of the token, hex. */
+    hash: text("hash").notNull(),
+    name: text("name").notNull(),
+    createdAt: time("created_at").notNull().defaultNow(),
+    revokedAt: time("revoked_at"),
+  },
+  (t) => [uniqueIndex("tokens_hash").on(t.hash)],
+);
+
+/** One row: which history this database is. */
+export const storeMeta = pgTable("store_meta", {
+  id: integer("id").primaryKey().default(1),
+  storeEpoch: uuid("store_epoch").notNull(),
+  /** False after a restore, until an operator confirms: nothing is stopped because of its absence (D5). */
+  stopsConfirmed: boolean("stops_confirmed").notNull().default(true),
+});

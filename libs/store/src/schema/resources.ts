@@ -1,0 +1,190 @@
+/**
+ * Desired state and what is known of it: namespaces, nodes, workloads, tasks, campaigns.
+ *
+ * What queries filter, order or count by is a column; the rest of a spec or status is its message as JSON. A task's status
+ * is all columns, because many tasks are moved by one statement.
+ */
+import { sql } from "drizzle-orm";
+import type { JsonObject } from "@bufbuild/protobuf";
+import { boolean, index, integer, jsonb, pgTable, smallint, text, uniqueIndex, uuid } from "drizzle-orm/pg-core";
+import { counter, labels, message, resourceColumns, strings, time } from "./columns.ts";
+
+export const namespaces = pgTable("namespaces", {
+  ...resourceColumns,
+  name: text("name").primaryKey(),
+  spec: message("spec").notNull().default({}),
+  observedGeneration: counter("observed_generation").notNull().default(0),
+});
+
+export const nodes = pgTable("nodes", {
+  ...resourceColumns,
+  name: text("name").primaryKey(),
+  /** What the agent says of itself; `labels` are the operator's and win. */
+  agentLabels: labels("agent_labels").notNull().default({}),
+  effectiveLabels: labels("effective_labels")
+    .notNull()
+    .generatedAlwaysAs(sql`agent_labels || labels`),
+  cordoned: boolean("cordoned").notNull().default(false),
+  /** Ready, NotReady or Unknown. */
+  phase: text("phase").notNull(),
+  conditions: jsonb("conditions").$type<JsonObject[]>().notNull().default([]),
+  cpuMillis: counter("cpu_millis").notNull().default(0),
+  memoryBytes: counter("memory_bytes").notNull().default(0),
+  maxTasks: integer("max_tasks").notNull().default(0),
+  diskBytes: counter("disk_bytes").notNull().default(0),
+  runtimeHandlers: strings("runtime_handlers").notNull().default([]),
+  snapshotters: strings("snapshotters").notNull().default([]),
+  agentVersion: text("agent_version").notNull().default(""),
+  kernelVersion: text("kernel_version").notNull().default(""),
+  address: text("address").notNull().default(""),
+  bootId: text("boot_id").notNull().default(""),
+  /** Of the agent that holds the lease. */
+  instance: text("instance").notNull().default(""),
+  /** The one before: it has been taken over from, and does not get the lease back. */
+  previousInstance: text("previous_instance").notNull().default(""),
+  leaseRenewedAt: time("lease_renewed_at").notNull(),
+  leaseExpiresAt: time("lease_expires_at").notNull(),
+  /** When the node fell silent; null while it is heard. */
+  silentSince: time("silent_since"),
+  /** As the newest lease request said. What is stored of it is in `journal_state`. */
+  journalEpoch: text("journal_epoch").notNull().default(""),
+  journalHeadSeq: counter("journal_head_seq").notNull().default(0),
+  /** Raised in the transaction that changes what is assigned to the node (D5). */
+  assignmentRevision: counter("assignment_revision").notNull().default(0),
+  appliedRevision: counter("applied_revision").notNull().default(0),
+  appliedStoreEpoch: text("applied_store_epoch").notNull().default(""),
+  shard: smallint("shard").notNull(),
+});
+
+/** Nodes that were forgotten, so that one that comes back goes on from its revision instead of seeming ahead of us (D5). */
+export const forgottenNodes = pgTable("forgotten_nodes", {
+  name: text("name").primaryKey(),
+  assignmentRevision: counter("assignment_revision").notNull(),
+});
+
+export const workloads = pgTable(
+  "workloads",
+  {
+    ...resourceColumns,
+    uid: uuid("uid").primaryKey(),
+    namespace: text("namespace").notNull(),
+    name: text("name").notNull(),
+    spec: message("spec").notNull(),
+    status: message("status").notNull().default({}),
+  },
+  (t) => [uniqueIndex("workloads_name").on(t.namespace, t.name)],
+);
+
+export const tasks = pgTable(
+  "tasks",
+  {
+    ...resourceColumns,
+    uid: uuid("uid").primaryKey(),
+    namespace: text("namespace").notNull(),
+    name: text("name").notNull(),
+    workload: text("workload").notNull(),
+    workloadUid: uuid("workload_uid").notNull(),
+    workloadGeneration: counter("workload_generation").notNull(),
+    /** -1 for everyNode. */
+    slot: integer("slot").notNull(),
+    /** The only node it may be placed on, for everyNode. */
+    pinnedNode: text("pinned_node"),
+    /** Null until placed. */
+    node: text("node"),
+    container: message("container").notNull(),
+    /** Run, or Stop for a task that is going away. */
+    desired: text("desired").notNull().default("Run"),
+    /** What the container declares, as placement counts it. */
+    cpuMillis: counter("cpu_millis").notNull().default(0),
+    memoryBytes: counter("memory_bytes").notNull().default(0),
+    /** `tcp/8080`, of the node. */
+    hostPorts: strings("host_ports").notNull().default([]),
+    observedGeneration: counter("observed_generation").notNull().default(0),
+    attempt: integer("attempt").notNull().default(1),
+    phase: text("phase").notNull().default("Pending"),
+    reason: text("reason").notNull().default(""),
+    message: text("message").notNull().default(""),
+    certainty: text("certainty").notNull().default("observed"),
+    possiblyUntil: time("possibly_until"),
+    exitCode: integer("exit_code"),
+    oomKilled: boolean("oom_killed").notNull().default(false),
+    startedAt: time("started_at"),
+    finishedAt: time("finished_at"),
+    addresses: strings("addresses").notNull().default([]),
+    restarts: integer("restarts").notNull().default(0),
+    imageDigest: text("image_digest").notNull().default(""),
+    nextAttemptAt: time("next_attempt_at"),
+    /** The agent holds nothing of this execution any more. */
+    removed: boolean("removed").notNull().default(false),
+    /** Failures in a row, for the backoff of restarts. */
+    failures: integer("failures").notNull().default(0),
+  },
+  (t) => [
+    uniqueIndex("tasks_name").on(t.namespace, t.name),
+    uniqueIndex("tasks_slot")
+      .on(t.workloadUid, t.slot)
+      .where(sql`desired = 'Run' and slot >= 0`),
+    uniqueIndex("tasks_pinned_node")
+      .on(t.workloadUid, t.pinnedNode)
+      .where(sql`desired = 'Run' and pinned_node is not null`),
+    index("tasks_workload").on(t.workloadUid),
+    index("tasks_node").on(t.node),
+    index("tasks_unplaced")
+      .on(t.createdAt)
+      .where(sql`node is null and desired = 'Run'`),
+    index("tasks_next_attempt")
+      .on(t.nextAttemptAt)
+      .where(sql`next_attempt_at is not null`),
+  ],
+);
+
+export const campaigns = pgTable(
+  "campaigns",
+  {
+    ...resourceColumns,
+    uid: uuid("uid").primaryKey(),
+    namespace: text("namespace").notNull(),
+    name: text("name").notNull(),
+    spec: message("spec").notNull(),
+    status: message("status").notNull().default({}),
+    /** Running, Succeeded or Failed: of the observed generation. */
+    phase: text("phase").notNull().default("Running"),
+    observedGeneration: counter("observed_generation").notNull().default(0),
+    /** Of the observed generation; the deadline counts from here. */
+    startedAt: time("started_at"),
+    finishedAt: time("finished_at"),
+  },
+  (t) => [uniqueIndex("campaigns_name").on(t.namespace, t.name)],
+);
+
+/** One image on one node, for one generation of a campaign. */
+export const campaignTargets = pgTable(
+  "campaign_targets",
+  {
+    id: uuid("id").primaryKey(),
+    campaignUid: uuid("campaign_uid").notNull(),
+    generation: counter("generation").notNull(),
+    namespace: text("namespace").notNull(),
+    node: text("node").notNull(),
+    image: text("image").notNull(),
+    snapshotter: text("snapshotter").notNull().default(""),
+    /** Waiting, Pulling, Succeeded or Failed. */
+    phase: text("phase").notNull().default("Waiting"),
+    attempt: integer("attempt").notNull().default(0),
+    /**
+     * The pull that the node was told of last; null: none, or it is to let go of the image. While a target waits for its
+     * next pull, its node keeps what it has because of this one.
+     */
+    announcedGeneration: counter("announced_generation"),
+    announcedAttempt: integer("announced_attempt"),
+    message: text("message").notNull().default(""),
+    imageDigest: text("image_digest").notNull().default(""),
+    nextAttemptAt: time("next_attempt_at"),
+    finishedAt: time("finished_at"),
+  },
+  (t) => [
+    uniqueIndex("campaign_targets_place").on(t.campaignUid, t.node, t.image),
+    index("campaign_targets_node").on(t.node),
+    index("campaign_targets_phase").on(t.campaignUid, t.phase),
+  ],
+);

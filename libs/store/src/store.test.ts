@@ -1,0 +1,259 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { create } from "@bufbuild/protobuf";
+import { hasCode, silentLogger, uuidv7 } from "@berth/base";
+import { ContainerSpecSchema, WorkloadSpecSchema } from "@berth/proto";
+import { parseSelector } from "@berth/model";
+import { sql } from "drizzle-orm";
+import { openAdvisoryLocks } from "./advisory-locks.ts";
+import { announceTasks, assignmentPage } from "./assignments.ts";
+import { insertEvents, listEvents, listEventsBackwards } from "./events.ts";
+import { reconcileLock, MEMBERS_LOCK } from "./lock-keys.ts";
+import { insertNewNodes } from "./leases.ts";
+import { openStore, type Store } from "./open.ts";
+import { takeFromOutbox } from "./outbox.ts";
+import { insertTasks, listTasks, lockTasksByUid, taskMessage, updateTasks, type NewTask } from "./tasks.ts";
+import { startTestPostgres, type TestPostgres } from "./testing/test-store.ts";
+import { insertWorkload, listWorkloads, lockWorkload, updateWorkload, workloadMessage } from "./workloads.ts";
+
+let postgres: TestPostgres;
+before(async () => {
+  postgres = await startTestPostgres();
+});
+after(() => postgres[Symbol.asyncDispose]());
+
+const newTask = (name: string, more: Partial<NewTask> = {}): NewTask => ({
+  uid: uuidv7(),
+  namespace: "shop",
+  name,
+  labels: {},
+  workload: "web",
+  workloadUid: uuidv7(),
+  workloadGeneration: 1,
+  slot: 0,
+  pinnedNode: null,
+  container: { image: "busybox" },
+  cpuMillis: 500,
+  memoryBytes: 0,
+  hostPorts: ["tcp/80"],
+  ...more,
+});
+
+const addNode = (store: Store, name: string): Promise<unknown> =>
+  store.transaction((tx) => insertNewNodes(tx, [{ name, shard: 0 } as never]));
+
+void test("openStore migrates once when several controllers start together", async () => {
+  await using store = await postgres.open();
+  const others = await Promise.all([1, 2, 3].map(() => openStore({ url: store.url })));
+  const [row] = await store.db.execute<{ count: number }>(sql`select count(*)::int as count from store_meta`);
+  assert.equal(row!.count, 1);
+  await Promise.all(others.map((other) => other[Symbol.asyncDispose]()));
+});
+
+void test("transaction runs again after a deadlock, and both win", async () => {
+  await using store = await postgres.open();
+  await Promise.all(["a", "b"].map((name) => addNode(store, name)));
+  const lock = (name: string) => sql`select from nodes where name = ${name} for update`;
+  const { promise: bothHold, resolve } = Promise.withResolvers<void>();
+  let holding = 0;
+  const cross = (first: string, second: string): Promise<void> =>
+    store.transaction(async (tx) => {
+      await tx.execute(lock(first));
+      holding += 1;
+      if (holding >= 2) resolve();
+      await bothHold;
+      await tx.execute(lock(second));
+    });
+  await Promise.all([cross("a", "b"), cross("b", "a")]);
+  assert.ok(holding >= 3, "one of them ran twice");
+});
+
+void test("updateTasks writes only the execution that was seen (D3)", async () => {
+  await using store = await postgres.open();
+  const [task] = await store.transaction((tx) => insertTasks(tx, [newTask("web-1")]));
+  const late = { before: task!, patch: { phase: "Running" } };
+  await store.transaction((tx) => updateTasks(tx, [{ before: task!, patch: { attempt: 2, phase: "Assigned" } }]));
+  await assert.rejects(
+    store.transaction((tx) => updateTasks(tx, [late])),
+    (error) => hasCode(error, "ABORTED") && error.reason === "STORE_CONFLICT",
+  );
+  const [row] = await store.transaction((tx) => lockTasksByUid(tx, [task!.uid]));
+  assert.deepEqual([row!.attempt, row!.phase, row!.resourceVersion], [2, "Assigned", 2]);
+});
+
+void test("updateTasks keeps every column of a task through a round trip", async () => {
+  await using store = await postgres.open();
+  const [before] = await store.transaction((tx) => insertTasks(tx, [newTask("web-1")]));
+  const patch = {
+    labels: { app: "web" },
+    deletedAt: new Date(1_700_000_000_123),
+    node: "a",
+    desired: "Stop",
+    hostPorts: ["udp/53", "tcp/443"],
+    possiblyUntil: new Date(1_700_000_001_000),
+    exitCode: 3,
+    oomKilled: true,
+    addresses: ["10.0.0.2", "fd00::2"],
+    nextAttemptAt: new Date(1_700_000_002_500),
+    removed: true,
+    failures: 4,
+  };
+  const [written] = await store.transaction((tx) => updateTasks(tx, [{ before: before!, patch }]));
+  const [read] = await store.transaction((tx) => lockTasksByUid(tx, [before!.uid]));
+  assert.deepEqual(read, written);
+  assert.deepEqual({ ...read, ...patch }, read);
+  assert.equal(taskMessage(read!).status?.exitCode, 3);
+});
+
+void test("insertTasks gives the rows as they are stored, defaults and all", async () => {
+  await using store = await postgres.open();
+  const tasks = [1, 2, 3].map((n) =>
+    newTask(`web-${n}`, {
+      slot: n,
+      labels: { n: `"${n}"` },
+      hostPorts: [`tcp/${n}`, "udp/53"],
+      memoryBytes: 2 ** 40 + n,
+    }),
+  );
+  const inserted = await store.transaction((tx) => insertTasks(tx, tasks));
+  const stored = await store.transaction((tx) => lockTasksByUid(tx, tasks.map(({ uid }) => uid))); // prettier-ignore
+  assert.equal(inserted.length, 3);
+  assert.deepEqual(
+    inserted.toSorted((a, b) => (a.uid < b.uid ? -1 : 1)),
+    stored,
+  );
+});
+
+void test("insertTasks leaves out a slot that is taken by a wanted task, and takes one that is being stopped", async () => {
+  await using store = await postgres.open();
+  const workloadUid = uuidv7();
+  const insert = (name: string) => store.transaction((tx) => insertTasks(tx, [newTask(name, { workloadUid })]));
+  const [first] = await insert("web-1");
+  assert.deepEqual(await insert("web-2"), []);
+  await store.transaction((tx) => updateTasks(tx, [{ before: first!, patch: { desired: "Stop" } }]));
+  assert.equal((await insert("web-3")).length, 1);
+});
+
+void test("announceTasks raises each node's revision and writes jobs that carry it", async () => {
+  await using store = await postgres.open();
+  await addNode(store, "a");
+  const jobs = await store.transaction(async (tx) => {
+    const rows = await insertTasks(tx, [1, 2, 3].map((n) => newTask(`web-${n}`))); // prettier-ignore
+    const placed = await updateTasks(tx, rows.map((before, n) => ({ before, patch: { node: "a", phase: "Assigned", desired: n === 2 ? "Stop" : "Run" } }))); // prettier-ignore
+    await announceTasks(tx, placed);
+    return await takeFromOutbox(tx, 10);
+  });
+  assert.deepEqual(jobs.map((job) => [job.node, job.name, job.job.revision]), [["a", "task.run", 1n], ["a", "task.run", 1n], ["a", "task.stop", 1n]]); // prettier-ignore
+  assert.match(jobs[2]!.id, /^stop-[0-9a-f-]{36}-1-1$/);
+  const whole = await store.snapshot((tx) => assignmentPage(tx, "a", 0, 10));
+  assert.deepEqual([whole.revision, whole.tasks.length, whole.nextOffset], [1n, 3, 0]);
+  const first = await store.snapshot((tx) => assignmentPage(tx, "a", 0, 2));
+  const second = await store.snapshot((tx) => assignmentPage(tx, "a", first.nextOffset, 2));
+  assert.deepEqual([...first.tasks, ...second.tasks], whole.tasks);
+  assert.equal(second.nextOffset, 0);
+});
+
+void test("assignmentPage of an unknown node stops nothing", async () => {
+  await using store = await postgres.open();
+  const page = await store.snapshot((tx) => assignmentPage(tx, "nobody", 0, 10));
+  assert.deepEqual([page.revision, page.stopsConfirmed], [0n, false]);
+});
+
+void test("listTasks pages without skipping, and selects by labels", async () => {
+  await using store = await postgres.open();
+  const names = Array.from({ length: 25 }, (_, n) => `web-${String(n).padStart(2, "0")}`);
+  const tasks = names.map((name, n) => newTask(name, { labels: { parity: n % 2 === 0 ? "even" : "odd" } }));
+  await store.transaction((tx) => insertTasks(tx, tasks));
+  const seen: string[] = [];
+  for (let pageToken = ""; ;) {
+    const page = await listTasks(store.db, { namespace: "shop", pageSize: 10, pageToken });
+    seen.push(...page.items.map((row) => row.name));
+    pageToken = page.nextPageToken;
+    if (pageToken === "") break;
+  }
+  assert.deepEqual(seen, names);
+  const count = async (selector: string) =>
+    (await listTasks(store.db, { selector: parseSelector(selector) })).items.length;
+  assert.deepEqual(
+    await Promise.all(
+      ["parity=even", "parity!=even", "parity in (even,odd)", "parity", "!parity", "other!=x"].map(count),
+    ),
+    [13, 12, 25, 25, 0, 25],
+  );
+});
+
+void test("workloads keep their spec, and only a new spec raises the generation", async () => {
+  await using store = await postgres.open();
+  const spec = create(WorkloadSpecSchema, {
+    replicas: 2,
+    container: create(ContainerSpecSchema, { image: "busybox" }),
+  });
+  const add = () => store.transaction((tx) => insertWorkload(tx, { namespace: "shop", name: "web", labels: {}, spec }));
+  await add();
+  await assert.rejects(add(), (error) => hasCode(error, "ALREADY_EXISTS"));
+  const updated = await store.transaction(async (tx) => {
+    const row = (await lockWorkload(tx, "shop", "web"))!;
+    const labelled = await updateWorkload(tx, row, { labels: { app: "web" } });
+    assert.deepEqual([labelled.generation, labelled.resourceVersion], [1, 2]);
+    return await updateWorkload(tx, labelled, { spec: create(WorkloadSpecSchema, { ...spec, replicas: 3 }) });
+  });
+  assert.deepEqual([updated.generation, updated.resourceVersion], [2, 3]);
+  assert.equal(workloadMessage(updated).spec?.replicas, 3);
+  assert.equal((await listWorkloads(store.db, { namespace: "other" })).items.length, 0);
+});
+
+void test("insertEvents stores an entry of a journal once, and text with a NUL", async () => {
+  await using store = await postgres.open();
+  const event = {
+    topic: "/tasks/start",
+    kind: "Task",
+    name: "web-1",
+    node: "a",
+    journalEpoch: "e",
+    journalSeq: 1,
+  } as const;
+  const count = (rows: Parameters<typeof insertEvents>[1]) => store.transaction((tx) => insertEvents(tx, rows));
+  assert.equal(await count([event, { ...event, journalSeq: 2, message: "a\0b" }]), 2);
+  assert.equal(await count([event, { ...event, journalSeq: 3 }]), 1);
+  const own = { topic: "/nodes/join", kind: "Node", name: "a", node: "a" } as const;
+  assert.equal(await count([own, own]), 2);
+  const { items } = await listEvents(store.db, {});
+  assert.deepEqual(items.map((row) => row.journalSeq), [1, 2, 3, null, null]); // prettier-ignore
+  assert.equal(items[1]!.message, "a\uFFFDb");
+  const newest = await listEventsBackwards(store.db, { limit: 2 });
+  assert.deepEqual(newest.map((row) => row.topic), ["/nodes/join", "/nodes/join"]); // prettier-ignore
+});
+
+void test("advisory locks: one holder, given back, lost with the connection, members counted", async () => {
+  await using store = await postgres.open();
+  const other = openAdvisoryLocks(store.url, silentLogger);
+  const key = reconcileLock(3);
+  const held = await store.locks.tryAcquire(key);
+  assert.ok(held !== undefined);
+  assert.equal(await store.locks.tryAcquire(key), undefined);
+  assert.equal(await other.tryAcquire(key), undefined);
+  await held[Symbol.asyncDispose]();
+  const theirs = await other.tryAcquire(key);
+  assert.ok(theirs !== undefined);
+  assert.deepEqual([await other.members(MEMBERS_LOCK), await store.locks.members(MEMBERS_LOCK)], [1, 2]);
+  const lost = new Promise((resolve) => theirs.signal.addEventListener("abort", resolve));
+  await store.db.execute(sql`
+    select pg_terminate_backend(pid) from pg_locks
+    where locktype = 'advisory' and classid::bigint = ${key[0]} and objid::bigint = ${key[1]}`);
+  await lost;
+  assert.ok((await store.locks.tryAcquire(key)) !== undefined);
+  assert.equal(await store.locks.members(MEMBERS_LOCK), 1);
+  await other[Symbol.asyncDispose]();
+});
+
+void test("the store says UNAVAILABLE while Postgres is away, and works again when it is back", async () => {
+  await using store = await postgres.open();
+  await postgres.stop();
+  await assert.rejects(store.ping(), (error) => hasCode(error, "UNAVAILABLE"));
+  await assert.rejects(
+    store.transaction((tx) => insertTasks(tx, [newTask("web-1")])),
+    (error) => hasCode(error, "UNAVAILABLE"),
+  );
+  await postgres.start();
+  await store.ping();
+});

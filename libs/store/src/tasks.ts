@@ -1,0 +1,280 @@
+/**
+ * Rows of tasks. Only the reconciler makes them; placement, ingest and the lease loop move them, many at a time.
+ *
+ * A task's status is written only where it still is the execution that the writer has seen: `WHERE generation = ? AND
+ * attempt = ?` (D3).
+ */
+import { StatusError } from "@berth/base";
+import { create, toJson, type JsonObject } from "@bufbuild/protobuf";
+import { ContainerSpecSchema, TaskSchema, TaskSpecSchema, TaskStatusSchema, type Task } from "@berth/proto";
+import { and, asc, eq, getTableColumns, is, sql, SQL } from "drizzle-orm";
+import type { Tx } from "./database.ts";
+import { recordChanges, type ChangeOp, type NewChange } from "./feed/record.ts";
+import { metadataOf, optional, parse, timestampOf } from "./messages.ts";
+import { pageKey, pageLimit, pageOf, type Page } from "./page.ts";
+import { tasks } from "./schema/index.ts";
+import { selectorSql } from "./selector-sql.ts";
+import type { NamespacedQuery } from "./workloads.ts";
+
+export type TaskRow = typeof tasks.$inferSelect;
+
+export function taskMessage(row: TaskRow): Task {
+  return create(TaskSchema, {
+    metadata: metadataOf(row),
+    spec: create(TaskSpecSchema, {
+      workload: row.workload,
+      workloadUid: row.workloadUid,
+      slot: row.slot,
+      node: row.node ?? "",
+      container: parse(ContainerSpecSchema, row.container),
+      workloadGeneration: BigInt(row.workloadGeneration),
+      desired: row.desired,
+    }),
+    status: create(TaskStatusSchema, {
+      observedGeneration: BigInt(row.observedGeneration),
+      attempt: row.attempt,
+      phase: row.phase,
+      reason: row.reason,
+      message: row.message,
+      certainty: row.certainty,
+      ...optional("possiblyUntil", timestampOf(row.possiblyUntil)),
+      ...optional("exitCode", row.exitCode ?? undefined),
+      oomKilled: row.oomKilled,
+      ...optional("startedAt", timestampOf(row.startedAt)),
+      ...optional("finishedAt", timestampOf(row.finishedAt)),
+      addresses: row.addresses,
+      restarts: row.restarts,
+      imageDigest: row.imageDigest,
+      ...optional("nextAttemptAt", timestampOf(row.nextAttemptAt)),
+    }),
+  });
+}
+
+export async function getTask(tx: Tx, namespace: string, name: string): Promise<TaskRow | undefined> {
+  const [row] = await tx
+    .select()
+    .from(tasks)
+    .where(and(eq(tasks.namespace, namespace), eq(tasks.name, name)));
+  return row;
+}
+
+/** The row, locked until the transaction ends. */
+export async function lockTask(tx: Tx, namespace: string, name: string): Promise<TaskRow | undefined> {
+  const [row] = await lockTasks(tx, and(eq(tasks.namespace, namespace), eq(tasks.name, name))!);
+  return row;
+}
+
+/** Locks rows in the order of their uids, so that two who lock several never wait for each other. */
+export function lockTasks(tx: Tx, where: SQL): Promise<TaskRow[]> {
+  return tx.select().from(tasks).where(where).orderBy(asc(tasks.uid)).for("update");
+}
+
+export function lockTasksByUid(tx: Tx, uids: readonly string[]): Promise<TaskRow[]> {
+  return lockTasks(
+    tx,
+    sql`${tasks.uid} in (select value::uuid from jsonb_array_elements_text(${JSON.stringify(uids)}::jsonb))`,
+  );
+}
+
+export async function listTasks(
+  tx: Tx,
+  query: NamespacedQuery & { readonly workload?: string; readonly node?: string },
+): Promise<Page<TaskRow>> {
+  const limit = pageLimit(query);
+  const after = pageKey(query, 2);
+  const rows = await tx
+    .select()
+    .from(tasks)
+    .where(
+      and(
+        query.namespace === undefined ? undefined : eq(tasks.namespace, query.namespace),
+        query.workload === undefined ? undefined : eq(tasks.workload, query.workload),
+        query.node === undefined ? undefined : eq(tasks.node, query.node),
+        selectorSql(tasks.labels, query.selector ?? []),
+        after && sql`(${tasks.namespace}, ${tasks.name}) > (${after[0]}, ${after[1]})`,
+      ),
+    )
+    .orderBy(asc(tasks.namespace), asc(tasks.name))
+    .limit(limit + 1);
+  return pageOf(rows, limit, (row) => [row.namespace, row.name]);
+}
+
+export type NewTask = Pick<
+  TaskRow,
+  | "uid"
+  | "namespace"
+  | "name"
+  | "labels"
+  | "workload"
+  | "workloadUid"
+  | "workloadGeneration"
+  | "slot"
+  | "pinnedNode"
+  | "container"
+  | "cpuMillis"
+  | "memoryBytes"
+  | "hostPorts"
+>;
+
+const ROWS_PER_INSERT = 1_000;
+
+/** What {@link NewTask} gives, with its type in Postgres; all else has the table's defaults. */
+const INSERTED = {
+  uid: "uuid",
+  namespace: "text",
+  name: "text",
+  labels: "jsonb",
+  workload: "text",
+  workload_uid: "uuid",
+  workload_generation: "bigint",
+  slot: "int",
+  pinned_node: "text",
+  container: "jsonb",
+  cpu_millis: "bigint",
+  memory_bytes: "bigint",
+  host_ports: "text[]",
+} as const;
+const INSERT_COLUMNS = sql.raw(Object.keys(INSERTED).join(", "));
+const INSERT_TYPES = sql.raw(typed(INSERTED));
+
+/**
+ * Those whose name or slot is taken are left out of what is inserted, and of the answer. One JSON parameter a statement: a
+ * placeholder for each value costs more, here and in Postgres, than all the rest of making a task.
+ */
+export async function insertTasks(tx: Tx, rows: readonly NewTask[]): Promise<TaskRow[]> {
+  const inserted: TaskRow[] = [];
+  for (let from = 0; from < rows.length; from += ROWS_PER_INSERT) {
+    const batch = rows.slice(from, from + ROWS_PER_INSERT);
+    const written = await tx.execute<{ uid: string; created: string }>(sql`
+      insert into tasks (${INSERT_COLUMNS})
+      select ${INSERT_COLUMNS} from jsonb_to_recordset(${JSON.stringify(batch.map(snakeCase))}::jsonb) as v(${INSERT_TYPES})
+      on conflict do nothing returning uid::text as uid, created_at::text as created`);
+    const created = new Map(written.map((row) => [row.uid, new Date(row.created)]));
+    for (const row of batch) {
+      const createdAt = created.get(row.uid);
+      if (createdAt !== undefined) inserted.push({ ...defaultRow(), ...row, createdAt });
+    }
+  }
+  await recordTasks(tx, inserted, "ADDED");
+  return inserted;
+}
+
+/** A row of the table's own defaults; null where it has none, or where Postgres computes it. */
+function defaultRow(): TaskRow {
+  const values = DEFAULTS.map(([key, value]): [string, unknown] => [key, Array.isArray(value) ? [] : value]);
+  return Object.fromEntries(values) as TaskRow;
+}
+
+const DEFAULTS = Object.entries(getTableColumns(tasks)).map(
+  ([key, column]) => [key, is(column.default, SQL) ? null : (column.default ?? null)] as const,
+);
+
+export interface TaskUpdate {
+  /** As it was when this transaction locked it. */
+  readonly before: TaskRow;
+  /** What is different. */
+  readonly patch: Partial<Omit<TaskRow, "uid" | "namespace" | "name" | "resourceVersion" | "createdAt">>;
+}
+
+/** Writes many tasks in one statement, and their changes. All rows must be locked by this transaction. */
+export async function updateTasks(tx: Tx, updates: readonly TaskUpdate[]): Promise<TaskRow[]> {
+  if (updates.length === 0) return [];
+  const rows = updates.map(({ before, patch }) => ({
+    ...before,
+    ...patch,
+    resourceVersion: before.resourceVersion + 1,
+  }));
+  const values = rows.map((row, index) => {
+    const { generation: at_generation, attempt: at_attempt } = updates[index]!.before;
+    return { ...snakeCase(row), at_generation, at_attempt };
+  });
+  const written = await tx.execute(sql`
+    update tasks t set (${SET_COLUMNS}) = (${VALUE_COLUMNS})
+    from jsonb_to_recordset(${JSON.stringify(values)}::jsonb) as v(
+      uid uuid, at_generation bigint, at_attempt int, ${COLUMN_TYPES})
+    where t.uid = v.uid and t.generation = v.at_generation and t.attempt = v.at_attempt`);
+  if (written.count !== rows.length) {
+    throw new StatusError("ABORTED", `${rows.length - written.count} of ${rows.length} tasks have moved on`, {
+      reason: "STORE_CONFLICT",
+    });
+  }
+  await recordTasks(tx, rows, "MODIFIED");
+  return rows;
+}
+
+export async function removeTasks(tx: Tx, rows: readonly TaskRow[]): Promise<void> {
+  if (rows.length === 0) return;
+  const uids = JSON.stringify(rows.map((row) => row.uid));
+  await tx
+    .delete(tasks)
+    .where(sql`${tasks.uid} in (select value::uuid from jsonb_array_elements_text(${uids}::jsonb))`);
+  await recordTasks(tx, rows, "DELETED");
+}
+
+async function recordTasks(tx: Tx, rows: readonly TaskRow[], op: ChangeOp): Promise<void> {
+  await recordChanges(
+    tx,
+    rows.map((row): NewChange => ({
+      kind: "Task",
+      namespace: row.namespace,
+      name: row.name,
+      uid: row.uid,
+      op,
+      object: toJson(TaskSchema, taskMessage(row)) as JsonObject,
+      owner: row.workloadUid,
+    })),
+  );
+}
+
+/** What may change in a task, with its type in Postgres. */
+const UPDATABLE = {
+  labels: "jsonb",
+  generation: "bigint",
+  resource_version: "bigint",
+  deleted_at: "timestamptz",
+  workload_generation: "bigint",
+  pinned_node: "text",
+  node: "text",
+  container: "jsonb",
+  desired: "text",
+  cpu_millis: "bigint",
+  memory_bytes: "bigint",
+  host_ports: "text[]",
+  observed_generation: "bigint",
+  attempt: "int",
+  phase: "text",
+  reason: "text",
+  message: "text",
+  certainty: "text",
+  possibly_until: "timestamptz",
+  exit_code: "int",
+  oom_killed: "bool",
+  started_at: "timestamptz",
+  finished_at: "timestamptz",
+  addresses: "text[]",
+  restarts: "int",
+  image_digest: "text",
+  next_attempt_at: "timestamptz",
+  removed: "bool",
+  failures: "int",
+} as const;
+const COLUMNS = Object.keys(UPDATABLE);
+const SET_COLUMNS = sql.raw(COLUMNS.join(", "));
+const VALUE_COLUMNS = sql.raw(COLUMNS.map((column) => `v.${column}`).join(", "));
+const COLUMN_TYPES = sql.raw(typed(UPDATABLE));
+
+/** As a column definition list. */
+function typed(columns: Readonly<Record<string, string>>): string {
+  return Object.entries(columns)
+    .map(([column, type]) => `${column} ${type}`)
+    .join(", ");
+}
+
+function snakeCase(row: NewTask | TaskRow): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(row).map(([key, value]) => [
+      key.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+      value,
+    ]),
+  );
+}

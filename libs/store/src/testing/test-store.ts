@@ -1,0 +1,29 @@
+/** A private Postgres for a test file, and fresh databases in it. */
+import { scratchDir, startPostgres } from "@berth/testkit/servers";
+import { openStore, type Store } from "../open.ts";
+
+export interface TestPostgres extends AsyncDisposable {
+  /** Opens a store on a new, empty database. */
+  open(): Promise<Store & { readonly url: string }>;
+  stop(): Promise<void>;
+  start(): Promise<void>;
+}
+
+export async function startTestPostgres(): Promise<TestPostgres> {
+  const scratch = scratchDir("berth-store");
+  const postgres = await startPostgres({ dir: scratch.dir });
+  let count = 0;
+  return {
+    async open() {
+      count += 1;
+      const url = await postgres.createDatabase(`test${count}`);
+      return Object.assign(await openStore({ url }), { url });
+    },
+    stop: () => postgres.stop(),
+    start: () => postgres.start(),
+    async [Symbol.asyncDispose]() {
+      await postgres[Symbol.asyncDispose]();
+      scratch[Symbol.dispose]();
+    },
+  };
+}

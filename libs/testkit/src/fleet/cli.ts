@@ -1,0 +1,44 @@
+/** The real `berth` as a child process. */
+import { spawn } from "node:child_process";
+import { text } from "node:stream/consumers";
+import { programArgv, programEnv } from "./programs.ts";
+
+export interface CliResult {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface CliOptions {
+  readonly endpoint: string;
+  readonly token: string;
+  readonly home: string;
+  readonly input?: string | undefined;
+  readonly timeoutMs?: number;
+}
+
+export async function runCli(args: readonly string[], options: CliOptions): Promise<CliResult> {
+  const [command, ...rest] = programArgv("cli", ...args);
+  const child = spawn(command!, rest, {
+    stdio: ["pipe", "pipe", "pipe"],
+    env: programEnv({
+      BERTH_ENDPOINT: options.endpoint,
+      BERTH_TOKEN: options.token,
+      HOME: options.home,
+      XDG_CONFIG_HOME: options.home,
+    }),
+    timeout: options.timeoutMs ?? 120_000,
+    killSignal: "SIGKILL",
+  });
+  child.stdin.on("error", () => {});
+  child.stdin.end(options.input ?? "");
+  const [stdout, stderr, code] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    new Promise<number>((resolve, reject) => {
+      child.once("error", reject);
+      child.once("close", (exitCode, signal) => resolve(exitCode ?? (signal === null ? 1 : 137)));
+    }),
+  ]);
+  return { code, stdout, stderr };
+}

@@ -1,0 +1,1 @@
+export { createHosts, destroyHosts, hostsId, type Host, type Hosts, type HostsOptions } from "./hosts.ts";
