@@ -1,0 +1,130 @@
+/** `berth get` and `berth nodes`: lists, single resources, and watches of them. */
+import type { Message } from "@bufbuild/protobuf";
+import { StatusError } from "@berth/base";
+import { UsageError } from "../exit-code.ts";
+import { follow } from "../follow.ts";
+import { nodeKind, parseTarget, type Kind, type ListQuery } from "../kinds.ts";
+import { formatDocuments, formatStream, parseOutput, toManifest, type Output } from "../output/format.ts";
+import { createTable, type Column } from "../output/table.ts";
+import type { Session } from "../session.ts";
+
+export interface GetOptions {
+  readonly output: string;
+  readonly watch?: boolean;
+  readonly allNamespaces?: boolean;
+  readonly selector?: string;
+  readonly workload?: string;
+  readonly node?: string;
+}
+
+export async function get(session: Session, target: readonly string[], options: GetOptions): Promise<void> {
+  const { kind, names } = parseTarget(target);
+  await show(session, kind, names, options);
+}
+
+export async function nodes(session: Session, options: GetOptions): Promise<void> {
+  await show(session, nodeKind as unknown as Kind, [], options);
+}
+
+async function show(session: Session, kind: Kind, names: readonly string[], options: GetOptions): Promise<void> {
+  const output = parseOutput(options.output);
+  const watching = options.watch === true;
+  if (watching && kind.watch === undefined) throw new UsageError(`${kind.plural} cannot be watched`);
+  if (options.allNamespaces === true && names.length > 0) {
+    throw new UsageError("a name is of one namespace: leave -A out, and give -n NAMESPACE");
+  }
+  const query: ListQuery = {
+    namespace: options.allNamespaces === true ? "-" : kind.namespaced ? session.namespace() : "",
+    selector: options.selector ?? "",
+    ...(options.workload === undefined ? {} : { workload: options.workload }),
+    ...(options.node === undefined ? {} : { node: options.node }),
+  };
+  const print = createPrinter(session, kind, output, {
+    single: names.length === 1,
+    watching,
+    everywhere: kind.namespaced && options.allNamespaces === true,
+  });
+  if (watching) await watch(session, kind, names, query, print);
+  else if (names.length > 0) await showNamed(session, kind, names, query, print);
+  else await showAll(session, kind, query, print, output);
+}
+
+async function showAll(session: Session, kind: Kind, query: ListQuery, print: Printer, output: Output): Promise<void> {
+  const { items } = await kind.list(session, query);
+  if (items.length > 0 || output === "json") return await print(items, undefined);
+  session.note(
+    `no ${kind.plural}${kind.namespaced && query.namespace !== "-" ? ` in namespace ${query.namespace}` : ""}`,
+  );
+}
+
+/** What is there is shown even where something else is not. */
+async function showNamed(
+  session: Session,
+  kind: Kind,
+  names: readonly string[],
+  query: ListQuery,
+  print: Printer,
+): Promise<void> {
+  const results = await Promise.allSettled(names.map((name) => kind.get(session, query.namespace, name)));
+  const items = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+  if (items.length > 0) await print(items, undefined);
+  const failures = results.flatMap((result) => (result.status === "rejected" ? [StatusError.from(result.reason)] : []));
+  const [first] = failures;
+  if (first === undefined) return;
+  const message = [...new Set(failures.map((failure) => failure.message))].join("\n       ");
+  throw new StatusError(first.code, message, { reason: first.reason, details: first.details, cause: first });
+}
+
+async function watch(
+  session: Session,
+  kind: Kind,
+  names: readonly string[],
+  query: ListQuery,
+  print: Printer,
+): Promise<void> {
+  const wanted = (object: Item): boolean => names.length === 0 || names.includes(object.metadata?.name ?? "");
+  const listing = await kind.list(session, query);
+  await print(listing.items.filter(wanted), "ADDED");
+  for await (const { event, object } of follow(session, kind, query, listing)) {
+    if (wanted(object)) await print([object], event.type);
+  }
+}
+
+type Item = Awaited<ReturnType<Kind["get"]>>;
+/** `change`: how the items came, in a watch. */
+type Printer = (items: readonly Item[], change: string | undefined) => Promise<void>;
+
+interface PrinterOptions {
+  /** One resource was asked for: its document, not a list of one. */
+  readonly single: boolean;
+  readonly watching: boolean;
+  readonly everywhere: boolean;
+}
+
+function createPrinter(session: Session, kind: Kind, output: Output, options: PrinterOptions): Printer {
+  const { single, watching, everywhere } = options;
+  if (output === "json" || output === "yaml") {
+    return async (items, change) => {
+      const documents = items.map((item) => toManifest(kind.kind, kind.schema, item as unknown as Message));
+      if (watching)
+        session.out(
+          await formatStream(
+            output,
+            documents.map((object) => ({ change, object })),
+          ),
+        );
+      else session.out(await formatDocuments(output, documents, single));
+    };
+  }
+  const namespace: Column<Item> = { heading: "NAMESPACE", cell: (item) => item.metadata?.namespace ?? "" };
+  const columns = kind.columns(Date.now);
+  const table = createTable(everywhere ? [namespace, ...columns] : columns, {
+    wide: output === "wide",
+    growing: watching,
+  });
+  return (items, change) => {
+    const text = table.format(items);
+    session.out(change === "DELETED" ? `${text.trimEnd()}   (deleted)\n` : text);
+    return Promise.resolve();
+  };
+}

@@ -1,0 +1,132 @@
+/** The columns of each kind. What is not certain says so: an unreachable task is never shown as failed (D6). */
+import { timestampDate } from "@bufbuild/protobuf/wkt";
+import type { Campaign, CampaignTarget, Event, Namespace, Node, Task, Workload } from "@berth/proto";
+import type { Column } from "./table.ts";
+import { formatAge, formatBytes, formatCpu, formatTime } from "./units.ts";
+
+/** `now` is asked at each row, for a watch goes on for long. */
+type Columns<T> = (now: () => number) => readonly Column<T>[];
+
+const orDash = (text: string | undefined): string => (text === undefined || text === "" ? "-" : text);
+const labels = (map: Readonly<Record<string, string>> | undefined): string =>
+  orDash(
+    Object.entries(map ?? {})
+      .map(([key, value]) => (value === "" ? key : `${key}=${value}`))
+      .join(","),
+  );
+
+/** The phase with its doubt: `Unknown (was Running)`, `Unknown (was Running, until 12:00:05)`. */
+export function taskStatus(task: Task): string {
+  const status = task.status;
+  const phase = status?.phase || "Pending";
+  if (status?.certainty === "unreachable") {
+    const until =
+      status.possiblyUntil === undefined
+        ? ""
+        : `, until ${timestampDate(status.possiblyUntil).toISOString().slice(11, 19)}`;
+    return `Unknown (was ${phase}${until})`;
+  }
+  if (phase === "Pending" && status?.reason) return `Pending: ${status.reason}`;
+  if (phase === "Failed" && status?.reason && status.reason !== "Error")
+    return `Failed: ${status.reason}${again(task)}`;
+  if (status?.certainty === "unknown") return `${phase} (exit unknown)`;
+  return task.spec?.desired === "Stop" && phase === "Running" ? "Stopping" : `${phase}${again(task)}`;
+}
+
+/** While a restart is backed off. */
+function again(task: Task): string {
+  const next = task.status?.nextAttemptAt;
+  return next === undefined ? "" : ` (again at ${timestampDate(next).toISOString().slice(11, 19)})`;
+}
+
+export const workloadColumns: Columns<Workload> = (now) => [
+  { heading: "NAME", cell: (w) => w.metadata?.name ?? "" },
+  { heading: "RUNNING", cell: (w) => `${w.status?.running ?? 0}/${w.status?.desired ?? 0}` },
+  { heading: "UPDATED", cell: (w) => String(w.status?.updated ?? 0) },
+  { heading: "PENDING", cell: (w) => String(w.status?.pending ?? 0) },
+  { heading: "FAILED", cell: (w) => String(w.status?.failed ?? 0) },
+  { heading: "UNKNOWN", cell: (w) => String(w.status?.unknown ?? 0) },
+  { heading: "AGE", cell: (w) => formatAge(w.metadata?.createdAt, now()) },
+  { heading: "IMAGE", cell: (w) => orDash(w.spec?.container?.image), wide: true },
+  {
+    heading: "GENERATION",
+    cell: (w) => `${w.status?.observedGeneration ?? 0}/${w.metadata?.generation ?? 0}`,
+    wide: true,
+  },
+];
+
+export const taskColumns: Columns<Task> = (now) => [
+  { heading: "NAME", cell: (t) => t.metadata?.name ?? "", least: 16 },
+  { heading: "WORKLOAD", cell: (t) => orDash(t.spec?.workload) },
+  { heading: "NODE", cell: (t) => orDash(t.spec?.node) },
+  { heading: "STATUS", cell: taskStatus, least: 9 },
+  { heading: "RESTARTS", cell: (t) => String(t.status?.restarts ?? 0) },
+  { heading: "AGE", cell: (t) => formatAge(t.metadata?.createdAt, now()) },
+  { heading: "ADDRESS", cell: (t) => orDash(t.status?.addresses.join(",")), wide: true },
+  { heading: "IMAGE", cell: (t) => orDash(t.spec?.container?.image), wide: true },
+  { heading: "EXIT", cell: (t) => orDash(t.status?.exitCode?.toString()), wide: true },
+  { heading: "EXECUTION", cell: (t) => `${t.metadata?.generation ?? 0}.${t.status?.attempt ?? 0}`, wide: true },
+  { heading: "CERTAINTY", cell: (t) => orDash(t.status?.certainty), wide: true },
+];
+
+export const nodeColumns: Columns<Node> = (now) => [
+  { heading: "NAME", cell: (n) => n.metadata?.name ?? "" },
+  { heading: "STATUS", cell: (n) => `${n.status?.phase || "Unknown"}${n.spec?.cordoned === true ? ",cordoned" : ""}` },
+  { heading: "TASKS", cell: (n) => String(n.status?.tasks ?? 0) },
+  {
+    heading: "CPU",
+    cell: (n) => `${formatCpu(n.status?.allocated?.cpuMillis ?? 0n)}/${formatCpu(n.status?.capacity?.cpuMillis ?? 0n)}`,
+  },
+  {
+    heading: "MEMORY",
+    cell: (n) =>
+      `${formatBytes(n.status?.allocated?.memoryBytes ?? 0n)}/${formatBytes(n.status?.capacity?.memoryBytes ?? 0n)}`,
+  },
+  { heading: "LEASE", cell: (n) => formatAge(n.status?.leaseRenewedAt, now()) },
+  { heading: "AGE", cell: (n) => formatAge(n.metadata?.createdAt, now()) },
+  { heading: "VERSION", cell: (n) => orDash(n.status?.agentVersion), wide: true },
+  { heading: "HANDLERS", cell: (n) => orDash(n.status?.runtimeHandlers.join(",")), wide: true },
+  { heading: "SNAPSHOTTERS", cell: (n) => orDash(n.status?.snapshotters.join(",")), wide: true },
+  {
+    heading: "JOURNAL",
+    cell: (n) => `${n.status?.journalStoredSeq ?? 0}/${n.status?.journalHeadSeq ?? 0}`,
+    wide: true,
+  },
+  { heading: "LABELS", cell: (n) => labels(n.metadata?.labels), wide: true },
+];
+
+export const namespaceColumns: Columns<Namespace> = (now) => [
+  { heading: "NAME", cell: (n) => n.metadata?.name ?? "" },
+  { heading: "STATUS", cell: (n) => n.status?.phase || "Active" },
+  { heading: "WORKLOADS", cell: (n) => String(n.status?.workloads ?? 0) },
+  { heading: "TASKS", cell: (n) => String(n.status?.tasks ?? 0) },
+  { heading: "AGE", cell: (n) => formatAge(n.metadata?.createdAt, now()) },
+  { heading: "DESCRIPTION", cell: (n) => orDash(n.spec?.description), wide: true },
+];
+
+export const campaignColumns: Columns<Campaign> = (now) => [
+  { heading: "NAME", cell: (c) => c.metadata?.name ?? "" },
+  { heading: "STATUS", cell: (c) => c.status?.phase || "Running" },
+  { heading: "DONE", cell: (c) => `${c.status?.succeeded ?? 0}/${c.status?.targets ?? 0}` },
+  { heading: "PULLING", cell: (c) => String(c.status?.pulling ?? 0) },
+  { heading: "FAILED", cell: (c) => String(c.status?.failed ?? 0) },
+  { heading: "AGE", cell: (c) => formatAge(c.metadata?.createdAt, now()) },
+  { heading: "IMAGES", cell: (c) => orDash(c.spec?.images.join(",")), wide: true },
+];
+
+export const targetColumns: readonly Column<CampaignTarget>[] = [
+  { heading: "NODE", cell: (t) => t.node },
+  { heading: "IMAGE", cell: (t) => t.image },
+  { heading: "STATUS", cell: (t) => (t.certainty === "unreachable" ? `Unknown (was ${t.phase})` : t.phase) },
+  { heading: "TRIES", cell: (t) => String(t.attempt) },
+  { heading: "MESSAGE", cell: (t) => orDash(t.message) },
+];
+
+export const eventColumns: readonly Column<Event>[] = [
+  { heading: "TIME", cell: (e) => formatTime(e.time), least: 24 },
+  { heading: "NODE", cell: (e) => orDash(e.node), least: 6 },
+  { heading: "TOPIC", cell: (e) => e.topic, least: 19 },
+  { heading: "OBJECT", least: 20, cell: (e) => `${e.kind.toLowerCase()}/${e.name}` },
+  { heading: "MESSAGE", cell: (e) => orDash(e.message || e.reason) },
+  { heading: "SEQ", cell: (e) => (e.journalEpoch === "" ? "-" : String(e.journalSeq)), wide: true },
+];

@@ -1,0 +1,65 @@
+/** Waiting for the fleet to become what was asked for: `--wait`, with `--timeout`. A restart of the controller ends no wait. */
+import { StatusError } from "@berth/base";
+import type { Workload } from "@berth/proto";
+import { follow, within } from "./follow.ts";
+import { type Change, type Kind, type ListQuery, type Resource, workloadKind } from "./kinds.ts";
+import type { Session } from "./session.ts";
+
+/**
+ * Follows a kind's watch until `done` is satisfied.
+ * @throws DEADLINE_EXCEEDED `WAIT_TIMEOUT` with what `pending` says about the last state seen.
+ */
+export async function waitFor<T extends Resource>(
+  session: Session,
+  kind: Kind<T>,
+  query: ListQuery,
+  options: {
+    readonly timeoutMs: number;
+    readonly done: (seen: Change<T>) => boolean;
+    readonly pending: () => string;
+  },
+): Promise<void> {
+  const pending = (): string => `gave up waiting: ${options.pending()}`;
+  await within(session, options.timeoutMs, pending, async (waiting) => {
+    for await (const seen of follow(waiting, kind, query)) if (options.done(seen)) return;
+  });
+}
+
+/** Does the workload run as its newest spec says? */
+export function isSettled(workload: Workload): boolean {
+  const status = workload.status;
+  if (status === undefined || status.observedGeneration < (workload.metadata?.generation ?? 0n)) return false;
+  return status.running + status.succeeded >= status.desired && status.updated >= status.desired;
+}
+
+export async function waitForWorkload(
+  session: Session,
+  namespace: string,
+  name: string,
+  timeoutMs: number,
+): Promise<void> {
+  let last: Workload | undefined;
+  await waitFor(
+    session,
+    workloadKind,
+    { namespace, selector: "" },
+    {
+      timeoutMs,
+      done: ({ event, object }) => {
+        if (object.metadata?.name !== name) return false;
+        last = object;
+        if (event.type === "DELETED") throw new StatusError("NOT_FOUND", `workload "${name}" was deleted meanwhile`);
+        return isSettled(object);
+      },
+      pending: () => describePending(name, last),
+    },
+  );
+}
+
+function describePending(name: string, workload: Workload | undefined): string {
+  const status = workload?.status;
+  if (status === undefined) return `workload "${name}" was not seen`;
+  const why = status.conditions.find((condition) => condition.status !== "True" && condition.message !== "");
+  const tail = why === undefined ? "" : ` (${why.message})`;
+  return `workload "${name}" runs ${status.running} of ${status.desired} tasks, ${status.failed} failed${tail}; see berth describe workload ${name}`;
+}

@@ -1,0 +1,25 @@
+/** All services of the API, over what they need. */
+import type { Implementation } from "@berth/rpc";
+import type { ApplyDeps } from "./apply.ts";
+import { campaignService } from "./campaigns.ts";
+import type { ProgressDeps } from "./campaign-progress.ts";
+import { eventService, type EventDeps } from "./events.ts";
+import { healthService, type HealthDeps } from "./health.ts";
+import { namespaceService } from "./namespaces.ts";
+import { nodeService, type NodeDeps } from "./nodes.ts";
+import { taskService, type TaskDeps } from "./tasks.ts";
+import { workloadService } from "./workloads.ts";
+
+export type ApiDeps = ApplyDeps & NodeDeps & TaskDeps & ProgressDeps & EventDeps & HealthDeps;
+
+export function apiServices(deps: ApiDeps): Implementation[] {
+  return [
+    namespaceService(deps),
+    nodeService(deps),
+    workloadService(deps),
+    taskService(deps),
+    campaignService(deps),
+    eventService(deps),
+    healthService(deps),
+  ];
+}

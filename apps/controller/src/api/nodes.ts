@@ -1,0 +1,182 @@
+/**
+ * NodeService: hosts as their agents made them known, and what an operator says of them.
+ *
+ * A node's labels are its agent's with the operator's laid over them; an apply states the result, and what differs from the
+ * agent's is kept as the operator's. So what was read can be applied again and changes nothing.
+ */
+import { create } from "@bufbuild/protobuf";
+import { StatusError, type Logger } from "@berth/base";
+import { selectorMatches } from "@berth/model";
+import {
+  ListNodesResponseSchema,
+  NodeSchema,
+  NodeService,
+  NodeSpecSchema,
+  WatchNodesResponseSchema,
+  type Node,
+} from "@berth/proto";
+import { implement, type Implementation } from "@berth/rpc";
+import {
+  getNode,
+  insertEvents,
+  listNodes,
+  listTasks,
+  lockLeases,
+  lockNode,
+  lockTasksByUid,
+  nodeMessages,
+  removeNode,
+  updateNode,
+  updateTasks,
+  type NewEvent,
+  type NodeRow,
+  type Store,
+  type Tx,
+} from "@berth/store";
+import { allPages, listPage } from "./list.ts";
+import { notFound, versionConflict } from "./refusals.ts";
+import { appliedMetadata, selectorScope } from "./scope.ts";
+import { watchResources, type WatchDeps } from "./watch.ts";
+
+export interface NodeDeps extends WatchDeps {
+  readonly logger: Logger;
+  /** Drops what waits for a node that is gone for good. */
+  readonly dropQueue: (node: string) => Promise<void>;
+}
+
+export function nodeService(deps: NodeDeps): Implementation {
+  const { store } = deps;
+  return implement(NodeService, {
+    async getNode({ name }) {
+      const row = await getNode(store.db, name);
+      if (row === undefined) throw notFound("node", name);
+      return await messageOf(store.db, row);
+    },
+    async listNodes({ selector, pageSize, pageToken }) {
+      const query = { pageSize, pageToken, ...selectorScope(selector) };
+      const page = await listPage(store, async (tx) => {
+        const { items, nextPageToken } = await listNodes(tx, query);
+        return { items: await nodeMessages(tx, items), nextPageToken };
+      });
+      return create(ListNodesResponseSchema, { ...page, items: [...page.items] });
+    },
+    applyNode: ({ node, dryRun }) => applyNode(store, node!, dryRun),
+    async deleteNode({ name }) {
+      const node = await store.transaction((tx) => deleteNode(tx, name));
+      // Doorbells of a node that is no more: nothing is lost with them, and nothing is wrong if they stay.
+      await deps.dropQueue(name).catch((err: unknown) => deps.logger.warn({ err, node: name }, "its queue stays"));
+      return node;
+    },
+    async *watchNodes({ selector, cursor }, { signal }) {
+      const labels = selectorScope(selector);
+      const watch = watchResources(
+        deps,
+        {
+          kind: "Node",
+          schema: NodeSchema,
+          cursor,
+          list: async (tx) => await nodeMessages(tx, await allPages((page) => listNodes(tx, { ...page, ...labels }))),
+          ...(labels.selector === undefined
+            ? {}
+            : { matches: ({ metadata }: Node) => selectorMatches(labels.selector!, metadata!.labels) }),
+        },
+        signal,
+      );
+      for await (const { event, resource } of watch) {
+        yield create(WatchNodesResponseSchema, { event, ...(resource && { node: resource }) });
+      }
+    },
+  });
+}
+
+function applyNode(store: Store, node: Node, dryRun: boolean): Promise<Node> {
+  const metadata = appliedMetadata(node.metadata, false);
+  const { name, resourceVersion } = metadata;
+  return store.transaction(async (tx) => {
+    const row = await lockNode(tx, name);
+    if (row === undefined) throw notFound("node", name);
+    if (resourceVersion !== 0n && resourceVersion !== BigInt(row.resourceVersion)) {
+      throw versionConflict("node", name, resourceVersion, row.resourceVersion);
+    }
+    const patch = nodePatch(row, node, metadata.labels);
+    if (Object.keys(patch).length === 0) return await messageOf(tx, row);
+    if (dryRun) return await preview(tx, row, patch);
+    const updated = await updateNode(tx, row, patch);
+    await insertEvents(tx, [eventOf(updated, patch)]);
+    return await messageOf(tx, updated);
+  });
+}
+
+type NodePatch = { labels?: Record<string, string>; cordoned?: boolean };
+
+/** What is different. A node without a spec keeps the one it has. */
+function nodePatch(row: NodeRow, node: Node, given: Readonly<Record<string, string>>): NodePatch {
+  const labels = Object.fromEntries(Object.entries(given).filter(([key, value]) => row.agentLabels[key] !== value));
+  const keys = Object.keys(labels);
+  const same = keys.length === Object.keys(row.labels).length && keys.every((key) => row.labels[key] === labels[key]);
+  const cordoned = node.spec?.cordoned ?? row.cordoned;
+  return { ...(same ? {} : { labels }), ...(cordoned === row.cordoned ? {} : { cordoned }) };
+}
+
+async function preview(tx: Tx, row: NodeRow, patch: NodePatch): Promise<Node> {
+  const shown = await messageOf(tx, row);
+  shown.metadata!.labels = { ...row.agentLabels, ...(patch.labels ?? row.labels) };
+  shown.metadata!.generation += patch.cordoned === undefined ? 0n : 1n;
+  shown.spec = create(NodeSpecSchema, { cordoned: patch.cordoned ?? row.cordoned });
+  return shown;
+}
+
+/** The operator's word that the node is gone for good: its tasks no longer run anywhere, and their slots are free. */
+async function deleteNode(tx: Tx, name: string): Promise<Node> {
+  const [leased] = await lockLeases(tx, [name]);
+  if (leased === undefined) throw notFound("node", name);
+  const { row } = leased;
+  if (leased.leaseFresh) {
+    const message = `node "${name}" still holds its lease; stop its agent (berthd) first and wait until it is shown Unknown`;
+    throw new StatusError("FAILED_PRECONDITION", message, { reason: "NODE_ALIVE", details: { name } });
+  }
+  const held = await allPages((page) => listTasks(tx, { ...page, node: name }));
+  const tasks = await lockTasksByUid(
+    tx,
+    held.map(({ uid }) => uid),
+  );
+  const message = `node "${name}" was deleted by an operator`;
+  const patch = { desired: "Stop", phase: "Stopped", reason: "NodeDeleted", message, removed: true } as const;
+  await updateTasks(
+    tx,
+    tasks.map((before) => ({
+      before,
+      patch: {
+        ...patch,
+        certainty: "unknown",
+        possiblyUntil: null,
+        nextAttemptAt: null,
+        finishedAt: before.finishedAt ?? new Date(),
+        deletedAt: before.deletedAt ?? new Date(),
+      },
+    })),
+  );
+  const shown = await messageOf(tx, row);
+  await removeNode(tx, row);
+  await insertEvents(tx, [
+    {
+      topic: "/nodes/delete",
+      kind: "Node",
+      name,
+      uid: row.uid,
+      reason: "Deleted",
+      message: `${tasks.length} tasks freed`,
+    },
+  ]);
+  return shown;
+}
+
+async function messageOf(tx: Tx, row: NodeRow): Promise<Node> {
+  const [message] = await nodeMessages(tx, [row]);
+  return message!;
+}
+
+function eventOf(row: NodeRow, patch: NodePatch): NewEvent {
+  const reason = patch.cordoned === undefined ? "Labelled" : patch.cordoned ? "Cordoned" : "Uncordoned";
+  return { topic: "/nodes/update", kind: "Node", name: row.name, uid: row.uid, reason };
+}

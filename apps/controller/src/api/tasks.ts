@@ -1,0 +1,132 @@
+/**
+ * TaskService: what runs where. Tasks are made by the reconciler; here they are shown, ended (restart), read (logs) and
+ * entered (exec).
+ */
+import { create } from "@bufbuild/protobuf";
+import { StatusError } from "@berth/base";
+import type { FrameBus } from "@berth/bus";
+import { selectorMatches } from "@berth/model";
+import { ListTasksResponseSchema, TaskSchema, TaskService, WatchTasksResponseSchema, type Task } from "@berth/proto";
+import { implement, type Implementation } from "@berth/rpc";
+import {
+  announceTasks,
+  getTask,
+  insertEvents,
+  listTasks,
+  lockTask,
+  taskMessage,
+  updateTasks,
+  type TaskRow,
+  type Tx,
+} from "@berth/store";
+import { nextAttempt } from "../reconcile/execution.ts";
+import { allPages, listPage } from "./list.ts";
+import { goingAway, notFound } from "./refusals.ts";
+import { namespaceScope, selectorScope } from "./scope.ts";
+import { exec, logs } from "./task-streams.ts";
+import { watchResources, type WatchDeps } from "./watch.ts";
+
+export interface TaskDeps extends WatchDeps {
+  readonly bus: FrameBus;
+}
+
+interface TaskQuery {
+  readonly namespace: string;
+  readonly selector: string;
+  readonly workload: string;
+  readonly node: string;
+}
+
+export function taskService(deps: TaskDeps): Implementation {
+  const { store } = deps;
+  return implement(TaskService, {
+    async getTask({ namespace, name }) {
+      return taskMessage(await existingTask(store.db, namespace, name));
+    },
+    async listTasks(request) {
+      const query = { pageSize: request.pageSize, pageToken: request.pageToken, ...taskScope(request) };
+      const { items, ...rest } = await listPage(store, (tx) => listTasks(tx, query));
+      return create(ListTasksResponseSchema, { items: items.map(taskMessage), ...rest });
+    },
+    async *watchTasks(request, { signal }) {
+      const scope = taskScope(request);
+      const watch = watchResources(
+        deps,
+        {
+          kind: "Task",
+          schema: TaskSchema,
+          cursor: request.cursor,
+          ...namespaceScope(request.namespace),
+          list: async (tx) => (await allPages((page) => listTasks(tx, { ...page, ...scope }))).map(taskMessage),
+          ...(isNarrow(request) ? { matches: (task: Task) => inScope(task, scope) } : {}),
+        },
+        signal,
+      );
+      for await (const { event, resource } of watch) {
+        yield create(WatchTasksResponseSchema, { event, ...(resource && { task: resource }) });
+      }
+    },
+    restartTask: ({ namespace, name }) => store.transaction((tx) => restart(tx, namespace, name)),
+    async *logs(request, { signal }) {
+      yield* logs(deps.bus, await existingTask(store.db, request.namespace, request.name), request, signal);
+    },
+    async *exec(requests, { signal }) {
+      yield* exec(deps.bus, (namespace, name) => existingTask(store.db, namespace, name), requests, signal);
+    },
+  });
+}
+
+async function existingTask(tx: Tx, namespace: string, name: string): Promise<TaskRow> {
+  const row = await getTask(tx, namespace, name);
+  if (row === undefined) throw notFound("task", name, namespace);
+  return row;
+}
+
+function taskScope({ namespace, selector, workload, node }: TaskQuery) {
+  return {
+    ...namespaceScope(namespace),
+    ...selectorScope(selector),
+    ...(workload === "" ? {} : { workload }),
+    ...(node === "" ? {} : { node }),
+  };
+}
+
+function isNarrow({ selector, workload, node }: TaskQuery): boolean {
+  return selector !== "" || workload !== "" || node !== "";
+}
+
+function inScope({ metadata, spec }: Task, scope: ReturnType<typeof taskScope>): boolean {
+  return (
+    (scope.workload === undefined || spec?.workload === scope.workload) &&
+    (scope.node === undefined || spec?.node === scope.node) &&
+    (scope.selector === undefined || selectorMatches(scope.selector, metadata!.labels))
+  );
+}
+
+/** Names the next execution; its node ends the one before it when it hears of it (D2). The backoff begins anew. */
+async function restart(tx: Tx, namespace: string, name: string): Promise<Task> {
+  const row = await lockTask(tx, namespace, name);
+  if (row === undefined) throw notFound("task", name, namespace);
+  if (row.desired === "Stop") throw goingAway("task", name);
+  if (row.node === null) {
+    const why = row.message || row.reason || row.phase;
+    const message = `task "${name}" has not been placed on a node yet (${why}); there is nothing to end`;
+    throw new StatusError("FAILED_PRECONDITION", message, { reason: "TASK_NOT_PLACED" });
+  }
+  const updated = await updateTasks(tx, [{ before: row, patch: { ...nextAttempt(row), failures: 0 } }]);
+  await announceTasks(tx, updated);
+  const message = `attempt ${row.attempt + 1}, asked for`;
+  await insertEvents(tx, [
+    {
+      namespace,
+      topic: "/tasks/retry",
+      kind: "Task",
+      name,
+      uid: row.uid,
+      node: row.node,
+      reason: "Restarted",
+      message,
+    },
+  ]);
+  return taskMessage(updated[0]!);
+}

@@ -1,0 +1,10 @@
+/** Where a test may end a controller: between any two steps of "apply to running" (DESIGN, flow A). */
+export const FAILPOINTS = [
+  "api.after-commit",
+  "reconcile.after-tasks",
+  "placement.after-assign",
+  "dispatch.before-add",
+  "dispatch.after-add",
+  "ingest.before-store",
+  "ingest.after-store",
+] as const;

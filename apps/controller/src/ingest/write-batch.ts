@@ -1,0 +1,177 @@
+/**
+ * Stores entries and what follows from them, in one transaction: events, tasks, campaign targets, watermarks.
+ *
+ * Invariants: nothing is written unless the shard is still ours (its epoch row is held until the commit); each entry is stored
+ * once (compared with the watermark under its row's lock, and by a unique index); a task moves only as the execution that the
+ * entry names (D3), and only by its own node (D8).
+ */
+import { create } from "@bufbuild/protobuf";
+import { applyTaskStep, type ExecutionStatus } from "@berth/model";
+import { JournalBatchSchema, type JournalBatch } from "@berth/proto";
+import {
+  addJournalEpochs,
+  holdShard,
+  insertEvents,
+  journalStates,
+  lockTargets,
+  lockTasksByUid,
+  setStored,
+  targetsAt,
+  updateTargets,
+  updateTasks,
+  type JournalState,
+  type NewEvent,
+  type TargetRow,
+  type TargetUpdate,
+  type TaskRow,
+  type TaskUpdate,
+  type Tx,
+} from "@berth/store";
+import { entryTime, eventOf, plain, stepOf, type PlacedEntry } from "./entries.ts";
+import { sequence, type Gap } from "./sequence.ts";
+
+export interface ShardOwnership {
+  readonly shard: number;
+  readonly epoch: number;
+}
+
+export interface WriteOutcome {
+  readonly stored: number;
+  readonly duplicates: number;
+  /** Entries of tasks that speak of an execution that is no more. */
+  readonly stale: number;
+  readonly gaps: readonly Gap[];
+  /** Epochs that follow an earlier one of the same node, seen for the first time; nothing of theirs was stored. */
+  readonly succeeding: readonly { readonly node: string; readonly previous: JournalState; readonly epoch: string }[];
+}
+
+/**
+ * @param batches by node, in the order in which they came
+ * @param begun epochs (`<node> <epoch>`) that may begin though an earlier one of the node is known
+ * @throws ABORTED `SHARD_TAKEN`
+ */
+export async function writeBatch(
+  tx: Tx,
+  owner: ShardOwnership,
+  batches: ReadonlyMap<string, readonly JournalBatch[]>,
+  begun: ReadonlySet<string>,
+): Promise<WriteOutcome> {
+  await holdShard(tx, owner.shard, owner.epoch);
+  const nodes = [...batches.keys()].sort((a, b) => (a < b ? -1 : 1));
+  const states = Map.groupBy(await journalStates(tx, nodes, true), (state) => state.node);
+  const entries: PlacedEntry[] = [];
+  const marks: { node: string; epoch: string; storedSeq: number }[] = [];
+  const epochs: { node: string; epoch: string }[] = [];
+  const gaps: Gap[] = [];
+  const succeeding: WriteOutcome["succeeding"][number][] = [];
+  let duplicates = 0;
+  for (const node of nodes) {
+    const known = states.get(node) ?? [];
+    const previous = known.at(-1);
+    const takes = batches.get(node)!.filter(({ epoch }) => {
+      const fresh =
+        previous !== undefined && !known.some((state) => state.epoch === epoch) && !begun.has(`${node} ${epoch}`);
+      if (fresh && !succeeding.some((each) => each.node === node && each.epoch === epoch)) {
+        succeeding.push({ node, previous, epoch });
+      }
+      return !fresh;
+    });
+    const next = sequence(node, takes, known);
+    entries.push(...next.entries);
+    gaps.push(...next.gaps);
+    duplicates += next.duplicates;
+    for (const epoch of next.newEpochs) epochs.push({ node, epoch });
+    for (const [epoch, storedSeq] of next.marks) marks.push({ node, epoch, storedSeq });
+  }
+  await addJournalEpochs(tx, epochs);
+  await insertEvents(tx, entries.map(eventOf));
+  const stale = await moveTasks(tx, entries);
+  await moveTargets(tx, entries);
+  await setStored(tx, marks);
+  return { stored: entries.length, duplicates, stale, gaps, succeeding };
+}
+
+/** Sets an epoch's watermark over entries that no longer exist anywhere, and says so. */
+export async function skipLost(tx: Tx, owner: ShardOwnership, gap: Gap): Promise<void> {
+  await holdShard(tx, owner.shard, owner.epoch);
+  const { node, epoch, fromSeq, toSeq } = gap;
+  const event: NewEvent = {
+    topic: "/nodes/journal-gap",
+    kind: "Node",
+    name: node,
+    node,
+    severity: "Warning",
+    reason: "JournalEntriesLost",
+    message: `entries ${fromSeq} to ${toSeq} of epoch ${epoch} are no longer kept by the node: what they said is not known`,
+  };
+  await addJournalEpochs(tx, [{ node, epoch }]);
+  await setStored(tx, [{ node, epoch, storedSeq: toSeq }]);
+  await insertEvents(tx, [event]);
+}
+
+export function batchOf(node: string, epoch: string, entries: JournalBatch["entries"]): JournalBatch {
+  return create(JournalBatchSchema, { node, epoch, entries });
+}
+
+/** Returns how many entries spoke of executions that are no more. */
+async function moveTasks(tx: Tx, entries: readonly PlacedEntry[]): Promise<number> {
+  const uids = new Set<string>();
+  for (const { entry } of entries) {
+    if (entry.body.case === "task" && UUID.test(entry.body.value.taskUid)) uids.add(entry.body.value.taskUid);
+  }
+  if (uids.size === 0) return 0;
+  const rows = new Map((await lockTasksByUid(tx, [...uids])).map((row) => [row.uid, row]));
+  const moved = new Map<string, TaskRow>();
+  let stale = 0;
+  for (const { node, entry } of entries) {
+    if (entry.body.case !== "task") continue;
+    const { taskUid } = entry.body.value;
+    const row = moved.get(taskUid) ?? rows.get(taskUid);
+    if (row === undefined || row.node !== node) continue;
+    const step = stepOf(entry.body.value, entryTime(entry));
+    if (step.generation !== row.generation || step.attempt !== row.attempt) {
+      stale += 1;
+      continue;
+    }
+    const next = applyTaskStep(row as TaskRow & ExecutionStatus, step);
+    if (next !== row || row.observedGeneration !== row.generation) {
+      moved.set(taskUid, { ...next, addresses: [...next.addresses], observedGeneration: row.generation });
+    }
+  }
+  const updates = [...moved.values()].map((row): TaskUpdate => ({ before: rows.get(row.uid)!, patch: row }));
+  await updateTasks(tx, updates);
+  return stale;
+}
+
+async function moveTargets(tx: Tx, entries: readonly PlacedEntry[]): Promise<void> {
+  const speaking = entries.flatMap(({ node, entry }) => {
+    const { body } = entry;
+    return body.case === "image" && UUID.test(body.value.campaignUid)
+      ? [{ node, image: body.value, time: entryTime(entry) }]
+      : [];
+  });
+  if (speaking.length === 0) return;
+  const places = speaking.map(({ node, image }) => ({ node, campaignUid: image.campaignUid }));
+  const rows = new Map((await lockTargets(tx, targetsAt(places))).map((row) => [keyOf(row), row]));
+  const moved = new Map<string, TargetRow>();
+  for (const { node, image, time } of speaking) {
+    const key = keyOf({ node, image: image.image, campaignUid: image.campaignUid });
+    const row = moved.get(key) ?? rows.get(key);
+    // Only the attempt that is running moves: what has ended stays as it ended (D3).
+    if (row?.phase !== "Pulling" || row.generation !== Number(image.generation) || row.attempt !== image.attempt)
+      continue;
+    if (image.step === "present") {
+      moved.set(key, { ...row, phase: "Succeeded", message: "", imageDigest: plain(image.digest), finishedAt: time });
+    } else if (image.step === "failed") {
+      const message = plain(image.message || image.reason);
+      moved.set(key, { ...row, phase: "Failed", message, finishedAt: time });
+    }
+  }
+  const updates = [...moved].map(([key, row]): TargetUpdate => ({ before: rows.get(key)!, patch: row }));
+  await updateTargets(tx, updates);
+}
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+const keyOf = (row: { readonly node: string; readonly image: string; readonly campaignUid: string }): string =>
+  `${row.campaignUid} ${row.node} ${row.image}`;

@@ -1,0 +1,166 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { hasCode } from "@berth/base";
+import { AssignmentsReplySchema, LeaseRequestSchema, TaskAssignmentSchema, type LeaseRequest } from "@berth/proto";
+import {
+  getNode,
+  getStoreMeta,
+  listEvents,
+  lockNode,
+  openStore,
+  raiseRevisions,
+  removeNode,
+  type LeaseRenewal,
+  type NodeRow,
+  type Store,
+} from "@berth/store";
+import { eventually } from "@berth/testkit/servers";
+import { startTestDatabases, TestFleet, type TestDatabases } from "../testing/test-fleet.ts";
+import { cutToSize } from "./assignments.ts";
+import { LeaseBatcher } from "./batcher.ts";
+import { renewBatch } from "./renew.ts";
+import { renewalOf } from "./request.ts";
+
+let databases: TestDatabases;
+before(async () => {
+  databases = await startTestDatabases();
+});
+after(() => databases[Symbol.asyncDispose]());
+
+type RequestInit = Omit<Exclude<MessageInitShape<typeof LeaseRequestSchema>, LeaseRequest>, "node">;
+
+const request = (node: string, more: RequestInit = {}): LeaseRequest =>
+  create(LeaseRequestSchema, { node, bootId: "boot", instance: "one", journalEpoch: "e1", ...more });
+
+const renewal = (node: string, more: RequestInit = {}): LeaseRenewal => renewalOf(node, request(node, more), 4);
+
+interface Bench extends AsyncDisposable {
+  readonly store: Store;
+  renew(...renewals: LeaseRenewal[]): Promise<string[]>;
+  node(name: string): Promise<NodeRow>;
+}
+
+async function openBench(ttlMs = 60_000): Promise<Bench> {
+  const store = await openStore({ url: await databases.create() });
+  return {
+    store,
+    async renew(...renewals) {
+      const outcome = await store.transaction((tx) => renewBatch(tx, renewals, { ttlMs, renewMs: 100 }));
+      return outcome.replies.map((reply) => reply.refused);
+    },
+    node: async (name) => (await getNode(store.db, name))!,
+    [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
+  };
+}
+
+void test("renewBatch registers nodes at their first lease and renews many at once", async () => {
+  await using bench = await openBench();
+  assert.deepEqual(await bench.renew(renewal("a"), renewal("b", { labels: { disk: "ssd" } })), ["", ""]);
+  const b = await bench.node("b");
+  assert.deepEqual([b.phase, b.effectiveLabels], ["Ready", { disk: "ssd" }]);
+  const version = b.resourceVersion;
+  await bench.renew(renewal("a"), renewal("b", { labels: { disk: "ssd" }, journalHeadSeq: 9n }));
+  const again = await bench.node("b");
+  assert.equal(again.resourceVersion, version, "a renewal alone is not news");
+  assert.equal(again.journalHeadSeq, 9);
+  assert.ok(again.leaseRenewedAt >= b.leaseRenewedAt);
+  const { items } = await listEvents(bench.store.db, {});
+  assert.deepEqual(items.map((event) => event.topic), ["/nodes/join", "/nodes/join"]); // prettier-ignore
+});
+
+void test("renewBatch refuses a second machine with the same name while the lease runs", async () => {
+  await using bench = await openBench();
+  await bench.renew(renewal("a"));
+  const [refused] = await bench.renew(renewal("a", { bootId: "other", instance: "two" }));
+  assert.match(refused!, /another agent .* holds the name a/);
+  assert.deepEqual(await bench.renew(renewal("a")), [""]);
+});
+
+void test("renewBatch lets another machine take over when the lease has run out", async () => {
+  await using bench = await openBench(1);
+  await bench.renew(renewal("a"));
+  await eventually("the lease has run out", async () => (await bench.node("a")).leaseExpiresAt < new Date());
+  assert.deepEqual(await bench.renew(renewal("a", { bootId: "other", instance: "two" })), [""]);
+  assert.equal((await bench.node("a")).instance, "two");
+});
+
+void test("renewBatch lets a restarted agent take over at once, and not its predecessor again", async () => {
+  await using bench = await openBench();
+  await bench.renew(renewal("a"));
+  assert.deepEqual(await bench.renew(renewal("a", { instance: "two" })), [""]);
+  const [refused] = await bench.renew(renewal("a"));
+  assert.match(refused!, /a newer agent has taken over/);
+});
+
+void test("a node that was forgotten and comes back does not look like a restored store", async () => {
+  await using bench = await openBench();
+  await bench.renew(renewal("a"));
+  const { storeEpoch } = await getStoreMeta(bench.store.db);
+  const restored = async (): Promise<boolean> =>
+    (await listEvents(bench.store.db, {})).items.some((event) => event.topic === "/store/restored");
+  await bench.store.transaction(async (tx) => {
+    for (let n = 0; n < 5; n += 1) await raiseRevisions(tx, ["a"]);
+    await removeNode(tx, (await lockNode(tx, "a"))!);
+  });
+  await bench.renew(renewal("a", { storeEpoch, appliedRevision: 5n }));
+  assert.equal(await restored(), false);
+  await bench.renew(renewal("a", { storeEpoch, appliedRevision: 99n }));
+  assert.equal(await restored(), true);
+  assert.notEqual((await getStoreMeta(bench.store.db)).storeEpoch, storeEpoch);
+});
+
+void test("renewalOf refuses foreign names and requests without an instance", () => {
+  assert.throws(() => renewalOf("a", request("b"), 4), (error) => hasCode(error, "PERMISSION_DENIED")); // prettier-ignore
+  assert.throws(() => renewalOf("a.b", request("a.b"), 4), (error) => hasCode(error, "INVALID_ARGUMENT")); // prettier-ignore
+  assert.throws(
+    () => renewal("a", { instance: "" }),
+    (error) => hasCode(error, "INVALID_ARGUMENT"),
+  );
+});
+
+void test("LeaseBatcher writes what gathered meanwhile as one batch, each node once", async () => {
+  const batches: string[][] = [];
+  const gates: PromiseWithResolvers<void>[] = [];
+  const batcher = new LeaseBatcher(async (renewals) => {
+    batches.push(renewals.map((each) => `${each.name}/${each.instance}`));
+    const gate = Promise.withResolvers<void>();
+    gates.push(gate);
+    await gate.promise;
+    return renewals.map((each) => ({ refused: each.instance }) as never);
+  });
+  const first = batcher.renew(renewal("a"));
+  await eventually("the first batch is written", () => gates.length === 1);
+  const others = ["a", "b", "b", "c"].map((name, n) => batcher.renew(renewal(name, { instance: `i${n}` })));
+  for (const n of [0, 1, 2]) {
+    await eventually(`batch ${n} is written`, () => gates.length > n);
+    gates[n]!.resolve();
+  }
+  assert.deepEqual((await Promise.all([first, ...others])).map((reply) => reply.refused), ["one", "i0", "i1", "i2", "i3"]); // prettier-ignore
+  assert.deepEqual(batches, [["a/one"], ["a/i0", "b/i1", "c/i3"], ["b/i2"]]);
+});
+
+void test("cutToSize leaves to the next page what does not fit, but takes at least one", () => {
+  const task = (uid: string) => create(TaskAssignmentSchema, { taskUid: uid, name: "x".repeat(400) });
+  const page = create(AssignmentsReplySchema, { revision: 4n, tasks: ["1", "2", "3"].map(task) });
+  const cut = cutToSize(page, 10, 1_000);
+  assert.deepEqual([cut.tasks.length, cut.nextOffset, cut.revision], [2, 12, 4n]);
+  assert.deepEqual([cutToSize(page, 0, 1).tasks.length, cutToSize(page, 0, 1).nextOffset], [1, 1]);
+  assert.equal(cutToSize(page, 0, 10_000), page);
+});
+
+void test("nobody is declared silent for the time in which nobody could be heard", async () => {
+  await using fleet = await TestFleet.open(databases);
+  await fleet.startController();
+  await fleet.addAgent("node-1");
+  await fleet.stopController();
+  const lease = (await getNode(fleet.store.db, "node-1"))!;
+  await eventually("the lease has run out", () => lease.leaseExpiresAt.getTime() + 100 < Date.now());
+  await fleet.startController();
+  await eventually(
+    "it is renewed",
+    async () => (await getNode(fleet.store.db, "node-1"))!.leaseRenewedAt > lease.leaseRenewedAt,
+  );
+  const { items } = await listEvents(fleet.store.db, {});
+  assert.ok(!items.some((event) => event.topic === "/nodes/unknown"));
+});

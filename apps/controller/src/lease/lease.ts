@@ -1,0 +1,125 @@
+/**
+ * Who is alive (DESIGN, flow C): answers `lease.<node>` and `assignments.<node>`, and notices silence.
+ *
+ * Requests may come to any controller; silence is noticed by the one that holds a lock.
+ */
+import { Lifetime, StatusError, throwIfAborted, type Logger } from "@berth/base";
+import { assignmentsEndpoint, leaseEndpoint, type Bus } from "@berth/bus";
+import type { AssignmentsRequest, LeaseReply, LeaseRequest } from "@berth/proto";
+import { LEASE_EXPIRY_LOCK, type HeldLock, type LeaseRenewal, type Store } from "@berth/store";
+import { startLoop } from "../loop/loop.ts";
+import type { LeaseMetrics } from "../metrics.ts";
+import { readAssignments } from "./assignments.ts";
+import { LeaseBatcher } from "./batcher.ts";
+import { alignCertainty, expireLeases } from "./expiry.ts";
+import { renewBatch } from "./renew.ts";
+import { renewalOf } from "./request.ts";
+
+export interface LeaseDeps {
+  readonly store: Store;
+  readonly bus: Pick<Bus, "serve" | "onState" | "state">;
+  readonly logger: Logger;
+  readonly metrics: LeaseMetrics;
+}
+
+export interface LeaseConfig {
+  readonly ttlMs: number;
+  readonly renewMs: number;
+  /** How many journal shards the nodes are divided over. The same in every controller. */
+  readonly shards: number;
+  /** How often silence is looked for. */
+  readonly expiryMs?: number;
+}
+
+export interface Leases extends AsyncDisposable {
+  readonly heldSinceMs: number;
+}
+
+/** One of the controllers gets each request. */
+const QUEUE = "controllers";
+
+export async function startLeases(
+  deps: LeaseDeps,
+  config: LeaseConfig,
+  options: { readonly signal?: AbortSignal } = {},
+): Promise<Leases> {
+  throwIfAborted(options.signal);
+  const { store, bus, logger, metrics } = deps;
+  const { ttlMs, expiryMs = Math.min(1_000, Math.max(50, config.ttlMs / 10)) } = config;
+  const lifetime = new Lifetime(options.signal);
+  /** Since when every agent could have renewed. */
+  let hearingSinceMs = performance.now();
+  const deaf = (): void => {
+    hearingSinceMs = performance.now();
+  };
+
+  const writeBatch = async (renewals: readonly LeaseRenewal[]): Promise<readonly LeaseReply[]> => {
+    try {
+      const { replies, returned } = await store.transaction((tx) => renewBatch(tx, renewals, config));
+      if (returned.length > 0) expiry.ring();
+      return replies;
+    } catch (error) {
+      deaf();
+      throw error;
+    }
+  };
+  const batcher = new LeaseBatcher(writeBatch);
+
+  let lock: HeldLock | undefined;
+  let lastRoundMs = performance.now();
+  const expiry = startLoop(
+    { logger },
+    {
+      name: "lease expiry",
+      onFailure: deaf,
+      async round() {
+        // A process that was stopped or starved has heard nobody either.
+        if (performance.now() - lastRoundMs > ttlMs / 2 + expiryMs) deaf();
+        lastRoundMs = performance.now();
+        if (lock === undefined || lock.signal.aborted) {
+          lock = await store.locks.tryAcquire(LEASE_EXPIRY_LOCK);
+          deaf();
+        }
+        if (lock !== undefined && bus.state === "connected" && performance.now() - hearingSinceMs >= ttlMs) {
+          for (const node of await expireLeases(store)) logger.warn({ node: node.name }, "a node is silent");
+        }
+        await alignCertainty(store);
+        return expiryMs;
+      },
+    },
+    lifetime.signal,
+  );
+  lifetime.defer(async () => await lock?.[Symbol.asyncDispose]());
+  lifetime.own(expiry);
+  lifetime.defer(() => batcher.idle());
+  lifetime.own(bus.onState(deaf));
+
+  const answerLease = async (request: LeaseRequest, node: string): Promise<LeaseReply> => {
+    const started = performance.now();
+    const seconds = (): number => (performance.now() - started) / 1_000;
+    try {
+      const reply = await batcher.renew(renewalOf(node, request, config.shards));
+      if (reply.refused !== "") logger.warn({ node, why: reply.refused }, "a lease was refused");
+      metrics.leaseAnswered(reply.refused === "" ? "granted" : "refused", seconds());
+      return reply;
+    } catch (error) {
+      metrics.leaseAnswered("error", seconds());
+      throw StatusError.from(error, `lease of ${node}`);
+    }
+  };
+  lifetime.own(bus.serve(leaseEndpoint, { queue: QUEUE }, (request, { node }) => answerLease(request, node)));
+  lifetime.own(
+    bus.serve(assignmentsEndpoint, { queue: QUEUE }, (request: AssignmentsRequest, { node }) => {
+      if (request.node === node) return readAssignments(store, node, request.offset);
+      throw new StatusError("PERMISSION_DENIED", `node ${node} asked for the assignments of ${request.node}`, {
+        reason: "LEASE_FOREIGN",
+      });
+    }),
+  );
+  return {
+    get heldSinceMs() {
+      return hearingSinceMs;
+    },
+    [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose](),
+  };
+}

@@ -1,0 +1,162 @@
+/**
+ * Answers many lease requests by one transaction. The answer is the lease, so it is given only after the commit.
+ *
+ * A node that is heard for the first time is registered. An agent that is ahead of this store shows that the store was put
+ * back from a copy: a new store epoch begins, and nothing is stopped for being absent until an operator confirms (D5).
+ */
+import { create } from "@bufbuild/protobuf";
+import { LeaseReplySchema, type LeaseReply } from "@berth/proto";
+import {
+  beginStoreEpoch,
+  getStoreMeta,
+  insertEvents,
+  insertNewNodes,
+  journalStates,
+  lockLeases,
+  renewLeases,
+  type LeasedNode,
+  type LeaseRenewal,
+  type NewEvent,
+  type StoreMeta,
+  type Tx,
+} from "@berth/store";
+import { decideLease, isStoreRestored, isVisibleChange, type LeaseDecision } from "./decide.ts";
+
+export interface LeaseTerms {
+  readonly ttlMs: number;
+  readonly renewMs: number;
+}
+
+export interface RenewOutcome {
+  /** In the order of the requests. */
+  readonly replies: readonly LeaseReply[];
+  /** Nodes that were silent and are heard again. */
+  readonly returned: readonly string[];
+}
+
+/** Requests of different nodes; two of one node belong into two batches. */
+export async function renewBatch(tx: Tx, renewals: readonly LeaseRenewal[], terms: LeaseTerms): Promise<RenewOutcome> {
+  const events: NewEvent[] = [];
+  const nodes = await lockAll(tx, renewals, events);
+  const meta = await currentMeta(tx, renewals, nodes, events);
+  const decisions = new Map(renewals.map((renewal) => [renewal.name, decide(nodes, renewal)]));
+  const granted = renewals.filter((renewal) => decisions.get(renewal.name)!.granted);
+  const visible = granted.filter((renewal) => isVisibleChange(nodes.get(renewal.name)!.row, renewal));
+  for (const renewal of granted)
+    events.push(...eventsOf(nodes.get(renewal.name)!, renewal, decisions.get(renewal.name)!));
+  await renewLeases(tx, granted, terms.ttlMs, new Set(visible.map((renewal) => renewal.name)));
+  await insertEvents(tx, events);
+  const stored = await storedByNode(tx, granted);
+  return {
+    replies: renewals.map((renewal) => {
+      const decision = decisions.get(renewal.name)!;
+      if (!decision.granted) return create(LeaseReplySchema, { refused: decision.why });
+      return reply(renewal, nodes.get(renewal.name)!, meta, terms, stored.get(renewal.name) ?? {});
+    }),
+    returned: granted.map((r) => nodes.get(r.name)!.row).filter((row) => row.phase === "Unknown").map((row) => row.name), // prettier-ignore
+  };
+}
+
+async function lockAll(
+  tx: Tx,
+  renewals: readonly LeaseRenewal[],
+  events: NewEvent[],
+): Promise<ReadonlyMap<string, LeasedNode>> {
+  const names = renewals.map((renewal) => renewal.name);
+  let locked = await lockLeases(tx, names);
+  const known = new Set(locked.map(({ row }) => row.name));
+  const unknown = renewals.filter((renewal) => !known.has(renewal.name));
+  if (unknown.length > 0) {
+    for (const name of await insertNewNodes(tx, unknown)) {
+      events.push({
+        topic: "/nodes/join",
+        kind: "Node",
+        name,
+        node: name,
+        reason: "Joined",
+        message: `node ${name} joined`,
+      });
+    }
+    locked = await lockLeases(tx, names);
+  }
+  return new Map(locked.map((node) => [node.row.name, node]));
+}
+
+function decide(nodes: ReadonlyMap<string, LeasedNode>, renewal: LeaseRenewal): LeaseDecision {
+  const { row, leaseFresh } = nodes.get(renewal.name)!;
+  return decideLease(row, leaseFresh, renewal);
+}
+
+async function currentMeta(
+  tx: Tx,
+  renewals: readonly LeaseRenewal[],
+  nodes: ReadonlyMap<string, LeasedNode>,
+  events: NewEvent[],
+): Promise<StoreMeta> {
+  const meta = await getStoreMeta(tx);
+  const ahead = renewals.find((renewal) => isStoreRestored(meta.storeEpoch, nodes.get(renewal.name)!.row, renewal));
+  if (ahead === undefined) return meta;
+  if (await beginStoreEpoch(tx, meta.storeEpoch)) {
+    const known = nodes.get(ahead.name)!.row.assignmentRevision;
+    events.push({
+      topic: "/store/restored",
+      kind: "Store",
+      name: "store",
+      node: ahead.name,
+      severity: "Warning",
+      reason: "StoreRestored",
+      message:
+        `node ${ahead.name} has taken assignment revision ${ahead.appliedRevision}, this store knows ${known}: it was put ` +
+        "back from a copy. Nothing is stopped for being absent until an operator confirms the new store epoch",
+    });
+  }
+  return await getStoreMeta(tx);
+}
+
+function eventsOf({ row }: LeasedNode, renewal: LeaseRenewal, decision: LeaseDecision): NewEvent[] {
+  const about = { kind: "Node", name: row.name, uid: row.uid, node: row.name } as const;
+  const events: NewEvent[] = [];
+  if (decision.granted && decision.takeover !== "none") {
+    const reason = decision.takeover === "restart" ? "AgentRestarted" : "Rebooted";
+    const message = `agent ${renewal.instance} follows ${row.instance}`;
+    events.push({ ...about, topic: "/nodes/agent", reason, message });
+  }
+  if (row.phase === "Unknown" && row.silentSince !== null) {
+    const message = `silent since ${row.silentSince.toISOString()}`;
+    events.push({ ...about, topic: "/nodes/ready", reason: "HeardAgain", message });
+  }
+  return events;
+}
+
+async function storedByNode(
+  tx: Tx,
+  renewals: readonly LeaseRenewal[],
+): Promise<ReadonlyMap<string, Record<string, bigint>>> {
+  const byNode = new Map<string, Record<string, bigint>>();
+  for (const { node, epoch, storedSeq } of await journalStates(
+    tx,
+    renewals.map((renewal) => renewal.name),
+  )) {
+    byNode.set(node, { ...byNode.get(node), [epoch]: BigInt(storedSeq) });
+  }
+  return byNode;
+}
+
+function reply(
+  renewal: LeaseRenewal,
+  { row }: LeasedNode,
+  meta: StoreMeta,
+  terms: LeaseTerms,
+  journalStored: Record<string, bigint>,
+): LeaseReply {
+  return create(LeaseReplySchema, {
+    ttlMs: BigInt(terms.ttlMs),
+    renewAfterMs: BigInt(terms.renewMs),
+    storeEpoch: meta.storeEpoch,
+    revision: BigInt(row.assignmentRevision),
+    journalEpoch: renewal.journalEpoch,
+    journalStoredSeq: journalStored[renewal.journalEpoch] ?? 0n,
+    shard: row.shard,
+    journalStored,
+  });
+}

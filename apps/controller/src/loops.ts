@@ -1,0 +1,57 @@
+/**
+ * The controller's loops, in the order in which work flows through them: leases make nodes, reconcile makes tasks, placement
+ * gives them nodes, dispatch tells the nodes, ingest hears of what became of it. They end in reverse.
+ */
+import { hostname } from "node:os";
+import type { Failpoint, Lifetime, Logger } from "@berth/base";
+import { consumeShard, journalFetchEndpoint, type Bus } from "@berth/bus";
+import type { ControllerConfig } from "@berth/config";
+import type { JobQueues } from "@berth/jobs";
+import type { Store } from "@berth/store";
+import { startCampaigns } from "./campaign/campaigns.ts";
+import { startDispatch } from "./dispatch/dispatch.ts";
+import { startIngest } from "./ingest/ingest.ts";
+import { startLeases } from "./lease/lease.ts";
+import type { ControllerMetrics } from "./metrics.ts";
+import { startPlacement } from "./placement/placement.ts";
+import { startPrune } from "./prune.ts";
+import { startReconcile } from "./reconcile/reconcile.ts";
+
+export interface LoopDeps {
+  readonly store: Store;
+  readonly bus: Bus;
+  readonly queues: JobQueues;
+  readonly logger: Logger;
+  readonly metrics: ControllerMetrics;
+  readonly failpoint: Failpoint;
+}
+
+/** The same in every controller: a node's shard is kept with its row. */
+const JOURNAL_SHARDS = 4;
+
+export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: ControllerConfig): Promise<void> {
+  const { store, bus, queues, logger, metrics, failpoint } = deps;
+  const { resyncMs, lease } = config;
+  const common = { store, logger, failpoint };
+  lifetime.own(startPrune({ store, logger }));
+  lifetime.own(
+    await startIngest(
+      {
+        ...common,
+        metrics: metrics.ingest,
+        consume: (shard, handler, signal) => consumeShard(bus, shard, handler, { signal, logger }),
+        fetchJournal: (node, request, signal) => bus.request(journalFetchEndpoint, node, request, { signal }),
+      },
+      { shards: JOURNAL_SHARDS, owner: `${hostname()}-${process.pid}` },
+    ),
+  );
+  lifetime.own(await startDispatch({ ...common, queues, metrics: metrics.dispatch }));
+  lifetime.own(
+    await startPlacement({ ...common, metrics: metrics.placement }, { resyncMs: Math.min(resyncMs, 10_000) }),
+  );
+  // The others' leases run out within one renewal of the first: only then is it known whether most went silent together.
+  const evictAfterMs = lease.renewMs + 1_000;
+  lifetime.own(await startReconcile({ ...common, metrics: metrics.reconcile }, { resyncMs, evictAfterMs }));
+  lifetime.own(await startCampaigns({ ...common, metrics: metrics.reconcile }, { resyncMs }));
+  lifetime.own(await startLeases({ store, bus, logger, metrics: metrics.lease }, { ...lease, shards: JOURNAL_SHARDS }));
+}

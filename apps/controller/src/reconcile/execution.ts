@@ -1,0 +1,43 @@
+/** Beginning executions of a task anew: every column that speaks of an execution is reset in one place. */
+import type { TaskUpdate } from "@berth/store";
+import type { TaskRow, WorkloadRow } from "@berth/store";
+import type { ContainerColumns } from "./container.ts";
+
+type Patch = TaskUpdate["patch"];
+
+function freshExecution(row: TaskRow): Patch {
+  return {
+    phase: row.node === null ? "Pending" : "Assigned",
+    reason: "",
+    message: "",
+    possiblyUntil: null,
+    exitCode: null,
+    oomKilled: false,
+    startedAt: null,
+    finishedAt: null,
+    addresses: [],
+    nextAttemptAt: null,
+    removed: false,
+    // What is known of the node, not of the execution that ended.
+    certainty: row.certainty === "unreachable" ? "unreachable" : "observed",
+  };
+}
+
+/** The same spec once more: (task, generation, attempt + 1). */
+export function nextAttempt(row: TaskRow): Patch {
+  return { ...freshExecution(row), attempt: row.attempt + 1, restarts: row.restarts + 1 };
+}
+
+/** A new spec: (task, generation + 1, 1). */
+export function nextGeneration(row: TaskRow, workload: WorkloadRow, columns: ContainerColumns): Patch {
+  return {
+    ...freshExecution(row),
+    ...columns,
+    labels: workload.labels,
+    workloadGeneration: workload.generation,
+    generation: row.generation + 1,
+    attempt: 1,
+    failures: 0,
+    imageDigest: "",
+  };
+}

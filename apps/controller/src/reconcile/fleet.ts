@@ -1,0 +1,61 @@
+/** The nodes as the reconciler sees them, and the brakes on replacing what silent ones run. */
+import { allNodes, type NodeRow, type Tx } from "@berth/store";
+import type { FleetNode } from "./plan.ts";
+
+export interface EvictionConfig {
+  /** How long a node is silent before its tasks are replaced: the others' leases may be about to run out, too. */
+  readonly evictAfterMs: number;
+  /** Nodes that fall silent within so long of each other fell silent together. */
+  readonly evictWindowMs: number;
+}
+
+export interface FleetView {
+  readonly nodes: ReadonlyMap<string, FleetNode>;
+  /** When a silent node's tasks may be replaced next. */
+  readonly evictAt: Date | undefined;
+  readonly braked: boolean;
+}
+
+export async function readFleetView(tx: Tx, config: EvictionConfig, now: Date): Promise<FleetView> {
+  return fleetView(await allNodes(tx), config, now);
+}
+
+/** Pure, for {@link readFleetView}. */
+export function fleetView(rows: readonly NodeRow[], config: EvictionConfig, now: Date): FleetView {
+  const braked = isBraked(rows, config.evictWindowMs);
+  const nodes = new Map<string, FleetNode>();
+  let evictAt: Date | undefined;
+  for (const row of rows) {
+    const silent = row.phase === "Unknown";
+    const since = row.silentSince;
+    const dueMs = since === null ? Number.POSITIVE_INFINITY : since.getTime() + config.evictAfterMs;
+    const evict = silent && !braked && dueMs <= now.getTime();
+    if (
+      silent &&
+      !evict &&
+      Number.isFinite(dueMs) &&
+      dueMs > now.getTime() &&
+      (evictAt === undefined || dueMs < evictAt.getTime())
+    ) {
+      evictAt = new Date(dueMs);
+    }
+    nodes.set(row.name, { name: row.name, labels: row.effectiveLabels, silent, cordoned: row.cordoned, evict });
+  }
+  return { nodes, evictAt, braked };
+}
+
+const MIN_FLEET = 3;
+
+/** More than half of the fleet fell silent together: it is rather we who are cut off. They stay so until they are back. */
+function isBraked(rows: readonly NodeRow[], windowMs: number): boolean {
+  if (rows.length < MIN_FLEET) return false;
+  const times = rows
+    .flatMap((row) => (row.phase === "Unknown" && row.silentSince !== null ? [row.silentSince.getTime()] : []))
+    .sort((a, b) => a - b);
+  let first = 0;
+  for (const [index, time] of times.entries()) {
+    while (time - times[first]! > windowMs) first += 1;
+    if ((index - first + 1) * 2 > rows.length) return true;
+  }
+  return false;
+}

@@ -1,0 +1,93 @@
+/** What a workload's tasks amount to. Pure. */
+import { create, equals, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { hasEnded } from "@berth/model";
+import { ConditionSchema, WorkloadStatusSchema, type Condition, type WorkloadStatus } from "@berth/proto";
+import type { TaskRow, WorkloadRow } from "@berth/store";
+
+export function workloadStatusOf(
+  workload: WorkloadRow,
+  wanted: number,
+  tasks: readonly TaskRow[],
+  before: WorkloadStatus,
+  now: Date,
+): WorkloadStatus {
+  const live = tasks.filter((row) => row.desired === "Run");
+  const unknown = tasks.filter((row) => row.certainty === "unreachable" && !hasEnded(row.phase)).length;
+  const reachable = live.filter((row) => row.certainty !== "unreachable" || hasEnded(row.phase));
+  const inPhase = (phase: string): TaskRow[] => reachable.filter((row) => row.phase === phase && !row.nextAttemptAt);
+  const running = inPhase("Running").length;
+  const succeeded = inPhase("Succeeded").length;
+  const failed = [...inPhase("Failed"), ...inPhase("Stopped")];
+  const updated = live.filter((row) => row.workloadGeneration === workload.generation).length;
+  const counts: MessageInitShape<typeof WorkloadStatusSchema> = {
+    observedGeneration: BigInt(workload.generation),
+    desired: wanted,
+    updated,
+    running,
+    pending: reachable.length - running - succeeded - failed.length,
+    failed: failed.length,
+    succeeded,
+    unknown,
+  };
+  const conditions = [
+    availability(wanted, running, succeeded, unknown, live, failed),
+    scheduling(live),
+    rollout(wanted, updated, tasks.length - live.length),
+  ];
+  return create(WorkloadStatusSchema, { ...counts, conditions: withTimes(conditions, before.conditions, now) });
+}
+
+/** The same but for the times? */
+export function sameWorkloadStatus(a: WorkloadStatus, b: WorkloadStatus): boolean {
+  return equals(WorkloadStatusSchema, a, b);
+}
+
+type NewCondition = Readonly<Record<"type" | "status" | "reason" | "message", string>>;
+
+function availability(
+  wanted: number,
+  running: number,
+  succeeded: number,
+  unknown: number,
+  live: readonly TaskRow[],
+  failed: readonly TaskRow[],
+): NewCondition {
+  const type = "Available";
+  if (running + succeeded >= wanted) {
+    return { type, status: "True", reason: "TasksRunning", message: `${running} of ${wanted} tasks run` };
+  }
+  if (running + succeeded + unknown >= wanted) {
+    const message = `${unknown} of ${wanted} tasks are on silent nodes and possibly run`;
+    return { type, status: "Unknown", reason: "NodesSilent", message };
+  }
+  const troubled =
+    failed[0] ?? live.find((row) => row.nextAttemptAt !== null) ?? live.find((row) => row.message !== "");
+  const why = troubled === undefined ? "" : `; ${troubled.name}: ${troubled.reason} ${troubled.message}`.trimEnd();
+  return { type, status: "False", reason: "TasksMissing", message: `${running} of ${wanted} tasks run${why}` };
+}
+
+function scheduling(live: readonly TaskRow[]): NewCondition {
+  const type = "Scheduled";
+  const refused = live.filter((row) => row.node === null && row.reason === "NoNodeFits");
+  if (refused.length > 0) return { type, status: "False", reason: "NoNodeFits", message: refused[0]!.message };
+  const waiting = live.filter((row) => row.node === null).length;
+  if (waiting > 0) return { type, status: "Unknown", reason: "Placing", message: `${waiting} tasks wait for a node` };
+  return { type, status: "True", reason: "Placed", message: "" };
+}
+
+function rollout(wanted: number, updated: number, stopping: number): NewCondition {
+  const type = "UpToDate";
+  if (updated >= wanted && stopping === 0) return { type, status: "True", reason: "RolledOut", message: "" };
+  const message = `${updated} of ${wanted} tasks have the newest spec, ${stopping} are going away`;
+  return { type, status: "False", reason: "RollingOut", message };
+}
+
+/** A condition's time is when its status changed last. */
+function withTimes(conditions: readonly NewCondition[], before: readonly Condition[], now: Date): Condition[] {
+  return conditions.map((condition) => {
+    const known = before.find((each) => each.type === condition.type);
+    const changedAt = known?.status === condition.status ? known.changedAt : timestampFromDate(now);
+    return create(ConditionSchema, { ...condition, ...(changedAt === undefined ? {} : { changedAt }) });
+  });
+}

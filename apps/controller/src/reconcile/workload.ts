@@ -1,0 +1,129 @@
+/** One look at one workload: read, plan, carry out, in one transaction that locks the workload. */
+import { randomInt } from "node:crypto";
+import { StatusError, uuidv7 } from "@berth/base";
+import {
+  announceTasks,
+  insertEvents,
+  insertTasks,
+  lockTasksByUid,
+  lockWorkloadByUid,
+  removeTasks,
+  removeWorkload,
+  tasksOfWorkload,
+  updateTasks,
+  updateWorkload,
+  workloadSpec,
+  workloadStatus,
+  type TaskRow,
+  type TaskUpdate,
+  type Tx,
+  type WorkloadRow,
+} from "@berth/store";
+import { readFleetView, type EvictionConfig, type FleetView } from "./fleet.ts";
+import { planWorkload, type Plan } from "./plan.ts";
+import { sameWorkloadStatus, workloadStatusOf } from "./status.ts";
+
+export interface WorkloadOutcome {
+  /** When to look again though nothing changes. */
+  readonly wakeAt: Date | undefined;
+  readonly created: number;
+  /** The workload was looked at for the first time, this long after it was made. */
+  readonly reactedMs: number | undefined;
+}
+
+const NOTHING: WorkloadOutcome = { wakeAt: undefined, created: 0, reactedMs: undefined };
+
+export async function reconcileWorkload(tx: Tx, uid: string, config: EvictionConfig): Promise<WorkloadOutcome> {
+  const workload = await lockWorkloadByUid(tx, uid);
+  if (workload === undefined) return NOTHING;
+  const now = new Date();
+  const tasks = await tasksOfWorkload(tx, uid);
+  const fleet = await readFleetView(tx, config, now);
+  const spec = workloadSpec(workload);
+  const plan = planWorkload({ workload, spec, tasks, nodes: fleet.nodes, now, newUid: uuidv7, newSuffix });
+  const after = await carryOut(tx, tasks, plan);
+  if (workload.deletedAt !== null && after.length === 0) {
+    await removeWorkload(tx, workload);
+    return NOTHING;
+  }
+  const reacted = await writeStatus(tx, workload, after, spec.everyNode ? undefined : (spec.replicas ?? 1), now);
+  return {
+    wakeAt: earliest(plan.wakeAt, wakeForLoss(tasks, fleet)),
+    created: plan.create.length,
+    reactedMs: reacted && workload.generation === 1 ? now.getTime() - workload.createdAt.getTime() : undefined,
+  };
+}
+
+/** The workload's tasks as they are afterwards. */
+async function carryOut(tx: Tx, tasks: readonly TaskRow[], plan: Plan): Promise<TaskRow[]> {
+  const touched = [...plan.update.map(({ before }) => before), ...plan.remove];
+  await lockUnchanged(tx, touched);
+  await removeTasks(tx, plan.remove);
+  const updated = await updateTasks(tx, plan.update);
+  // After the updates: a slot is free once its task is told to stop.
+  const created = await insertTasks(tx, plan.create);
+  if (created.length < plan.create.length) {
+    throw new StatusError("ABORTED", "a task's name or slot was taken meanwhile", { reason: "STORE_CONFLICT" });
+  }
+  await announceTasks(tx, updated.filter((_, index) => isNews(plan.update[index]!))); // prettier-ignore
+  await insertEvents(tx, plan.events);
+  const gone = new Set(plan.remove.map((row) => row.uid));
+  const changed = new Map(updated.map((row) => [row.uid, row]));
+  return [...tasks.filter((row) => !gone.has(row.uid)).map((row) => changed.get(row.uid) ?? row), ...created];
+}
+
+/** Locks what the plan was made from. @throws ABORTED when it has changed since: the transaction is run again. */
+async function lockUnchanged(tx: Tx, rows: readonly TaskRow[]): Promise<void> {
+  if (rows.length === 0) return;
+  const locked = await lockTasksByUid(tx, rows.map((row) => row.uid)); // prettier-ignore
+  const versions = new Map(locked.map((row) => [row.uid, row.resourceVersion]));
+  const moved = rows.filter((row) => versions.get(row.uid) !== row.resourceVersion);
+  if (moved.length === 0) return;
+  throw new StatusError("ABORTED", `${moved.length} tasks have moved on while they were planned`, {
+    reason: "STORE_CONFLICT",
+  });
+}
+
+/** Does the node have to hear of it? */
+function isNews({ before, patch }: TaskUpdate): boolean {
+  return (
+    patch.generation !== undefined ||
+    patch.attempt !== undefined ||
+    (patch.desired ?? before.desired) !== before.desired
+  );
+}
+
+/** Returns whether this generation was looked at for the first time. */
+async function writeStatus(
+  tx: Tx,
+  workload: WorkloadRow,
+  tasks: readonly TaskRow[],
+  replicas: number | undefined,
+  now: Date,
+): Promise<boolean> {
+  const before = workloadStatus(workload);
+  const live = tasks.filter((row) => row.desired === "Run").length;
+  const wanted = workload.deletedAt === null ? (replicas ?? live) : 0;
+  const status = workloadStatusOf(workload, wanted, tasks, before, now);
+  if (sameWorkloadStatus(status, before)) return false;
+  await updateWorkload(tx, workload, { status });
+  return before.observedGeneration !== status.observedGeneration;
+}
+
+/** A task on a silent node is looked at again when it may be replaced. */
+function wakeForLoss(tasks: readonly TaskRow[], fleet: FleetView): Date | undefined {
+  const concerned = tasks.some((row) => row.node !== null && fleet.nodes.get(row.node)?.silent === true);
+  return concerned ? fleet.evictAt : undefined;
+}
+
+function earliest(a: Date | undefined, b: Date | undefined): Date | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return a < b ? a : b;
+}
+
+/** No vowels, so no words. */
+const LETTERS = "bcdfghjklmnpqrstvwxz2456789";
+
+function newSuffix(): string {
+  return Array.from({ length: 5 }, () => LETTERS[randomInt(LETTERS.length)]).join("");
+}

@@ -1,0 +1,10 @@
+/** Instruments that measure nothing. */
+import type { ControllerMetrics } from "../metrics.ts";
+
+export const noMetrics: Omit<ControllerMetrics, "api"> = {
+  reconcile: { reconciled() {}, reactionTime() {} },
+  placement: { placed() {}, unplaceable() {} },
+  dispatch: { dispatched() {}, dispatchFailed() {} },
+  ingest: { ingested() {}, ingestBatch() {} },
+  lease: { leaseAnswered() {} },
+};

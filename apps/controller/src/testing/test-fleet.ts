@@ -1,0 +1,199 @@
+/** The working half of a controller on a real Postgres, with a fleet of fake agents. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { Lifetime, noFailpoints, silentLogger, type Failpoint, type Logger } from "@berth/base";
+import { NamespaceSpecSchema, WorkloadSpecSchema, type WorkloadSpec } from "@berth/proto";
+import {
+  getWorkload,
+  insertNamespace,
+  insertWorkload,
+  listTasks,
+  lockWorkload,
+  openStore,
+  updateWorkload,
+  type Store,
+  type TaskRow,
+  type WorkloadRow,
+} from "@berth/store";
+import { eventually, scratchDir, startPostgres } from "@berth/testkit/servers";
+import { startCampaigns } from "../campaign/campaigns.ts";
+import { startDispatch } from "../dispatch/dispatch.ts";
+import { startIngest } from "../ingest/ingest.ts";
+import { startLeases } from "../lease/lease.ts";
+import { startPlacement } from "../placement/placement.ts";
+import { startReconcile } from "../reconcile/reconcile.ts";
+import { FakeAgent, type FakeAgentOptions } from "./fake-agent.ts";
+import { MemoryWires } from "./memory-wires.ts";
+import { noMetrics } from "./no-metrics.ts";
+
+export type SpecInit = Omit<Exclude<MessageInitShape<typeof WorkloadSpecSchema>, WorkloadSpec>, "container"> & {
+  readonly container?: { readonly args?: string[]; readonly resources?: { readonly cpu?: string } };
+};
+
+export interface TestDatabases extends AsyncDisposable {
+  create(): Promise<string>;
+}
+
+/** One Postgres for a file of tests. */
+export async function startTestDatabases(): Promise<TestDatabases> {
+  const scratch = scratchDir("berth-controller");
+  const server = await startPostgres({ dir: scratch.dir });
+  let count = 0;
+  return {
+    create() {
+      count += 1;
+      return server.createDatabase(`test${count}`);
+    },
+    async [Symbol.asyncDispose]() {
+      await server[Symbol.asyncDispose]();
+      scratch[Symbol.dispose]();
+    },
+  };
+}
+
+export const LEASE = { ttlMs: 500, renewMs: 60 };
+
+export class TestFleet implements AsyncDisposable {
+  readonly store: Store;
+  readonly wires = new MemoryWires();
+  readonly #url: string;
+  readonly #logger: Logger;
+  readonly #lifetime = new Lifetime();
+  #controller: Lifetime | undefined;
+
+  private constructor(store: Store, url: string, logger: Logger) {
+    this.store = store;
+    this.#url = url;
+    this.#logger = logger;
+  }
+
+  static async open(databases: TestDatabases, options: { logger?: Logger } = {}): Promise<TestFleet> {
+    const url = await databases.create();
+    const fleet = new TestFleet(await openStore({ url }), url, options.logger ?? silentLogger);
+    await fleet.store.transaction((tx) =>
+      insertNamespace(tx, { name: "shop", labels: {}, spec: create(NamespaceSpecSchema) }),
+    );
+    return fleet;
+  }
+
+  /** Starts a controller's loops on connections of their own; the one before must have ended. */
+  async startController(failpoint: Failpoint = noFailpoints): Promise<void> {
+    const lifetime = new Lifetime();
+    this.#controller = lifetime;
+    const store = lifetime.own(await openStore({ url: this.#url, migrate: false }));
+    const common = { store, logger: this.#logger, failpoint };
+    const { wires } = this;
+    lifetime.own(
+      await startDispatch({ ...common, queues: wires.queues, metrics: noMetrics.dispatch }, { pollMs: 200 }),
+    );
+    lifetime.own(await startPlacement({ ...common, metrics: noMetrics.placement }, { resyncMs: 300 }));
+    lifetime.own(
+      await startReconcile(
+        { ...common, metrics: noMetrics.reconcile },
+        { resyncMs: 500, evictAfterMs: 200, evictWindowMs: 2_000 },
+      ),
+    );
+    lifetime.own(await startCampaigns({ ...common, metrics: noMetrics.reconcile }, { resyncMs: 500 }));
+    lifetime.own(
+      await startIngest(
+        {
+          ...common,
+          metrics: noMetrics.ingest,
+          consume: (shard, handler, signal) => wires.consume(shard, handler, signal),
+          fetchJournal: async (node, request) => wires.agents.get(node)!.fetch(request),
+        },
+        { shards: 2, owner: "test", lagMs: 300 },
+      ),
+    );
+    lifetime.own(
+      await startLeases(
+        { store, bus: wires.bus, logger: this.#logger, metrics: noMetrics.lease },
+        { ...LEASE, shards: 2 },
+      ),
+    );
+  }
+
+  async stopController(): Promise<void> {
+    const controller = this.#controller;
+    this.#controller = undefined;
+    await controller?.[Symbol.asyncDispose]();
+  }
+
+  /** Adds an agent that renews its lease for as long as the test lasts. */
+  async addAgent(name: string, options: FakeAgentOptions = {}): Promise<FakeAgent> {
+    const agent = new FakeAgent(name, this.wires, options);
+    this.wires.agents.set(name, agent);
+    this.#lifetime.loop(
+      async (signal) => {
+        while (!signal.aborted) {
+          // While no controller answers, it tries again: like a real one.
+          await agent.beat().catch(() => undefined);
+          await new Promise((resolve) => setTimeout(resolve, LEASE.renewMs));
+        }
+      },
+      () => undefined,
+    );
+    if (this.#controller !== undefined) await eventually(`${name} has its lease`, () => agent.storeEpoch !== "");
+    return agent;
+  }
+
+  /** Creates the workload, or gives it another spec, as the API does. */
+  apply(name: string, spec: SpecInit): Promise<WorkloadRow> {
+    const message = create(WorkloadSpecSchema, { ...spec, container: { image: "busybox", ...spec.container } });
+    return this.store.transaction(async (tx) => {
+      const row = await lockWorkload(tx, "shop", name);
+      if (row !== undefined) return await updateWorkload(tx, row, { spec: message });
+      return await insertWorkload(tx, { namespace: "shop", name, labels: {}, spec: message });
+    });
+  }
+
+  async delete(name: string): Promise<void> {
+    await this.store.transaction(async (tx) => {
+      const row = await lockWorkload(tx, "shop", name);
+      if (row !== undefined) await updateWorkload(tx, row, { deletedAt: new Date() });
+    });
+  }
+
+  workload(name: string): Promise<WorkloadRow | undefined> {
+    return getWorkload(this.store.db, "shop", name);
+  }
+
+  async tasks(workload?: string): Promise<readonly TaskRow[]> {
+    const query = workload === undefined ? {} : { workload };
+    return (await listTasks(this.store.db, { namespace: "shop", pageSize: 1_000, ...query })).items;
+  }
+
+  /** Waits until exactly so many tasks are wanted and observed to run, and no others are left. */
+  async converged(workload: string, running: number): Promise<readonly TaskRow[]> {
+    return await eventually(
+      `${workload} runs ${running} times`,
+      async () => {
+        const rows = await this.tasks(workload);
+        const good = rows.filter(
+          (row) => row.desired === "Run" && row.phase === "Running" && row.certainty === "observed",
+        );
+        if (good.length === running && rows.length === running) return rows;
+        throw new Error(
+          rows
+            .map((row) => `${row.name} ${row.desired} ${row.phase} ${row.certainty} ${row.node} ${row.message}`)
+            .join("; "),
+        );
+      },
+      { timeoutMs: 15_000 },
+    );
+  }
+
+  /** How often each execution was begun, over all agents. */
+  starts(): Map<string, number> {
+    const all = new Map<string, number>();
+    for (const agent of this.wires.agents.values()) {
+      for (const [key, count] of agent.starts) all.set(key, (all.get(key) ?? 0) + count);
+    }
+    return all;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#lifetime[Symbol.asyncDispose]();
+    await this.stopController();
+    await this.store[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,134 @@
+/**
+ * The composition root of the agent: opens the host, builds the engine on it, recovers, then opens the doors.
+ *
+ * Invariants:
+ *  1. One agent per data root.
+ *  2. No door opens before recovery has looked at everything: a job that comes early finds the truth.
+ *  3. Ending it leaves containers running (A1).
+ */
+import { join } from "node:path";
+import { Emitter, Lifetime, StatusError, systemClock, uuidv7, type Failpoint, type Logger } from "@berth/base";
+import { parseHostPort, type AgentConfig } from "@berth/config";
+import type { PullProgress } from "@berth/images";
+import type { Journal } from "@berth/journal";
+import { bootId } from "@berth/linux";
+import { Metrics } from "@berth/telemetry";
+import { lockDataRoot } from "./data-root-lock.ts";
+import { hostAddress } from "./doors/fleet/address.ts";
+import { openFleetDoor, type FleetDoor } from "./doors/fleet/fleet-door.ts";
+import type { Engine } from "./engine/engine.ts";
+import { agentEntry } from "./engine/journal-entries.ts";
+import { observedImages } from "./engine/observed-images.ts";
+import { openEngine, type OpenedEngine } from "./engine/open.ts";
+import { imageReferences } from "./engine/references.ts";
+import { openHost, type Host } from "./host.ts";
+import { startHttpServer } from "./http-server.ts";
+import { startIdleTrim } from "./idle-trim.ts";
+import { registerMetrics } from "./metrics.ts";
+import { VERSION } from "./version.ts";
+
+export interface AgentDeps {
+  readonly logger: Logger;
+  readonly failpoint: Failpoint;
+  /** PATH, for finding runtimes. */
+  readonly path: string;
+}
+
+export interface Agent extends AsyncDisposable {
+  readonly engine: Engine;
+  /** Tells who listens that something of the engine's has changed. */
+  readonly journal: Journal;
+  readonly httpPort: number;
+}
+
+/** @throws FAILED_PRECONDITION `DATA_ROOT_IN_USE`, `SNAPSHOTTER_UNUSABLE`, `RUNTIME_UNUSABLE`; what opening a store throws. */
+export async function startAgent(deps: AgentDeps, config: AgentConfig): Promise<Agent> {
+  const lifetime = new Lifetime();
+  try {
+    return await assemble(deps, config, lifetime);
+  } catch (error) {
+    await lifetime[Symbol.asyncDispose]().catch((failure: unknown) => {
+      deps.logger.warn({ err: failure }, "closing what was opened failed");
+    });
+    throw error;
+  }
+}
+
+async function assemble(deps: AgentDeps, config: AgentConfig, lifetime: Lifetime): Promise<Agent> {
+  const { logger, failpoint } = deps;
+  lifetime.own(await lockDataRoot(join(config.root, "agent.lock")));
+  const parts: { engine?: Engine; door?: FleetDoor } = {};
+  const metrics = new Metrics();
+  const observer = registerMetrics({
+    metrics,
+    engine: () => parts.engine,
+    door: () => parts.door,
+    version: VERSION,
+    logger,
+  });
+  const references = async (): ReturnType<typeof imageReferences> => imageReferences(opened.snapshots);
+  const opened = await openHost(config, lifetime, { logger, path: deps.path, references });
+  const host: Host = { ...opened, images: observedImages(opened.images, observer) };
+  const progress = new Emitter<PullProgress>((error) => logger.error({ err: error }, "a listener of progress failed"));
+  const engine = await openEngine({ config, host, observer, progress, logger, failpoint }, lifetime);
+  parts.engine = engine.engine;
+  parts.door = lifetime.own(await openDoor(deps, config, host, engine, progress));
+  const health = (): Readonly<Record<string, unknown>> => ({
+    status: "ok",
+    node: config.node,
+    ...parts.door?.status(),
+  });
+  const http = lifetime.own(await startHttpServer({ metrics, logger, health }, parseHostPort(config.metricsListen)));
+  lifetime.own(startIdleTrim({ activity: () => observer.count }));
+  logger.info({ node: config.node, version: VERSION, root: config.root, httpPort: http.port }, "agent is up");
+  return {
+    engine: engine.engine,
+    journal: host.journal,
+    httpPort: http.port,
+    [Symbol.asyncDispose]: () => close(lifetime, host, logger),
+  };
+}
+
+async function openDoor(
+  { logger, failpoint }: AgentDeps,
+  config: AgentConfig,
+  host: Host,
+  { engine, keeper, collector }: OpenedEngine,
+  progress: Emitter<PullProgress>,
+): Promise<FleetDoor> {
+  const handlers = [...host.runtimes.keys()];
+  const snapshotters = host.snapshots.map(({ snapshotter }) => snapshotter.name);
+  const instance = uuidv7();
+  await host.journal.append([agentEntry("started", host.journal.reason, `berthd ${VERSION}, instance ${instance}`)]);
+  return openFleetDoor(
+    {
+      engine,
+      imageKeeper: keeper,
+      journal: host.journal,
+      facts: {
+        config,
+        bootId: bootId(),
+        instance,
+        version: VERSION,
+        handlers,
+        snapshotters,
+        address: () => hostAddress(config.cni.bridge),
+        clock: systemClock,
+      },
+      defaults: { handler: handlers[0]!, handlers, snapshotter: snapshotters[0]!, snapshotters },
+      clock: systemClock,
+      logger,
+      failpoint,
+      onCollect: () => collector.want(),
+      onPullProgress: (listener) => progress.on(listener),
+    },
+    config,
+  );
+}
+
+async function close(lifetime: Lifetime, host: Host, logger: Logger): Promise<void> {
+  await host.journal.append([agentEntry("stopped", "Terminated", "containers go on")]).catch((error: unknown) => {
+    logger.debug({ err: StatusError.from(error) }, "the end was not journaled");
+  });
+  await lifetime[Symbol.asyncDispose]();
+}

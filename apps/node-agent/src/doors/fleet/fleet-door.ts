@@ -1,0 +1,119 @@
+/**
+ * The fleet door: what the controller and this node say to each other. A thin translation onto the engine: jobs and sets in,
+ * the journal, leases, progress and streams out. The agent only dials; it works on while nobody answers.
+ */
+import { Lifetime, StatusError, type Clock, type Failpoint, type Logger } from "@berth/base";
+import { agentInboxPrefix, connectBus, serveStreams, type Bus } from "@berth/bus";
+import type { AgentConfig } from "@berth/config";
+import type { PullProgress } from "@berth/images";
+import { startJobWorker } from "@berth/jobs";
+import { startPublisher, type Journal, type JournalPublisher } from "@berth/journal";
+import { boottimeMs } from "@berth/linux";
+import type { LeaseReply } from "@berth/proto";
+import type { Engine } from "../../engine/engine.ts";
+import type { ImageKeeper } from "../../engine/image-keeper.ts";
+import { AssignmentState } from "./assignment-state.ts";
+import { AssignmentSync } from "./assignment-sync.ts";
+import { Assignments } from "./assignments.ts";
+import { journalTransport, serveJournal } from "./journal.ts";
+import { Lease } from "./lease.ts";
+import { NodeStatus, type NodeFacts } from "./node-status.ts";
+import type { NodeDefaults } from "./plan-of.ts";
+import { startProgressReporter } from "./progress.ts";
+import { streamHandlers } from "./streams.ts";
+
+export interface FleetDoorDeps {
+  readonly engine: Engine;
+  readonly imageKeeper: ImageKeeper;
+  readonly journal: Journal;
+  readonly facts: NodeFacts;
+  readonly defaults: NodeDefaults;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly failpoint: Failpoint;
+  /** A job asks for a collection. */
+  readonly onCollect: () => void;
+  /** Where pulls report; the door listens. */
+  readonly onPullProgress: (listener: (progress: PullProgress) => void) => Disposable;
+}
+
+export interface FleetDoor extends AsyncDisposable {
+  status(): {
+    readonly bus: Bus["state"];
+    readonly leaseHeld: boolean;
+    readonly backlog: ReturnType<JournalPublisher["backlog"]>;
+  };
+}
+
+export function openFleetDoor(deps: FleetDoorDeps, config: AgentConfig): FleetDoor {
+  const lifetime = new Lifetime();
+  const { journal, logger, clock, engine } = deps;
+  const { node } = config;
+  const onError = (error: unknown): void =>
+    logger.error({ err: StatusError.from(error) }, "a loop of the fleet door ended");
+  const connect = (name: string): Bus =>
+    lifetime.own(connectBus({ url: config.natsUrl, name, inboxPrefix: agentInboxPrefix(node), logger }));
+  const bus = connect(`agent ${node}`);
+  // Streams have a connection of their own: what stalls there must not cost the node its lease.
+  const streamBus = connect(`agent ${node} streams`);
+
+  const state = new AssignmentState(journal.metadata);
+  const assignments = new Assignments({
+    engine,
+    images: deps.imageKeeper,
+    state,
+    defaults: deps.defaults,
+    logger,
+    onSetWanted: () => sync.want(),
+    onCollect: deps.onCollect,
+  });
+  const sync = new AssignmentSync({ bus, node, assignments, clock, logger });
+
+  const source: { shard: number | undefined } = { shard: undefined };
+  const publisher = lifetime.own(
+    startPublisher({ journal, transport: journalTransport(bus, node, source, deps.failpoint), clock, logger }),
+  );
+  const onReply = (reply: LeaseReply): void => {
+    source.shard = reply.shard;
+    if (reply.journalEpoch !== "") {
+      publisher.acknowledge(reply.journalEpoch, Number(reply.journalStoredSeq)).catch(onError);
+    }
+    for (const [epoch, storedSeq] of Object.entries(reply.journalStored)) {
+      if (epoch !== reply.journalEpoch) publisher.acknowledge(epoch, Number(storedSeq)).catch(onError);
+    }
+    const applied = state.applied();
+    if (reply.storeEpoch !== applied.storeEpoch || Number(reply.revision) > applied.revision) sync.want();
+  };
+  const status = new NodeStatus(deps.facts);
+  const describe = async (): Promise<ReturnType<NodeStatus["describe"]>> => {
+    const applied = state.applied();
+    return status.describe({
+      journalEpoch: journal.epoch,
+      journalHeadSeq: journal.head(),
+      journalFull: journal.isFull(),
+      storeEpoch: applied.storeEpoch,
+      appliedRevision: applied.revision,
+    });
+  };
+  const lease = new Lease({ bus, node, describe, onReply, boottimeMs, clock, logger });
+
+  lifetime.own(serveJournal(bus, node, journal));
+  const progress = lifetime.own(startProgressReporter({ bus, node, logger }));
+  lifetime.own(deps.onPullProgress((news) => progress.report(news)));
+  lifetime.own(serveStreams(streamBus, node, streamHandlers(engine), { logger }));
+  lifetime.own(
+    startJobWorker({
+      redisUrl: config.redisUrl,
+      node,
+      logger,
+      handle: ({ name, data }) => assignments.takeJob(name, data),
+    }),
+  );
+  lifetime.loop((signal) => sync.run(signal), onError);
+  lifetime.loop((signal) => lease.run(signal), onError);
+
+  return {
+    status: () => ({ bus: bus.state, leaseHeld: lease.isHeld(), backlog: publisher.backlog() }),
+    [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose](),
+  };
+}

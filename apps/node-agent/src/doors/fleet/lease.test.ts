@@ -1,0 +1,83 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { ManualClock, silentLogger, StatusError } from "@berth/base";
+import type { Bus } from "@berth/bus";
+import { LeaseReplySchema, type LeaseReply, type LeaseRequest } from "@berth/proto";
+import { Lease } from "./lease.ts";
+
+type Answer = () => Promise<LeaseReply>;
+
+/** A lease whose answers the test gives; `boottime` is CLOCK_BOOTTIME. */
+function lab(answers: Answer[]) {
+  const clock = new ManualClock();
+  const boottime = { ms: 1_000_000 };
+  const replies: LeaseReply[] = [];
+  const requests: LeaseRequest[] = [];
+  const bus = {
+    connected: async () => {},
+    request: async (_endpoint: unknown, _node: string, request: LeaseRequest) => {
+      requests.push(request);
+      return await (answers.shift() ?? answer({ ttlMs: 10_000n, renewAfterMs: 3_000n }))();
+    },
+  } as unknown as Bus;
+  const abort = new AbortController();
+  const lease = new Lease({
+    bus,
+    node: "a",
+    describe: async () => ({ node: "a" }) as LeaseRequest,
+    onReply: (reply) => replies.push(reply),
+    boottimeMs: () => boottime.ms,
+    clock,
+    logger: silentLogger,
+  });
+  const running = lease.run(abort.signal);
+  return { lease, clock, boottime, replies, requests, stop: async () => (abort.abort(), await running) };
+}
+
+const answer =
+  (init: MessageInitShape<typeof LeaseReplySchema>): Answer =>
+  async () =>
+    create(LeaseReplySchema, init);
+
+async function settle(): Promise<void> {
+  for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+}
+
+test("Lease counts from the moment the request was sent, and renews when told to", async () => {
+  const slow = Promise.withResolvers<LeaseReply>();
+  const { lease, clock, boottime, requests, stop } = lab([() => slow.promise]);
+  await settle();
+  assert.equal(lease.isHeld(), false);
+  boottime.ms += 4_000;
+  slow.resolve(create(LeaseReplySchema, { ttlMs: 5_000n, renewAfterMs: 2_000n }));
+  await settle();
+  assert.equal(lease.isHeld(), true);
+  boottime.ms += 1_000;
+  assert.equal(lease.isHeld(), false, "five seconds after it was asked for");
+  clock.advance(2_000);
+  await settle();
+  assert.equal(requests.length, 2);
+  assert.equal(lease.isHeld(), true);
+  await stop();
+});
+
+test("Lease outlives failed renewals until it runs out, and says why it was refused", async () => {
+  const { lease, clock, boottime, replies, stop } = lab([
+    answer({ ttlMs: 10_000n, renewAfterMs: 3_000n }),
+    () => Promise.reject(new StatusError("UNAVAILABLE", "nobody answers")),
+    answer({ refused: "another agent has this name" }),
+  ]);
+  await settle();
+  boottime.ms += 3_000;
+  clock.advance(3_000);
+  await settle();
+  assert.equal(lease.isHeld(), true);
+  clock.advance(3_000);
+  await settle();
+  assert.deepEqual([lease.isHeld(), lease.state.refused, replies.length], [false, "another agent has this name", 1]);
+  clock.advance(3_000);
+  await settle();
+  assert.deepEqual([lease.isHeld(), lease.state.refused, replies.length], [true, "", 2]);
+  await stop();
+});

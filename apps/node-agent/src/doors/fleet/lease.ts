@@ -1,0 +1,83 @@
+/**
+ * The node's lease: "I am here", answered by the controller after its Postgres write (flow C).
+ *
+ * The agent counts its lease from the moment the request was sent, by CLOCK_BOOTTIME, so that it never believes in it longer
+ * than the controller does. Losing it stops nothing here: containers go on, and what happens is journaled.
+ */
+import { create } from "@bufbuild/protobuf";
+import { StatusError, type Clock, type Logger } from "@berth/base";
+import { leaseEndpoint, type Bus } from "@berth/bus";
+import { LeaseRequestSchema, type LeaseReply, type LeaseRequest } from "@berth/proto";
+
+export interface LeaseDeps {
+  readonly bus: Bus;
+  readonly node: string;
+  /** What the agent says of itself now. */
+  readonly describe: () => Promise<Omit<LeaseRequest, "$typeName" | "$unknown">>;
+  readonly onReply: (reply: LeaseReply) => void;
+  readonly boottimeMs: () => number;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+export interface LeaseState {
+  /** CLOCK_BOOTTIME until which the lease lasts; 0 before the first. */
+  readonly untilBoottimeMs: number;
+  readonly refused: string;
+}
+
+const FIRST_RENEW_MS = 2_000;
+const REQUEST_TIMEOUT_MS = 5_000;
+
+export class Lease {
+  readonly #deps: LeaseDeps;
+  #state: LeaseState = { untilBoottimeMs: 0, refused: "" };
+  #renewAfterMs = FIRST_RENEW_MS;
+
+  constructor(deps: LeaseDeps) {
+    this.#deps = deps;
+  }
+
+  get state(): LeaseState {
+    return this.#state;
+  }
+
+  isHeld(): boolean {
+    return this.#deps.boottimeMs() < this.#state.untilBoottimeMs;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { bus, clock } = this.#deps;
+    while (!signal.aborted) {
+      try {
+        await bus.connected(signal);
+        await this.#renew(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#failed(StatusError.from(error));
+      }
+      await clock.sleep(this.#renewAfterMs, signal).catch(() => {});
+    }
+  }
+
+  async #renew(signal: AbortSignal): Promise<void> {
+    const { bus, node, logger } = this.#deps;
+    const request = create(LeaseRequestSchema, await this.#deps.describe());
+    const sentMs = this.#deps.boottimeMs();
+    const reply = await bus.request(leaseEndpoint, node, request, { timeoutMs: REQUEST_TIMEOUT_MS, signal });
+    if (reply.renewAfterMs > 0n) this.#renewAfterMs = Number(reply.renewAfterMs);
+    if (reply.refused !== "") {
+      if (this.#state.refused !== reply.refused) logger.error({}, `the controller refuses the lease: ${reply.refused}`);
+      this.#state = { untilBoottimeMs: 0, refused: reply.refused };
+      return;
+    }
+    if (!this.isHeld()) logger.info({ ttlMs: Number(reply.ttlMs) }, "lease held");
+    this.#state = { untilBoottimeMs: sentMs + Number(reply.ttlMs), refused: "" };
+    this.#deps.onReply(reply);
+  }
+
+  #failed(status: StatusError): void {
+    const held = this.isHeld();
+    this.#deps.logger.warn({ reason: status.reason, held }, `lease not renewed: ${status.message}`);
+  }
+}

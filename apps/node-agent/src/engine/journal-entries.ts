@@ -1,0 +1,83 @@
+/** What the engine writes into the journal, in the words of proto/berth/v1/agent.proto, and how it is read again. */
+import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { Entry, NewEntry } from "@berth/journal";
+import {
+  AgentChangedSchema,
+  ImageChangedSchema,
+  JournalEntrySchema,
+  TaskChangedSchema,
+  type JournalEntry,
+} from "@berth/proto";
+import type { Execution } from "./execution.ts";
+
+export type TaskStep =
+  | "accepted"
+  | "pulling"
+  | "creating"
+  | "started"
+  | "exited"
+  | "failed"
+  | "stopping"
+  | "stopped"
+  | "removed";
+
+export interface TaskFacts {
+  readonly reason?: string;
+  readonly message?: string;
+  readonly exitCode?: number;
+  readonly oomKilled?: boolean;
+  readonly exitUnknown?: boolean;
+  readonly addresses?: readonly string[];
+  readonly imageDigest?: string;
+}
+
+/** `accepted` alone takes on work, so it alone is refused by a full journal. */
+export function taskEntry(execution: Execution, step: TaskStep, facts: TaskFacts = {}): NewEntry {
+  const value = create(TaskChangedSchema, {
+    taskUid: execution.taskUid,
+    generation: BigInt(execution.generation),
+    attempt: execution.attempt,
+    name: execution.name,
+    step,
+    reason: facts.reason ?? "",
+    message: facts.message ?? "",
+    ...(facts.exitCode === undefined ? {} : { exitCode: facts.exitCode }),
+    oomKilled: facts.oomKilled ?? false,
+    exitUnknown: facts.exitUnknown ?? false,
+    addresses: [...(facts.addresses ?? [])],
+    imageDigest: facts.imageDigest ?? "",
+  });
+  return entry(`task.${step}`, execution.namespace, { case: "task", value }, step === "accepted");
+}
+
+export type ImageStep = "accepted" | "present" | "failed" | "removed";
+
+export function imageEntry(
+  namespace: string,
+  step: ImageStep,
+  facts: Omit<MessageInitShape<typeof ImageChangedSchema>, "step" | "$typeName">,
+): NewEntry {
+  const value = create(ImageChangedSchema, { ...facts, step });
+  return entry(`image.${step}`, namespace, { case: "image", value }, step === "accepted");
+}
+
+export type AgentStep = "started" | "stopped" | "recovered" | "warning";
+
+export function agentEntry(step: AgentStep, reason: string, message: string): NewEntry {
+  const value = create(AgentChangedSchema, { step, reason, message });
+  return entry(`agent.${step}`, "", { case: "agent", value }, false);
+}
+
+/** The stored entry with its number and time, as it is published. */
+export function toJournalEntry(stored: Entry): JournalEntry {
+  const message = fromBinary(JournalEntrySchema, stored.payload);
+  message.seq = BigInt(stored.seq);
+  message.time = timestampFromMs(stored.timeMs);
+  return message;
+}
+
+function entry(kind: string, namespace: string, body: JournalEntry["body"], newWork: boolean): NewEntry {
+  const payload = toBinary(JournalEntrySchema, create(JournalEntrySchema, { namespace, body }));
+  return newWork ? { kind, payload, newWork } : { kind, payload };
+}

@@ -1,0 +1,77 @@
+/** The engine's tables. */
+import type { Migration } from "@berth/metadata";
+
+export const engineMigrations: readonly Migration[] = [
+  {
+    name: "engine-0001-containers",
+    sql: `
+      -- Container objects of every door; \`owner\` says whose.
+      CREATE TABLE containers (
+        namespace TEXT NOT NULL,
+        id TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        image TEXT NOT NULL,
+        snapshotter TEXT NOT NULL,
+        handler TEXT NOT NULL,
+        snapshot_key TEXT NOT NULL,
+        spec TEXT NOT NULL,
+        labels TEXT NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        PRIMARY KEY (namespace, id)
+      ) STRICT;
+
+      -- The process of a container, while there is one.
+      CREATE TABLE tasks (
+        namespace TEXT NOT NULL,
+        id TEXT NOT NULL,
+        status TEXT NOT NULL,
+        started_at_ms INTEGER NOT NULL,
+        addresses TEXT NOT NULL,
+        PRIMARY KEY (namespace, id),
+        FOREIGN KEY (namespace, id) REFERENCES containers (namespace, id) ON DELETE CASCADE
+      ) STRICT;
+
+      CREATE TABLE executions (
+        task_uid TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        namespace TEXT NOT NULL,
+        name TEXT NOT NULL,
+        desired TEXT NOT NULL,
+        state TEXT NOT NULL,
+        cleaned INTEGER NOT NULL,
+        store_epoch TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        plan TEXT,
+        boot_id TEXT NOT NULL,
+        image_digest TEXT NOT NULL DEFAULT '',
+        stop_signal TEXT NOT NULL DEFAULT '',
+        changed_at_ms INTEGER NOT NULL,
+        PRIMARY KEY (task_uid, generation, attempt)
+      ) STRICT, WITHOUT ROWID;
+      CREATE INDEX executions_open ON executions (state) WHERE state <> 'removed' OR cleaned = 0;
+
+      -- Images that campaigns want here.
+      CREATE TABLE image_assignments (
+        namespace TEXT NOT NULL,
+        image TEXT NOT NULL,
+        campaign_uid TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        desired TEXT NOT NULL,
+        state TEXT NOT NULL,
+        snapshotter TEXT NOT NULL,
+        store_epoch TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        PRIMARY KEY (campaign_uid, namespace, image)
+      ) STRICT;
+
+      -- One row: how far the controller's assignments were taken over (D5).
+      CREATE TABLE assignment_state (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        store_epoch TEXT NOT NULL,
+        revision INTEGER NOT NULL
+      ) STRICT;
+    `,
+  },
+];

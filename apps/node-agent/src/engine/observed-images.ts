@@ -1,0 +1,15 @@
+/** The image service with its pulls and collections counted and timed, whoever asks for them. */
+import type { Images } from "@berth/images";
+import { observed, type OperationObserver } from "./operations.ts";
+
+export function observedImages(images: Images, observer: OperationObserver): Images {
+  return {
+    pull: (request) => observed(observer, "pull_image", () => images.pull(request)),
+    collect: () => observed(observer, "collect_garbage", () => images.collect()),
+    unpacked: (namespace, image, snapshotter) => images.unpacked(namespace, image, snapshotter),
+    get: (namespace, image) => images.get(namespace, image),
+    list: (namespace) => images.list(namespace),
+    remove: (namespace, image) => images.remove(namespace, image),
+    [Symbol.asyncDispose]: () => images[Symbol.asyncDispose](),
+  };
+}

@@ -1,0 +1,19 @@
+/**
+ * What the engine is asked to run: one container, whichever door asked for it. Doors translate their own shapes to this and
+ * the engine knows no other. Stored as JSON with the execution, so that a restarted agent goes on from it.
+ */
+import type { NetworkMode, PortMapping } from "@berth/network";
+import type { ContainerConfig } from "@berth/runtime";
+
+export interface ContainerPlan {
+  /** As the user wrote it. */
+  readonly image: string;
+  readonly snapshotter: string;
+  readonly handler: string;
+  readonly container: ContainerConfig;
+  readonly hostname: string;
+  readonly network: { readonly mode: NetworkMode; readonly ports: readonly PortMapping[] };
+  /** Default: the image's, else SIGTERM. */
+  readonly stopSignal?: string;
+  readonly stopGraceMs: number;
+}

@@ -1,0 +1,37 @@
+/** The image is here, verified and unpacked for the snapshotter; pulled when it is missing. Undo: images outlive containers. */
+import { hasCode } from "@berth/base";
+import type { UnpackedImage } from "@berth/images";
+import type { StartContext, Step, StepDeps } from "./step.ts";
+
+export function imageStep({ images, onPullProgress }: Pick<StepDeps, "images" | "onPullProgress">): Step {
+  const find = async ({ container }: StartContext): Promise<UnpackedImage | undefined> => {
+    const { image, snapshotter } = container.plan;
+    try {
+      return await images.unpacked(container.namespace, image, snapshotter);
+    } catch (error) {
+      if (hasCode(error, "NOT_FOUND")) return undefined;
+      throw error;
+    }
+  };
+  return {
+    name: "image",
+    failure: "ImagePullFailed",
+    async run(context) {
+      const present = await find(context);
+      if (present !== undefined) {
+        context.facts.image = present;
+        return;
+      }
+      context.onPulling();
+      const { namespace, plan } = context.container;
+      context.facts.image = await images.pull({
+        namespace,
+        image: plan.image,
+        snapshotter: plan.snapshotter,
+        signal: context.signal,
+        onProgress: onPullProgress,
+      });
+    },
+    async undo() {},
+  };
+}

@@ -1,0 +1,197 @@
+/**
+ * Opens what this host offers: the data root's stores, the snapshotters and runtimes that prove usable, the network. What is
+ * not usable is left out and said so; only a host without any runtime or snapshotter is refused.
+ */
+import { accessSync, constants, readFileSync, statSync } from "node:fs";
+import { mkdir, readFile } from "node:fs/promises";
+import { delimiter, isAbsolute, join } from "node:path";
+import { StatusError, type Lifetime, type Logger } from "@berth/base";
+import type { AgentConfig } from "@berth/config";
+import { contentMigrations, openContentStore } from "@berth/content";
+import { imageMigrations, openImages, type ImageReferences, type Images } from "@berth/images";
+import { journalMigrations, openJournal, type Journal } from "@berth/journal";
+import { openMetadata, type Metadata } from "@berth/metadata";
+import { createNetwork, networkMigrations, type Network } from "@berth/network";
+import { createRegistryClient, type RegistryHost } from "@berth/registry";
+import { createOciRuntime, type Runtime } from "@berth/runtime";
+import {
+  openNamespacedSnapshots,
+  openNative,
+  openOverlayfs,
+  probeNative,
+  probeOverlayfs,
+  snapshotMigrations,
+  type NamespacedSnapshots,
+} from "@berth/snapshots";
+import { engineMigrations } from "./engine/migrations.ts";
+
+export interface Host {
+  readonly metadata: Metadata;
+  readonly journal: Journal;
+  readonly images: Images;
+  readonly network: Network;
+  /** The default one first. */
+  readonly snapshots: readonly NamespacedSnapshots[];
+  /** By name; the default one first. */
+  readonly runtimes: ReadonlyMap<string, Runtime>;
+}
+
+export interface HostDeps {
+  readonly logger: Logger;
+  /** Directories of programs, as in PATH. */
+  readonly path: string;
+  /** Layers that containers stand on, for collection. */
+  readonly references: () => Promise<ImageReferences>;
+}
+
+/** Opened resources belong to the lifetime, in the order in which they need each other. */
+export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: HostDeps): Promise<Host> {
+  const { logger } = deps;
+  for (const directory of [config.root, config.state]) await mkdir(directory, { recursive: true, mode: 0o711 });
+  const metadata = lifetime.own(
+    await openMetadata({
+      path: join(config.root, "metadata.db"),
+      migrations: [
+        ...contentMigrations,
+        ...engineMigrations,
+        ...imageMigrations,
+        ...journalMigrations,
+        ...networkMigrations,
+        ...snapshotMigrations,
+      ],
+    }),
+  );
+  const markerPath = join(config.root, "journal.epoch");
+  const journal = lifetime.own(
+    await openJournal({ metadata, markerPath, logger }, { node: config.node, identity: rootIdentity(config.root) }),
+  );
+  const content = lifetime.own(await openContentStore({ root: join(config.root, "content"), metadata, logger }));
+  await content.recover();
+  const snapshots = await openSnapshots(config, metadata, lifetime, logger);
+  const registry = lifetime.own(createRegistryClient({ hosts: await registryHosts(config), logger }));
+  const images = lifetime.own(
+    await openImages({
+      metadata,
+      content,
+      snapshotters: snapshots,
+      registry: () => registry,
+      scratch: join(config.state, "images"),
+      references: deps.references,
+      logger,
+    }),
+  );
+  const network = lifetime.own(
+    await createNetwork({ metadata, logger }, { ...config.cni, stateDir: join(config.state, "network") }),
+  );
+  const runtimes = await openRuntimes(config, lifetime, deps);
+  return { metadata, journal, images, network, snapshots, runtimes };
+}
+
+async function openSnapshots(
+  config: AgentConfig,
+  metadata: Metadata,
+  lifetime: Lifetime,
+  logger: Logger,
+): Promise<readonly NamespacedSnapshots[]> {
+  const kinds = [
+    { name: "overlayfs", probe: probeOverlayfs, open: openOverlayfs },
+    { name: "native", probe: probeNative, open: openNative },
+  ];
+  const opened: NamespacedSnapshots[] = [];
+  for (const { name, probe, open } of kinds) {
+    const root = join(config.root, "snapshots", name);
+    const result = probe(root);
+    if (!result.usable) {
+      logger.warn({ snapshotter: name, reason: result.reason }, `snapshotter ${name} cannot be used: ${result.reason}`);
+      continue;
+    }
+    const snapshotter = lifetime.own(await open({ metadata, logger }, { root }));
+    opened.push(await openNamespacedSnapshots({ snapshotter, metadata }));
+  }
+  const preferred = opened.find(({ snapshotter }) => snapshotter.name === config.snapshotter);
+  if (preferred === undefined) {
+    const names = opened.map(({ snapshotter }) => snapshotter.name).join(", ");
+    const text = `snapshotter ${JSON.stringify(config.snapshotter)} (of the configuration) cannot be used here; usable: ${names || "none"}`;
+    throw new StatusError("FAILED_PRECONDITION", text, { reason: "SNAPSHOTTER_UNUSABLE" });
+  }
+  return [preferred, ...opened.filter((each) => each !== preferred)];
+}
+
+async function openRuntimes(
+  config: AgentConfig,
+  lifetime: Lifetime,
+  { logger, path }: HostDeps,
+): Promise<ReadonlyMap<string, Runtime>> {
+  const runtimes = new Map<string, Runtime>();
+  const conmonPath = findProgram("conmon", path);
+  for (const [name, { binary }] of Object.entries(config.runtimeHandlers)) {
+    try {
+      const runtime = await createOciRuntime(
+        { logger },
+        {
+          name,
+          binary: findProgram(binary, path),
+          conmonPath,
+          stateDir: join(config.state, "runtime"),
+          supervisorCgroup: `${cgroupParentOf(config)}/_supervisors`,
+        },
+      );
+      runtimes.set(name, lifetime.own(runtime));
+    } catch (error) {
+      const status = StatusError.from(error);
+      logger.warn(
+        { handler: name, reason: status.reason },
+        `runtime handler ${name} cannot be used: ${status.message}`,
+      );
+    }
+  }
+  if (runtimes.size > 0) return runtimes;
+  throw new StatusError("FAILED_PRECONDITION", "no runtime handler of the configuration can be used on this host", {
+    reason: "RUNTIME_UNUSABLE",
+  });
+}
+
+/** With a leading slash, as the runtime and the cgroup functions want it. */
+export function cgroupParentOf(config: Pick<AgentConfig, "cgroupParent">): string {
+  return config.cgroupParent.startsWith("/") ? config.cgroupParent : `/${config.cgroupParent}`;
+}
+
+async function registryHosts(config: AgentConfig): Promise<readonly RegistryHost[]> {
+  const hosts = Object.entries(config.registries).map(async ([host, { plainHttp, username, password, caFile }]) => {
+    const ca = caFile === undefined ? {} : { ca: await readFile(caFile, "utf8") };
+    const credentials = username === undefined || password === undefined ? {} : { credentials: { username, password } };
+    return { host, plainHttp, ...ca, ...credentials };
+  });
+  return await Promise.all(hosts);
+}
+
+/** The data root itself: a copy of it on another disk or machine is another one. */
+function rootIdentity(root: string): string {
+  const { dev, ino } = statSync(root);
+  return `${machineId()} ${dev} ${ino}`;
+}
+
+function machineId(): string {
+  try {
+    return readFileSync("/etc/machine-id", "utf8").trim();
+  } catch {
+    return "";
+  }
+}
+
+/** @throws FAILED_PRECONDITION `PROGRAM_MISSING`. */
+function findProgram(name: string, path: string): string {
+  const candidates = isAbsolute(name) ? [name] : path.split(delimiter).map((directory) => join(directory, name));
+  const found = candidates.find((candidate) => {
+    try {
+      accessSync(candidate, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  if (found !== undefined) return found;
+  throw new StatusError("FAILED_PRECONDITION", `program ${name} is not installed (on Debian: apt install ${name})`, {
+    reason: "PROGRAM_MISSING",
+  });
+}
