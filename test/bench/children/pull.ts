@@ -1,0 +1,47 @@
+/** Our side of `pull`: the agent's content store, snapshotter and image service over an empty root. */
+import { join } from "node:path";
+import { contentMigrations, openContentStore } from "@berth/content";
+import { Lifetime } from "@berth/base";
+import { imageMigrations, openImages, type UnpackedImage } from "@berth/images";
+import { openMetadata } from "@berth/metadata";
+import { createRegistryClient } from "@berth/registry";
+import { openNamespacedSnapshots, openOverlayfs, snapshotMigrations } from "@berth/snapshots";
+import { serveChild, type ChildKind } from "../support/child.ts";
+
+export interface PullSetup {
+  readonly root: string;
+  /** `host:port`, plain HTTP. */
+  readonly registry: string;
+}
+
+export interface PullResult {
+  readonly ms: number;
+  readonly sizeBytes: number;
+}
+
+export type PullSide = ChildKind<PullSetup, string, PullResult>;
+
+serveChild<PullSide>(async ({ root, registry }) => {
+  const lifetime = new Lifetime();
+  const migrations = [...contentMigrations, ...snapshotMigrations, ...imageMigrations];
+  const metadata = lifetime.own(await openMetadata({ path: join(root, "metadata.db"), migrations }));
+  const content = lifetime.own(await openContentStore({ root: join(root, "content"), metadata }));
+  await content.recover();
+  const snapshotter = lifetime.own(await openOverlayfs({ metadata }, { root: join(root, "snapshots") }));
+  const snapshotters = [await openNamespacedSnapshots({ snapshotter, metadata })];
+  const client = lifetime.own(createRegistryClient({ hosts: [{ host: registry, plainHttp: true }] }));
+  const scratch = join(root, "scratch");
+  const images = lifetime.own(
+    await openImages({ metadata, content, snapshotters, registry: () => client, scratch }, {}),
+  );
+  const pull = (image: string): Promise<UnpackedImage> =>
+    images.pull({ namespace: "bench", image, snapshotter: "overlayfs" });
+  return {
+    async run(image) {
+      const begun = performance.now();
+      const { sizeBytes } = await pull(image);
+      return { ms: performance.now() - begun, sizeBytes };
+    },
+    [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose](),
+  };
+});
