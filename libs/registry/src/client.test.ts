@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
 import { digestOf, ManualClock, StatusError, type Digest } from "@berth/base";
 import { MEDIA_TYPES, parseImageReference, type ImageReference } from "@berth/model";
-import { createRegistryClient, openSession, type RegistryClient, type RegistryHost } from "./index.ts";
+import { createRegistryClient, openSession, type BlobStream, type RegistryClient, type RegistryHost } from "./index.ts";
 import { startDockerRegistry, type DockerRegistry } from "./testing/docker-registry.ts";
 import { sendJson, startHostileServer, type Behaviour, type HostileServer } from "./testing/hostile-server.ts";
 import type { RegistryClientConfig } from "./config.ts";
@@ -22,6 +22,10 @@ const blob = randomBytes(300_000);
 
 async function collect(client: RegistryClient, ref: ImageReference, digest: Digest, offsetBytes = 0): Promise<Buffer> {
   await using stream = await client.blob(ref, digest, { offsetBytes });
+  return await bytesOf(stream);
+}
+
+async function bytesOf(stream: BlobStream): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   for await (const chunk of stream.body) chunks.push(chunk);
   return Buffer.concat(chunks);
@@ -327,6 +331,52 @@ test("blob starts at 0 when the server ignores the range", async () => {
   await using h = await hostile((_, response) => void response.writeHead(200).end(blob));
   await using stream = await h.client.blob(h.ref, digestOf(blob), { offsetBytes: 100 });
   assert.equal(stream.offsetBytes, 0);
+  assert.equal(stream.rangeHonoured, false);
+});
+
+test("blob gives a bounded range of a real registry, and says what it is part of", async () => {
+  const digest = await registry.pushBlob("team/app", blob);
+  const ref = parseImageReference(`${registry.host}/team/app:v1`);
+  for (const [offsetBytes, lengthBytes] of [
+    [0, 1000],
+    [1000, 5000],
+    [299_000, 5000],
+  ] as const) {
+    await using stream = await real.blob(ref, digest, { offsetBytes, lengthBytes });
+    assert.deepEqual([stream.offsetBytes, stream.totalBytes, stream.rangeHonoured], [offsetBytes, blob.length, true]);
+    const bytes = await bytesOf(stream);
+    assert.ok(bytes.equals(blob.subarray(offsetBytes, offsetBytes + lengthBytes)));
+  }
+  assert.equal((await failureOf(real.blob(ref, digest, { lengthBytes: 0 }))).reason, "RANGE_INVALID");
+});
+
+test("blob refuses a range that was not asked for, and a body that is not as long as announced", async () => {
+  let headers: Record<string, string> = {};
+  await using h = await hostile((_, response) => void response.writeHead(206, headers).end(blob.subarray(0, 10)));
+  for (const range of [
+    "bytes 0-9/300000",
+    "bytes 100-119/300000",
+    "bytes 100-109/50",
+    "bytes 109-100/*",
+    "nonsense",
+    "",
+  ]) {
+    headers = range === "" ? {} : { "content-range": range };
+    const error = await failureOf(h.client.blob(h.ref, digestOf(blob), { offsetBytes: 100, lengthBytes: 10 }));
+    assert.equal(error.reason, "REGISTRY_ANSWER_INVALID", range);
+  }
+  // Chunked, so that HTTP itself does not notice.
+  for (const [size, reason] of [
+    [9, "TRANSFER_BROKEN"],
+    [11, "REGISTRY_ANSWER_INVALID"],
+  ] as const) {
+    h.server.behave((_, response) => {
+      response.writeHead(206, { "content-range": "bytes 100-109/300000", "transfer-encoding": "chunked" });
+      response.end(blob.subarray(0, size));
+    });
+    await using stream = await h.client.blob(h.ref, digestOf(blob), { offsetBytes: 100, lengthBytes: 10 });
+    assert.equal((await failureOf(bytesOf(stream))).reason, reason);
+  }
 });
 
 test("blob gives up a transfer that trickles", async () => {

@@ -17,7 +17,8 @@ import { formatImageReference, MANIFEST_LIMITS, MEDIA_TYPES, parseManifest, type
 import { Authoriser } from "./auth.ts";
 import { hostOf, originOf, resolveConfig, type RegistryClientConfig, type ResolvedConfig } from "./config.ts";
 import { fromAnswer, fromBrokenBody, mismatch, notARegistry, stalled, type Subject } from "./errors.ts";
-import type { BlobStream, FetchedManifest, RegistryClient, RegistryHost } from "./registry.ts";
+import { rangeHeader, readPart, wantedRange, type WantedRange } from "./range.ts";
+import type { BlobOptions, BlobStream, FetchedManifest, RegistryClient, RegistryHost } from "./registry.ts";
 import type { Authorisation, RegistrySession } from "./session.ts";
 import { watchPace } from "./stall.ts";
 import { abandon, discard, readBody, readSaid, retryAfterMs, Transport, type Answer } from "./transport.ts";
@@ -117,14 +118,10 @@ class HttpRegistryClient implements RegistryClient {
     });
   }
 
-  async blob(
-    ref: ImageReference,
-    digest: Digest,
-    options: CallOptions & { readonly offsetBytes?: number } = {},
-  ): Promise<BlobStream> {
-    const offset = options.offsetBytes ?? 0;
-    const range: Record<string, string> = offset > 0 ? { range: `bytes=${offset}-` } : {};
-    const ask = this.#askBlob(ref, digest, "GET", { "accept-encoding": "identity", ...range }, options.signal);
+  async blob(ref: ImageReference, digest: Digest, options: BlobOptions = {}): Promise<BlobStream> {
+    const range = wantedRange(options);
+    const headers = { "accept-encoding": "identity", ...rangeHeader(range) };
+    const ask = this.#askBlob(ref, digest, "GET", headers, options.signal);
     return await this.#retried(ask, async () => {
       const answer = await this.#send(ask);
       if (answer.status !== 200 && answer.status !== 206) throw await this.#refusal(answer, ask);
@@ -132,7 +129,7 @@ class HttpRegistryClient implements RegistryClient {
         abandon(answer.body);
         throw notARegistry(ask.subject, "answered with an HTML page");
       }
-      return this.#stream(answer, ask);
+      return this.#stream(answer, ask, range);
     });
   }
 
@@ -235,19 +232,18 @@ class HttpRegistryClient implements RegistryClient {
     throw notARegistry(ask.subject, text, "MANIFEST_UNSUPPORTED");
   }
 
-  #stream(answer: Answer, ask: Ask): BlobStream {
+  #stream(answer: Answer, ask: Ask, range: WantedRange): BlobStream {
     const { body } = answer;
-    const length = Number(answer.headers["content-length"] ?? Number.NaN);
-    const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(String(answer.headers["content-range"] ?? ""));
-    if (answer.status === 206 && range === null) {
+    const part = readPart(answer, range);
+    if (typeof part === "string") {
       abandon(body);
-      throw notARegistry(ask.subject, "sent a part of the blob without saying which");
+      throw notARegistry(ask.subject, part);
     }
-    const offsetBytes = range === null ? 0 : Number(range[1]);
     return {
-      offsetBytes,
-      totalBytes: Number.isFinite(length) ? offsetBytes + length : undefined,
-      body: mapErrors(this.#paced(answer, ask), ask),
+      offsetBytes: part.offsetBytes,
+      totalBytes: part.totalBytes,
+      rangeHonoured: part.rangeHonoured,
+      body: exactly(this.#paced(answer, ask), part.bodyBytes, ask),
       async [Symbol.asyncDispose]() {
         abandon(body);
       },
@@ -261,12 +257,25 @@ class HttpRegistryClient implements RegistryClient {
   }
 }
 
-async function* mapErrors(source: AsyncIterable<Uint8Array>, ask: Ask): AsyncGenerator<Uint8Array> {
+/** The source, which must bring `expected` bytes where that is known. */
+async function* exactly(
+  source: AsyncIterable<Uint8Array>,
+  expected: number | undefined,
+  ask: Ask,
+): AsyncGenerator<Uint8Array> {
+  let seen = 0;
   try {
-    yield* source;
+    for await (const chunk of source) {
+      seen += chunk.length;
+      if (seen > (expected ?? Infinity))
+        throw notARegistry(ask.subject, `sent more than the ${expected} bytes announced`);
+      yield chunk;
+    }
   } catch (error) {
     throw fromBrokenBody(error, ask.subject, ask.signal);
   }
+  if (seen < (expected ?? 0))
+    throw fromBrokenBody(new Error(`${seen} of ${expected} bytes came`), ask.subject, ask.signal);
 }
 
 function scopeOf(ref: ImageReference): string {

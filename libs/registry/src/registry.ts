@@ -31,10 +31,21 @@ export interface FetchedManifest {
   readonly bytes: Uint8Array;
 }
 
+export interface BlobOptions {
+  /** Default 0. */
+  readonly offsetBytes?: number;
+  /** At most so many bytes from there, at least 1; to the end when left out. */
+  readonly lengthBytes?: number;
+  readonly signal?: AbortSignal;
+}
+
 export interface BlobStream extends AsyncDisposable {
-  /** Where the first byte lies in the blob: 0, or what was asked for if the server honours ranges. */
+  /** Where the first byte lies in the blob: what was asked for, or 0 where the server ignores ranges. */
   readonly offsetBytes: number;
+  /** Of the whole blob, as the server says it; undefined when it does not. */
   readonly totalBytes: number | undefined;
+  /** False when a range was asked for and the whole blob comes: dispose of the stream, or pass by what is not wanted. */
+  readonly rangeHonoured: boolean;
   readonly body: AsyncIterable<Uint8Array>;
 }
 
@@ -52,12 +63,13 @@ export interface RegistryClient extends AsyncDisposable {
    * @throws as {@link manifest}
    */
   resolve(ref: ImageReference, options?: { readonly signal?: AbortSignal }): Promise<Digest | undefined>;
-  /** Opens a blob at `offsetBytes`; the stream fails with DEADLINE_EXCEEDED `TRANSFER_STALLED` when bytes stop coming. */
-  blob(
-    ref: ImageReference,
-    digest: Digest,
-    options?: { readonly offsetBytes?: number; readonly signal?: AbortSignal },
-  ): Promise<BlobStream>;
+  /**
+   * Opens a blob. The body ends at the range's end or the blob's; one that ends before it fails with UNAVAILABLE
+   * `TRANSFER_BROKEN`, one that trickles with DEADLINE_EXCEEDED `TRANSFER_STALLED`, one that is longer than announced with
+   * INVALID_ARGUMENT `REGISTRY_ANSWER_INVALID`. Its bytes are not hashed here.
+   * @throws as {@link manifest}, with `BLOB_MISSING`; INVALID_ARGUMENT `REGISTRY_ANSWER_INVALID` for another range than asked
+   */
+  blob(ref: ImageReference, digest: Digest, options?: BlobOptions): Promise<BlobStream>;
   /** Does this repository hold the blob, for these credentials? Proof of access under D7. */
   hasBlob(ref: ImageReference, digest: Digest, options?: { readonly signal?: AbortSignal }): Promise<boolean>;
   /** What a worker thread needs to open this repository's blobs itself; structured-cloneable, secret. See session.ts. */
