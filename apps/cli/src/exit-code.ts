@@ -4,7 +4,7 @@
  */
 import { CommanderError } from "commander";
 import { StatusError } from "@berth/base";
-import type { Paint } from "./output/paint.ts";
+import { exitCodeOfStatus, type Paint } from "@berth/base/terminal";
 
 /** `berth help exit-codes`. */
 export const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] = [
@@ -42,31 +42,7 @@ export function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   const status = StatusError.from(error);
   if (status.reason === "WAIT_TIMEOUT") return 7;
-  switch (status.code) {
-    case "INVALID_ARGUMENT":
-    case "OUT_OF_RANGE":
-      return 2;
-    case "NOT_FOUND":
-      return 3;
-    case "ALREADY_EXISTS":
-    case "ABORTED":
-    case "FAILED_PRECONDITION":
-      return 4;
-    case "UNAUTHENTICATED":
-    case "PERMISSION_DENIED":
-      return 5;
-    case "UNAVAILABLE":
-    case "DEADLINE_EXCEEDED":
-      return 6;
-    case "CANCELLED":
-      return 130;
-    case "UNKNOWN":
-    case "RESOURCE_EXHAUSTED":
-    case "UNIMPLEMENTED":
-    case "INTERNAL":
-    case "DATA_LOSS":
-      return 1;
-  }
+  return exitCodeOfStatus(status.code);
 }
 
 export interface ErrorSink {

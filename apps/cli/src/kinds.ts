@@ -21,7 +21,7 @@ import {
 import { hasCode, StatusError } from "@berth/base";
 import { closest } from "@berth/model";
 import { campaignColumns, namespaceColumns, nodeColumns, taskColumns, workloadColumns } from "./output/columns.ts";
-import type { Column } from "./output/table.ts";
+import type { Column } from "@berth/base/terminal";
 import { UsageError } from "./exit-code.ts";
 import type { Session } from "./session.ts";
 

@@ -4,7 +4,7 @@
  * Owns the process: arguments, signals, the exit code. Commands are in `commands/`, one file each; they and the session they
  * work with are imported only when one runs, so that `berth --help` answers at once. Exit codes are in `exit-code.ts`.
  */
-import { createPaint } from "./output/paint.ts";
+import { createPaint } from "@berth/base/terminal";
 import { createProgram } from "./program.ts";
 import { exitCodeOf, reportError } from "./exit-code.ts";
 import type { Session } from "./session.ts";

@@ -7,7 +7,7 @@ import { Lifetime } from "@berth/base";
 import type { ReadStream, WriteStream } from "node:tty";
 import { createGrpcClient, type GrpcClient } from "@berth/rpc";
 import { grpcAddress, resolveContext, type ResolvedContext } from "./context.ts";
-import { createPaint, type Paint } from "./output/paint.ts";
+import { createPaint, type Paint } from "@berth/base/terminal";
 
 export interface SessionInput {
   readonly env: NodeJS.ProcessEnv;

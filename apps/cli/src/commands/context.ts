@@ -4,7 +4,7 @@ import { text } from "node:stream/consumers";
 import { hasCode, StatusError } from "@berth/base";
 import { grpcAddress, readContextFile, userConfigPath, writeContextFile } from "../context.ts";
 import { UsageError } from "../exit-code.ts";
-import { formatTable } from "../output/table.ts";
+import { formatTable } from "@berth/base/terminal";
 import type { Session } from "../session.ts";
 
 export function list(session: Session): Promise<void> {

@@ -5,7 +5,7 @@ import { UsageError } from "../exit-code.ts";
 import { parseTarget, taskKind, type Kind } from "../kinds.ts";
 import { eventColumns, targetColumns, taskColumns } from "../output/columns.ts";
 import { formatDocuments, toManifest } from "../output/format.ts";
-import { formatTable, type Column } from "../output/table.ts";
+import { formatTable, type Column } from "@berth/base/terminal";
 import { formatTime } from "../output/units.ts";
 import type { Session } from "../session.ts";
 

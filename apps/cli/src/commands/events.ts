@@ -3,7 +3,7 @@ import { hasCode } from "@berth/base";
 import { EventSchema, EventService, type Event } from "@berth/proto";
 import { eventColumns } from "../output/columns.ts";
 import { formatDocuments, formatStream, parseOutput, toManifest } from "../output/format.ts";
-import { createTable, type Column } from "../output/table.ts";
+import { createTable, type Column } from "@berth/base/terminal";
 import { endless, persist, persistCall } from "../persist.ts";
 import type { Session } from "../session.ts";
 import { parseCount } from "./arguments.ts";

@@ -5,7 +5,7 @@ import { UsageError } from "../exit-code.ts";
 import { follow } from "../follow.ts";
 import { nodeKind, parseTarget, type Kind, type ListQuery } from "../kinds.ts";
 import { formatDocuments, formatStream, parseOutput, toManifest, type Output } from "../output/format.ts";
-import { createTable, type Column } from "../output/table.ts";
+import { createTable, type Column } from "@berth/base/terminal";
 import type { Session } from "../session.ts";
 
 export interface GetOptions {

@@ -1,8 +1,8 @@
 /** The columns of each kind. What is not certain says so: an unreachable task is never shown as failed (D6). */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Campaign, CampaignTarget, Event, Namespace, Node, Task, Workload } from "@berth/proto";
-import type { Column } from "./table.ts";
-import { formatAge, formatBytes, formatCpu, formatTime } from "./units.ts";
+import { formatBytes, type Column } from "@berth/base/terminal";
+import { formatAge, formatCpu, formatTime } from "./units.ts";
 
 /** `now` is asked at each row, for a watch goes on for long. */
 type Columns<T> = (now: () => number) => readonly Column<T>[];

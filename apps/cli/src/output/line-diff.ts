@@ -1,5 +1,5 @@
 /** A line diff (longest common subsequence) with three lines of context, for `berth diff`. Inputs are a resource long. */
-import type { Paint } from "./paint.ts";
+import type { Paint } from "@berth/base/terminal";
 
 export interface DiffLine {
   readonly mark: " " | "+" | "-";

@@ -3,8 +3,8 @@
  * Bars are drawn on stderr, so that stdout stays for results.
  */
 import type { CampaignTarget } from "@berth/proto";
+import { createLiveLines, formatBar, formatBytes } from "@berth/base/terminal";
 import type { Session } from "../session.ts";
-import { formatBytes } from "./units.ts";
 
 export interface ProgressView extends Disposable {
   update(targets: readonly CampaignTarget[]): void;
@@ -13,7 +13,6 @@ export interface ProgressView extends Disposable {
 }
 
 const BAR_WIDTH = 24;
-const REDRAW_MS = 80;
 const MAX_LINES = 20;
 
 export function createProgressView(session: Session): ProgressView {
@@ -38,30 +37,11 @@ function createLines(session: Session): ProgressView {
 }
 
 function createBars(session: Session): ProgressView {
-  const { stderr } = session;
-  let drawn = 0;
-  let latest: readonly CampaignTarget[] = [];
-  let timer: NodeJS.Timeout | undefined;
-  const draw = (): void => {
-    timer = undefined;
-    const lines = barLines(session, latest, (stderr as { columns?: number }).columns ?? 80);
-    const up = drawn === 0 ? "" : `\u001b[${drawn}A`;
-    stderr.write(`${up}${lines.map((line) => `\u001b[2K${line}\n`).join("")}\u001b[J`);
-    drawn = lines.length;
-  };
-  const finish = (): void => {
-    clearTimeout(timer);
-    if (latest.length > 0) draw();
-    latest = [];
-    drawn = 0;
-  };
+  const live = createLiveLines(session.stderr);
   return {
-    update(targets) {
-      latest = targets;
-      timer ??= setTimeout(draw, REDRAW_MS);
-    },
-    finish,
-    [Symbol.dispose]: finish,
+    update: (targets) => live.update((columns) => barLines(session, targets, columns)),
+    finish: () => live.finish(),
+    [Symbol.dispose]: () => live[Symbol.dispose](),
   };
 }
 
@@ -88,8 +68,7 @@ function barLines(session: Session, targets: readonly CampaignTarget[], columns:
 function barLine(session: Session, target: CampaignTarget, nodeWidth: number, imageWidth: number): string {
   const { paint } = session;
   const share = shareOf(target);
-  const filled = Math.round(share * BAR_WIDTH);
-  const bar = `${"█".repeat(filled)}${"░".repeat(BAR_WIDTH - filled)}`;
+  const bar = formatBar(share, BAR_WIDTH);
   const colour = target.phase === "Failed" ? paint.red : target.phase === "Succeeded" ? paint.green : paint.blue;
   const image = shortImage(target).slice(-imageWidth).padEnd(imageWidth);
   return `${target.node.padEnd(nodeWidth)}  ${image}  ${colour(bar)} ${String(Math.floor(share * 100)).padStart(3)}%  ${stateOf(target)}${sizeOf(target)}`;
