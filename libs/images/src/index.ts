@@ -10,3 +10,30 @@ export type {
 } from "./images.ts";
 export { imageMigrations } from "./migrations.ts";
 export { openImages, type ImagesConfig, type ImagesDeps } from "./service.ts";
+export type {
+  HistoryEntry,
+  ImageDetails,
+  ImageInspection,
+  ImageUsage,
+  LayerDetails,
+  NamespaceUsage,
+  PlatformDetails,
+  PruneRequest,
+  PruneResult,
+  VerifiedBy,
+} from "./inspect/inspection.ts";
+export type {
+  ArchiveFormat,
+  BlobProgress,
+  ExportRequest,
+  ExportResult,
+  ExportTarget,
+  ImageTransfer,
+  ImportedImage,
+  ImportRequest,
+  ImportResult,
+  ImportSource,
+  PushRequest,
+  PushResult,
+  TransferProgress,
+} from "./transfer/transfer.ts";

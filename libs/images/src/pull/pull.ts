@@ -18,6 +18,16 @@ export interface PulledImage extends ResolvedImage {
 
 export async function pullImage(pull: PullContext): Promise<PulledImage> {
   const { metadata, clock } = pull.shared;
+  const pulled = await prepareImage(pull);
+  const { target, manifestDigest } = pulled;
+  await metadata.transact([upsertImage(pull.namespace, pull.image, target, manifestDigest, clock.nowMs())]);
+  pull.progress.phase("done");
+  return pulled;
+}
+
+/** Everything but the image's row: for a caller that records several images at once. */
+export async function prepareImage(pull: PullContext): Promise<PulledImage> {
+  const { metadata } = pull.shared;
   pull.progress.phase("resolving");
   await metadata.transact([insertNamespace(pull.namespace)]);
   const resolved = await resolveImage(pull);
@@ -25,9 +35,6 @@ export async function pullImage(pull: PullContext): Promise<PulledImage> {
   pull.progress.start(resolved.manifest.layers);
   await ensureLayers(pull, layers);
   await pull.snapshots.sync();
-  const { target, manifestDigest } = resolved;
-  await metadata.transact([upsertImage(pull.namespace, pull.image, target, manifestDigest, clock.nowMs())]);
-  pull.progress.phase("done");
   return { ...resolved, chainId: layers.at(-1)?.chainId ?? "" };
 }
 
