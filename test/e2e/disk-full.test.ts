@@ -10,9 +10,9 @@ const MIB = 1024 * 1024;
 
 void test(
   "a disk that fills up during a pull fails that pull alone and leaves nothing of it",
-  { timeout: 240_000 },
+  { timeout: 150_000 },
   async () => {
-    await using fleet = await startFleet({ nodes: 1, dataBytes: 64 * MIB });
+    await using fleet = await startFleet({ nodes: 1, dataBytes: 48 * MIB });
     const small = await pushHello(fleet);
     await fleet.berth(["ns", "create", "demo"]);
     await fleet.berth(["-n", "demo", "run", "--follow", "--rm", small, "--", "true"]);
@@ -29,7 +29,7 @@ void test(
     const failed = await eventually(
       "the failed task",
       async () => (await tasksOf(fleet, "large")).find((task) => task.status.phase === "Failed"),
-      { timeoutMs: 120_000 },
+      { timeoutMs: 60_000 },
     );
     assert.equal(failed.status.reason, "ImagePullFailed");
     assert.match(failed.status.message, /space|disk/i);

@@ -25,6 +25,9 @@ import {
 } from "@berth/snapshots";
 import { engineMigrations } from "./engine/migrations.ts";
 
+/** Enough for undoing many pulls and recording thousands of changes while the disk is full. */
+const METADATA_HEADROOM_BYTES = 4 * 1024 * 1024;
+
 export interface Host {
   readonly metadata: Metadata;
   readonly journal: Journal;
@@ -59,6 +62,7 @@ export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: Ho
         ...networkMigrations,
         ...snapshotMigrations,
       ],
+      headroomBytes: METADATA_HEADROOM_BYTES,
     }),
   );
   const markerPath = join(config.root, "journal.epoch");

@@ -18,6 +18,8 @@ export interface OpenMetadataOptions {
   readonly path: string;
   /** The steps of every library that keeps rows here. */
   readonly migrations: readonly Migration[];
+  /** Space of the disk to keep for rows, so that a full one can be told what was given back (headroom.ts). Default 0. */
+  readonly headroomBytes?: number;
   /** Gives up opening. */
   readonly signal?: AbortSignal;
 }
@@ -50,6 +52,7 @@ export async function openMetadata(options: OpenMetadataOptions): Promise<Opened
   const input: WriterInput = {
     path: options.path,
     migrations: options.migrations.map(({ name, sql }) => ({ name, sql })),
+    headroomBytes: options.headroomBytes ?? 0,
   };
   const writer = new Worker(WRITER_THREAD, { workerData: input, name: "metadata-writer" });
   try {

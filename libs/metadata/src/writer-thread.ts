@@ -5,12 +5,13 @@ import type { DatabaseSync } from "node:sqlite";
 import { parentPort, workerData } from "node:worker_threads";
 import { failureOf } from "./failure.ts";
 import { GroupCommit, type Member } from "./group-commit.ts";
+import { Headroom } from "./headroom.ts";
 import { migrate } from "./migrate.ts";
 import { openForWriting } from "./sqlite.ts";
 import type { WriterInput, WriterReply, WriterRequest } from "./writer.ts";
 
 const port = parentPort!;
-const { path, migrations } = workerData as WriterInput;
+const { path, migrations, headroomBytes } = workerData as WriterInput;
 
 function reply(message: WriterReply): void {
   port.postMessage(message);
@@ -42,6 +43,8 @@ function fsyncDirectory(directory: string): void {
 
 function serve(db: DatabaseSync): void {
   const commit = new GroupCommit(db, path);
+  const headroom = new Headroom(db, path, headroomBytes);
+  headroom.make();
   let queue: Member[] = [];
   let scheduled = false;
   let closing = false;
@@ -61,6 +64,7 @@ function serve(db: DatabaseSync): void {
     }
     if (queue.length > 0) schedule();
     else if (closing) end();
+    else headroom.restore(performance.now());
   };
   const end = (): void => {
     db.close();

@@ -10,6 +10,7 @@ import type { Migration, Statement, StatementResult } from "./metadata.ts";
 export interface WriterInput {
   readonly path: string;
   readonly migrations: readonly Migration[];
+  readonly headroomBytes: number;
 }
 
 export type WriterRequest =

@@ -13,17 +13,7 @@
  */
 import { rm, rmdir } from "node:fs/promises";
 import { dirname } from "node:path";
-import {
-  anySignal,
-  backoffMs,
-  hasCode,
-  KeyedLock,
-  retry,
-  Semaphore,
-  StatusError,
-  type Clock,
-  type Logger,
-} from "@berth/base";
+import { anySignal, backoffMs, hasCode, KeyedLock, Semaphore, StatusError, type Clock, type Logger } from "@berth/base";
 import type { Journal, NewEntry } from "@berth/journal";
 import type { ContainerExit, Runtime } from "@berth/runtime";
 import { containerOf, logDirectoryOf, type Container, type EnginePaths } from "./container.ts";
@@ -56,9 +46,6 @@ export interface LifecycleDeps {
 
 /** The reason of a removal that makes room for a newer execution; its log stays as the previous one. */
 const SUPERSEDED = "Superseded";
-
-/** Some twenty seconds. */
-const FULL_DISK_RETRY = { maxAttempts: 25, backoff: { initialMs: 50, maxMs: 1_000, factor: 2 } };
 
 /** How long readers of a removed task's log may take to its end. */
 const LOG_GRACE_MS = 5_000;
@@ -286,19 +273,11 @@ export class TaskLifecycle implements AsyncDisposable {
     this.#deps.logger.info({ task: execution.name, taskUid: execution.taskUid, ...facts }, "task exited");
   }
 
-  /** A full disk may be why it failed: what the failure gives back is removed in the background, and waited for here. */
   async #fail(execution: Execution, reason: string, message: string): Promise<void> {
-    const record = (): Promise<unknown> =>
-      this.#deps.journal.transact(
-        [changeExecution(execution, ["accepted", "starting"], { state: "failed" }, this.#nowMs())],
-        [taskEntry(execution, "failed", { reason, message })],
-      );
-    await retry(record, {
-      ...FULL_DISK_RETRY,
-      clock: this.#deps.clock,
-      signal: this.#closing.signal,
-      retryable: (error) => hasCode(error, "RESOURCE_EXHAUSTED"),
-    });
+    await this.#deps.journal.transact(
+      [changeExecution(execution, ["accepted", "starting"], { state: "failed" }, this.#nowMs())],
+      [taskEntry(execution, "failed", { reason, message })],
+    );
     await this.#clean(execution);
   }
 
