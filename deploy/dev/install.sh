@@ -33,6 +33,10 @@ zstd|zstd layers
 containerd|the peer in benches
 skopeo|a second opinion on images, in tests
 umoci|a second opinion on unpacking, in tests
+btrfs-progs|mkfs.btrfs and quotas, for tests of the btrfs snapshotter
+xfsprogs|mkfs.xfs: layers that share blocks, in tests
+zfs-fuse|zfs and zpool: the zfs snapshotter, without a kernel module
+golang-github-containerd-containerd-dev|containerd'"'"'s own API definitions, to compare ours with
 procps|process tools
 util-linux|nsenter, setpriv, unshare, mount
 '
@@ -128,7 +132,7 @@ disable_services() {
   for name in "$@"; do
     case $name in
     postgresql-15) disable_service postgresql.service ;;
-    redis-server | nats-server | docker-registry | containerd) disable_service "$name.service" ;;
+    redis-server | nats-server | docker-registry | containerd | zfs-fuse) disable_service "$name.service" ;;
     esac
   done
 }
