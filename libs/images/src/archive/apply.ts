@@ -1,5 +1,5 @@
 /**
- * Applies a layer's archive to a directory: the snapshot's own for a base layer, the mounted chain for one above others.
+ * Applies a layer's archive to a directory, in one of three ways ({@link ApplyMode}).
  *
  * Invariants:
  *  1. Nothing outside the root is ever touched: parents are resolved beneath it by openat2, entries are made by single names
@@ -7,8 +7,7 @@
  *  2. What an archive says last wins: a file replaces a directory and the reverse; only directory over directory merges.
  *  3. Times of directories are set when all is written.
  *
- * Whiteouts become deletions in the merged view (OCI image-spec, layer.md "Whiteouts"): on an overlay mount the kernel
- * makes of them what the upper directory needs. In a base layer there is nothing to delete, so they say nothing.
+ * All three give the same tree in the end: `whiteouts.ts` and `detached.ts` say how what is below is hidden.
  */
 import { closeSync, constants, fchmodSync, fchownSync, ftruncateSync, writeSync } from "node:fs";
 import { StatusError } from "@berth/base";
@@ -17,6 +16,7 @@ import {
   chownAt,
   fromNodeError,
   hasErrno,
+  isWhiteout,
   linkAt,
   mkdirAt,
   mknodAt,
@@ -27,14 +27,17 @@ import {
   setXattr,
   statAt,
   symlinkAt,
+  type FileInfo,
+  type OverlayXattrPrefix,
   type XattrTarget,
 } from "@berth/linux";
+import { DetachedUpper, type DetachedNotes } from "./detached.ts";
 import { Directories } from "./directories.ts";
 import { defaultArchiveLimits, invalidArchive, pathArg, showName, type ArchiveLimits, type TarEntry } from "./entry.ts";
 import { resolveName, type EntryPath } from "./names.ts";
 import type { TarSink } from "./reader.ts";
 import { removeTree } from "./remove-tree.ts";
-import { applyWhiteout, isWhiteoutName, Written } from "./whiteouts.ts";
+import { applyWhiteout, isMetaPath, isWhiteoutName, MergedView, type Below } from "./whiteouts.ts";
 
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_WRONLY } = constants;
 const DEVICE_TYPES = { character: 0o020000, block: 0o060000, fifo: 0o010000 } as const;
@@ -50,9 +53,16 @@ const ARCHIVE_AT_FAULT: ReadonlySet<string> = new Set([
   "EINVAL",
 ]);
 
+/**
+ * `base`: nothing is below, so that whiteouts say nothing. `merged`: over the mounted chain; whiteouts are deletions there.
+ * `detached`: into an empty upper directory of an overlay, the chain being put below later; see {@link TreeWriter.notes}.
+ */
+export type ApplyMode = "base" | "merged" | "detached";
+
 export interface ApplyOptions {
-  /** Is there anything below this layer? Then whiteouts count. */
-  readonly overLower: boolean;
+  readonly mode: ApplyMode;
+  /** For `detached`: whose attributes mark opaque directories. `user` where the overlay is mounted with `userxattr`. */
+  readonly overlayXattrs?: OverlayXattrPrefix;
   readonly limits?: ArchiveLimits;
   /** Told of what was left out without failing, such as attributes that the file system cannot hold. */
   readonly onWarning?: (message: string) => void;
@@ -63,7 +73,8 @@ export class TreeWriter implements TarSink, Disposable {
   readonly #limits: ArchiveLimits;
   readonly #options: ApplyOptions;
   readonly #directories: Directories;
-  readonly #written: Written | undefined;
+  readonly #below: Below | undefined;
+  readonly #detached: DetachedUpper | undefined;
   readonly #directoryTimes: { readonly name: string; readonly path: EntryPath; readonly entry: TarEntry }[] = [];
   /** The file being written. */
   #file: { readonly fd: number; readonly entry: TarEntry } | undefined;
@@ -78,13 +89,19 @@ export class TreeWriter implements TarSink, Disposable {
   constructor(rootFd: number, options: ApplyOptions) {
     this.#limits = options.limits ?? defaultArchiveLimits;
     this.#options = options;
-    this.#directories = new Directories(rootFd);
-    this.#written = options.overLower ? new Written() : undefined;
+    if (options.mode === "detached") this.#detached = new DetachedUpper(options.overlayXattrs ?? "trusted");
+    this.#below = options.mode === "merged" ? new MergedView() : this.#detached;
+    this.#directories = new Directories(rootFd, this.#below);
   }
 
   /** What was written, in blocks of 4 KiB; what a later entry replaced counts as well. */
   get usage(): { readonly sizeBytes: number; readonly inodes: number } {
     return { sizeBytes: this.#blocks * BLOCK_BYTES, inodes: this.#inodes };
+  }
+
+  /** What a detached layer leaves to be done when it is put on its chain; undefined in the other modes. */
+  notes(): DetachedNotes | undefined {
+    return this.#detached?.notes();
   }
 
   entry(entry: TarEntry): void {
@@ -139,9 +156,9 @@ export class TreeWriter implements TarSink, Disposable {
   #apply(entry: TarEntry): void {
     const path = resolveName(entry.name, this.#limits);
     // The root belongs to the snapshotter; containerd leaves what archives say of it out as well.
-    if (path === undefined) return;
+    if (path === undefined || isMetaPath(path)) return;
     if (isWhiteoutName(path.base)) {
-      applyWhiteout(path, this.#directories, this.#written);
+      applyWhiteout(path, this.#directories, this.#below);
       return;
     }
     const parent = this.#directories.ensure(path.directory);
@@ -159,8 +176,8 @@ export class TreeWriter implements TarSink, Disposable {
         this.#finishAt(parent, path.base, entry);
         break;
       case "hardlink":
-        this.#hardLink(parent, path, entry);
-        break;
+        if (this.#hardLink(parent, path, entry)) break;
+        return;
       case "character":
       case "block":
       case "fifo":
@@ -169,7 +186,7 @@ export class TreeWriter implements TarSink, Disposable {
     }
     if (entry.type !== "hardlink") this.#inodes += 1;
     if (entry.type === "directory") this.#blocks += 1;
-    this.#written?.add(this.#directories.canonical(parent), path.base);
+    this.#below?.wrote(this.#directories.canonical(parent), path.base, entry.type === "directory");
   }
 
   #create(parent: number, base: string): number {
@@ -180,30 +197,48 @@ export class TreeWriter implements TarSink, Disposable {
 
   #directory(parent: number, path: EntryPath, entry: TarEntry): void {
     const name = pathArg(path.base);
+    let replaced = false;
     if (!mkdirAt(parent, name, 0o700) && statAt(parent, name)?.type !== "directory") {
       this.#remove(parent, path.base);
       mkdirAt(parent, name, 0o700);
+      replaced = true;
     }
     const fd = openAt(parent, name, O_RDONLY | O_DIRECTORY);
     this.#directories.keep(path.directory === "" ? path.base : `${path.directory}/${path.base}`, fd);
+    if (replaced) this.#below?.replacedByDirectory(fd, this.#directories.canonical(parent), path.base);
     this.#finish(fd, entry);
     this.#directoryTimes.push({ name: entry.name, path, entry });
   }
 
   /** Owner, mode and attributes are those of the target: tar writes them with it, and setting them again drops
-   *  capabilities and setuid bits. */
-  #hardLink(parent: number, path: EntryPath, entry: TarEntry): void {
+   *  capabilities and setuid bits. False if the link was only noted. */
+  #hardLink(parent: number, path: EntryPath, entry: TarEntry): boolean {
     const target = resolveName(entry.linkName || "/", this.#limits);
     const from = target && this.#directories.find(target.directory);
     const found = target && from !== undefined ? statAt(from, pathArg(target.base)) : undefined;
-    if (target === undefined || from === undefined || found === undefined || found.type === "directory") {
-      const why = found === undefined ? "does not exist in this image" : "is a directory";
+    const there = statAt(parent, pathArg(path.base));
+    if (target !== undefined && this.#isElsewhere(from, target.base, found)) {
+      if (there !== undefined) this.#remove(parent, path.base);
+      const { directory, base } = target;
+      const full = directory === "" ? base : `${directory}/${base}`;
+      this.#detached?.missingLink(parent, this.#directories.canonical(parent), path.base, full);
+      return false;
+    }
+    if (target === undefined || from === undefined || found === undefined || !isLinkable(found)) {
+      const why = found === undefined || isWhiteout(found) ? "does not exist in this image" : "is a directory";
       throw invalidArchive(`entry ${showName(entry.name)}: its link target ${showName(entry.linkName)} ${why}`);
     }
-    const there = statAt(parent, pathArg(path.base));
-    if (there !== undefined && there.inode === found.inode && there.deviceMinor === found.deviceMinor) return;
+    if (there !== undefined && there.inode === found.inode && there.deviceMinor === found.deviceMinor) return true;
     // Keeping the target's directory open over the removal is safe: a removed target makes linkat fail.
     this.#replacing(parent, path.base, () => linkAt(from, pathArg(target.base), parent, pathArg(path.base)), there);
+    return true;
+  }
+
+  /** May a link's target be in a layer below a detached one? */
+  #isElsewhere(from: number | undefined, base: string, found: FileInfo | undefined): boolean {
+    if (this.#detached === undefined) return false;
+    if (found === undefined || from === undefined) return true;
+    return isWhiteout(found) && this.#detached.isMissing(this.#directories.canonical(from), base);
   }
 
   #device(parent: number, base: string, entry: TarEntry, typeBits: number): void {
@@ -232,6 +267,7 @@ export class TreeWriter implements TarSink, Disposable {
   #remove(parent: number, base: string): void {
     const type = statAt(parent, pathArg(base))?.type;
     removeTree(parent, base);
+    this.#below?.removed(this.#directories.canonical(parent), base);
     // Not forgotten at once: this step still uses `parent`, which is a kept descriptor.
     if (type === "directory" || type === "symlink") this.#stale = true;
   }
@@ -280,6 +316,10 @@ export class TreeWriter implements TarSink, Disposable {
       this.#stale = false;
     }
   }
+}
+
+function isLinkable(found: FileInfo): boolean {
+  return found.type !== "directory" && !isWhiteout(found);
 }
 
 function checkTarget(entry: TarEntry): void {

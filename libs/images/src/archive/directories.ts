@@ -9,6 +9,7 @@
 import { closeSync, constants, readlinkSync } from "node:fs";
 import { chmodAt, hasErrno, mkdirAt, O_PATH, openBeneath, readlinkAt, statAt, tryOpenBeneath } from "@berth/linux";
 import { invalidArchive, pathArg, showName } from "./entry.ts";
+import type { Below } from "./whiteouts.ts";
 
 const KEPT = 64;
 const MAX_LINKS = 40;
@@ -17,14 +18,16 @@ const DIRECTORY = O_PATH | constants.O_DIRECTORY;
 export class Directories implements Disposable {
   readonly #rootFd: number;
   readonly #rootPath: string;
+  readonly #below: Below | undefined;
   /** In the order of last use. */
   readonly #kept = new Map<string, number>();
   /** Where kept descriptors lie. */
   readonly #canonical = new Map<number, string>();
 
   /** `rootFd` stays the caller's. */
-  constructor(rootFd: number) {
+  constructor(rootFd: number, below?: Below) {
     this.#rootFd = rootFd;
+    this.#below = below;
     this.#rootPath = pathOf(rootFd);
   }
 
@@ -48,11 +51,11 @@ export class Directories implements Disposable {
     const slash = path.lastIndexOf("/");
     const [directory, base] = slash < 0 ? ["", path] : [path.slice(0, slash), path.slice(slash + 1)];
     const parent = this.ensure(directory, links);
-    if (mkdirAt(parent, pathArg(base), 0o755)) {
+    if (this.#make(parent, base)) {
       chmodAt(parent, pathArg(base), 0o755);
       return this.keep(path, openBeneath(this.#rootFd, pathArg(path), DIRECTORY));
     }
-    return this.#throughDangling(parent, directory, base, links);
+    return this.#throughDangling(parent, path, base, links);
   }
 
   /** Hands a descriptor over, to be found by this path. */
@@ -92,20 +95,25 @@ export class Directories implements Disposable {
     this.forget();
   }
 
-  /** A link to a directory that is not there yet, such as `/var/run → /run` in a layer without `/run`: that is made. */
-  #throughDangling(parent: number, directory: string, base: string, links: number): number {
-    const path = directory === "" ? base : `${directory}/${base}`;
+  #make(parent: number, base: string): boolean {
+    return this.#below?.invent?.(parent, this.canonical(parent), base) ?? mkdirAt(parent, pathArg(base), 0o755);
+  }
+
+  /**
+   * A link to a directory that is not there yet, such as `/var/run → /run` in a layer without `/run`: that is made. The
+   * target is walked as the kernel would: a `..` leaves the directory that really was reached.
+   */
+  #throughDangling(parent: number, path: string, base: string, links: number): number {
     if (statAt(parent, pathArg(base))?.type !== "symlink" || links >= MAX_LINKS) {
       throw invalidArchive(`entry beneath ${showName(path)}: that is not a directory`);
     }
     const target = readlinkAt(parent, pathArg(base)).toString("latin1");
-    const base0 = target.startsWith("/") ? [] : directory.split("/");
-    const resolved: string[] = [];
-    for (const component of [...base0, ...target.split("/")]) {
-      if (component === "..") resolved.pop();
-      else if (component !== "" && component !== ".") resolved.push(component);
+    let reached = target.startsWith("/") ? "" : this.canonical(parent);
+    for (const component of target.split("/")) {
+      if (component === "" || component === ".") continue;
+      if (component === "..") reached = reached.slice(0, Math.max(0, reached.lastIndexOf("/")));
+      else reached = this.canonical(this.ensure(reached === "" ? component : `${reached}/${component}`, links + 1));
     }
-    this.ensure(resolved.join("/"), links + 1);
     return this.#reopen(path);
   }
 

@@ -1,4 +1,9 @@
-/** Whiteouts of a layer: entries that say what of the layers below is gone (OCI image-spec, layer.md). */
+/**
+ * Whiteouts of a layer: entries that say what of the layers below is gone (OCI image-spec, layer.md "Whiteouts").
+ *
+ * A whiteout never hides what its own layer brings, in whatever order the two come. The directory that a whiteout lies in is
+ * made where it is missing, as for any entry: so does containerd.
+ */
 import { closeSync, constants } from "node:fs";
 import { openAt, statAt } from "@berth/linux";
 import type { Directories } from "./directories.ts";
@@ -11,58 +16,84 @@ const OPAQUE = ".wh..wh..opq";
 /** Other names with this prefix are AUFS's own bookkeeping in old images and say nothing. */
 const META_PREFIX = ".wh..wh.";
 
-/** What this layer itself has made, by where it really lies: an opaque directory hides only what comes from below. */
-export class Written {
-  readonly #paths = new Set<string>();
-
-  /** @param directory as {@link Directories.canonical} gives it */
-  add(directory: string, base: string): void {
-    this.#paths.add(`${directory}/${base}`);
-  }
-
-  has(directory: string, base: string): boolean {
-    return this.#paths.has(`${directory}/${base}`);
-  }
+/** What lies below a layer while it is written. Directories are named as {@link Directories.canonical} gives them. */
+export interface Below {
+  /** A whiteout. */
+  hide(parent: number, directory: string, base: string): void;
+  /** An opaque marker. */
+  hideAll(directoryFd: number, directory: string): void;
+  /** An entry of the layer is there. */
+  wrote(directory: string, base: string, isDirectory: boolean): void;
+  /** What this name stood for was removed, to make place for an entry. */
+  removed(directory: string, base: string): void;
+  /** An entry made a directory where something else was removed. */
+  replacedByDirectory(fd: number, directory: string, base: string): void;
+  /** Makes a directory that no entry describes yet, 0755 but for the umask; false if something else has its name. */
+  invent?(parent: number, directory: string, base: string): boolean;
 }
 
 export function isWhiteoutName(base: string): boolean {
   return base.startsWith(PREFIX);
 }
 
-/** @param written undefined for a base layer: there is nothing to delete */
-export function applyWhiteout(path: EntryPath, directories: Directories, written: Written | undefined): void {
+/** Is this path AUFS's bookkeeping, or beneath such? */
+export function isMetaPath({ directory, base }: EntryPath): boolean {
+  return directory === "" ? base.startsWith(META_PREFIX) && base !== OPAQUE : directory.startsWith(META_PREFIX);
+}
+
+/** @param below undefined for a base layer: there is nothing to hide */
+export function applyWhiteout(path: EntryPath, directories: Directories, below: Below | undefined): void {
   const { base } = path;
   if (base !== OPAQUE && base.startsWith(META_PREFIX)) return;
   const target = base.slice(PREFIX.length);
   if (target === "" || target === "." || target === "..") {
     throw invalidArchive(`entry ${showName(base)}: a whiteout of ${showName(target)} makes no sense`);
   }
-  const parent = written === undefined ? undefined : directories.find(path.directory);
-  if (written === undefined || parent === undefined) return;
-  if (base === OPAQUE) removeLower(parent, directories.canonical(parent), written);
-  else removeTree(parent, target);
+  const parent = directories.ensure(path.directory);
+  if (below === undefined) return;
+  if (base === OPAQUE) below.hideAll(parent, directories.canonical(parent));
+  else below.hide(parent, directories.canonical(parent), target);
   directories.forget();
 }
 
-/** Removes what came from below; directories that this layer has filled stay. Returns whether anything stayed. */
-function removeLower(dirFd: number, path: string, written: Written): boolean {
-  let kept = false;
-  for (const child of childrenOf(dirFd)) {
-    const own = written.has(path, child);
-    if (statAt(dirFd, pathArg(child))?.type !== "directory") {
-      if (own) kept = true;
-      else removeTree(dirFd, child);
-      continue;
-    }
-    const fd = openAt(dirFd, pathArg(child), constants.O_RDONLY | constants.O_DIRECTORY);
-    let filled: boolean;
-    try {
-      filled = removeLower(fd, path === "" ? child : `${path}/${child}`, written);
-    } finally {
-      closeSync(fd);
-    }
-    if (own || filled) kept = true;
-    else removeTree(dirFd, child);
+/** The mounted chain: what is hidden is deleted, and the kernel makes of it what the upper directory needs. */
+export class MergedView implements Below {
+  /** What this layer itself has made, by where it really lies. */
+  readonly #own = new Set<string>();
+
+  hide(parent: number, directory: string, base: string): void {
+    this.#removeLower(parent, directory, base);
   }
-  return kept;
+
+  hideAll(directoryFd: number, directory: string): void {
+    for (const child of childrenOf(directoryFd)) this.#removeLower(directoryFd, directory, child);
+  }
+
+  wrote(directory: string, base: string): void {
+    this.#own.add(`${directory}/${base}`);
+  }
+
+  removed(): void {}
+
+  replacedByDirectory(): void {}
+
+  /** Removes what came from below; directories that this layer has filled stay. Returns whether anything stayed. */
+  #removeLower(parent: number, directory: string, base: string): boolean {
+    const own = this.#own.has(`${directory}/${base}`);
+    const type = statAt(parent, pathArg(base))?.type;
+    if (type === undefined || (own && type !== "directory")) return own;
+    if (type === "directory") {
+      const fd = openAt(parent, pathArg(base), constants.O_RDONLY | constants.O_DIRECTORY);
+      let filled = own;
+      try {
+        const path = directory === "" ? base : `${directory}/${base}`;
+        for (const child of childrenOf(fd)) if (this.#removeLower(fd, path, child)) filled = true;
+      } finally {
+        closeSync(fd);
+      }
+      if (filled) return true;
+    }
+    removeTree(parent, base);
+    return false;
+  }
 }

@@ -4,6 +4,7 @@ import type { ImageReference } from "@berth/model";
 import type { RegistrySession } from "@berth/registry";
 import type { Mount } from "@berth/snapshots";
 import type { LayerUsage } from "./layer-snapshots.ts";
+import type { ApplyMode } from "../archive/apply.ts";
 import type { ArchiveLimits } from "../archive/entry.ts";
 
 /** Where the compressed bytes come from. */
@@ -23,8 +24,7 @@ export interface UnpackTarget {
   readonly mounts: readonly Mount[];
   /** An empty directory for the mounts; unused for a single bind mount, which is written to directly. */
   readonly mountPoint: string;
-  /** Are there layers below? */
-  readonly overLower: boolean;
+  readonly mode: ApplyMode;
   readonly limits: ArchiveLimits;
 }
 

@@ -98,8 +98,8 @@ class Diff implements Disposable {
   constructor(job: LayerJob, rootFd: number | undefined, unpack: UnpackTarget | undefined) {
     this.#job = job;
     if (rootFd !== undefined && unpack !== undefined) {
-      const { overLower, limits } = unpack;
-      this.#writer = new TreeWriter(rootFd, { overLower, limits, onWarning: (text) => this.#warn(text) });
+      const { mode, limits } = unpack;
+      this.#writer = new TreeWriter(rootFd, { mode, limits, onWarning: (text) => this.#warn(text) });
       this.#reader = new TarReader(this.#writer, limits);
     }
     this.#decompressor = new Decompressor({

@@ -98,7 +98,8 @@ async function extract(pull: PullContext, layer: Layer, blob: Promise<void> | un
   const mounts = await snapshots.prepare(namespace, key, layer.parent);
   const mountPoint = await mkdtemp(join(shared.scratch, "layer-"));
   try {
-    const target: UnpackTarget = { mounts, mountPoint, overLower: layer.parent !== "", limits: shared.limits };
+    const mode = layer.parent === "" ? "base" : "merged";
+    const target: UnpackTarget = { mounts, mountPoint, mode, limits: shared.limits };
     const result = await extractTo(pull, layer, target);
     for (const warning of result.warnings) shared.logger.debug({ layer: layer.descriptor.digest }, warning);
     throwIfAborted(pull.signal);

@@ -13,7 +13,7 @@ export function applyArchive(
   const warnings: string[] = [];
   const fd = openDirectory(root);
   try {
-    using writer = new TreeWriter(fd, { overLower: false, onWarning: (text) => warnings.push(text), ...options });
+    using writer = new TreeWriter(fd, { mode: "base", onWarning: (text) => warnings.push(text), ...options });
     const reader = new TarReader(writer, options.limits);
     const step = options.chunkBytes ?? archive.length;
     for (let at = 0; at < archive.length; at += step) reader.push(archive.subarray(at, at + step));
