@@ -1,4 +1,18 @@
 export type { Collected, ImageReferences } from "./collect.ts";
+export { watchChanges, type StoreChanges, type WatchedMetadata } from "./gc/changes.ts";
+export type {
+  GarbageCollection,
+  GcConfig,
+  GcCounters,
+  GcItem,
+  GcKind,
+  GcReport,
+  GcRequest,
+  GcTrigger,
+  ImagePin,
+  ImagePins,
+  Watermarks,
+} from "./gc/gc.ts";
 export type {
   ImageRecord,
   Images,
@@ -8,6 +22,14 @@ export type {
   PullRequest,
   UnpackedImage,
 } from "./images.ts";
+export {
+  EXPIRE_LABEL,
+  FLAT_LABEL,
+  type Lease,
+  type LeaseResource,
+  type Leases,
+  type NewLease,
+} from "./leases/leases.ts";
 export { imageMigrations } from "./migrations.ts";
 export { openImages, type ImagesConfig, type ImagesDeps } from "./service.ts";
 export type {
