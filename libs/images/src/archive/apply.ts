@@ -46,6 +46,8 @@ const MAX_LINK_TARGET = 4095;
 const DISK_FULL: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"]);
 const ARCHIVE_AT_FAULT: ReadonlySet<string> = new Set([
   "EXDEV",
+  // A hard link that takes the place of the directory its target is in.
+  "ENOENT",
   "ELOOP",
   "ENAMETOOLONG",
   "ENOTDIR",
@@ -223,6 +225,9 @@ export class TreeWriter implements TarSink, Disposable {
       const full = directory === "" ? base : `${directory}/${base}`;
       this.#detached?.missingLink(parent, this.#directories.canonical(parent), path.base, full);
       return false;
+    }
+    if (this.#detached && target && from !== undefined) {
+      if (this.#detached.linkToInvented(this.#directories.canonical(from), target.base)) return false;
     }
     if (target === undefined || from === undefined || found === undefined || !isLinkable(found)) {
       const why = found === undefined || isWhiteout(found) ? "does not exist in this image" : "is a directory";

@@ -1,33 +1,19 @@
 /** Detached layers put on their chain, compared with the same layers extracted over the mounted chain. */
 import assert from "node:assert/strict";
-import { closeSync, constants, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { closeSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { seededRandom, StatusError } from "@berth/base";
-import {
-  chmodAt,
-  chownAt,
-  getXattr,
-  linkAt,
-  listXattrs,
-  mount,
-  O_PATH,
-  openBeneath,
-  openDirectory,
-  setTimesAt,
-  setXattr,
-  statAt,
-  statPath,
-  unmount,
-} from "@berth/linux";
+import { getXattr, mount, openDirectory, unmount } from "@berth/linux";
 import { buildTar, type TarInput } from "../testing/tar.ts";
 import { describeTree } from "../testing/tree.ts";
 import { TreeWriter } from "./apply.ts";
 import type { DetachedNotes } from "./detached.ts";
+import { linkMissing, mendUpper, rebaseObstacle } from "./rebase.ts";
 import { TarReader } from "./reader.ts";
 
-const ROUNDS = 150 * Number(process.env["BERTH_SOAK_FACTOR"] ?? 1);
+const ROUNDS = 100 * Number(process.env["BERTH_SOAK_FACTOR"] ?? 1);
 
 let folder: string;
 let made = 0;
@@ -80,80 +66,29 @@ interface Outcome {
   readonly redone: boolean;
 }
 
-/** Keeps to the contract of {@link DetachedNotes}: what a pull does at commit. */
+/** What a pull does with a layer that was written apart. */
 function rebased(lower: readonly string[], entries: Entries): Outcome {
   const upper = newFolder();
   const notes = write(upper, entries, "detached")!;
-  const conflict = notes.inventedDirectories.some((path) => {
-    // What is below is looked at without the layer; what hides there is a matter of the chain alone.
-    const type = lower.length === 0 ? undefined : lowerType(lower, path);
-    return type !== undefined && type !== "directory";
+  const obstacle = mounted(lower, newFolder(), (root) => {
+    using below = opened(root);
+    const found = rebaseObstacle(notes, below.fd);
+    using own = opened(upper);
+    if (found === undefined) mendUpper(notes, below.fd, own.fd);
+    return found;
   });
-  if (conflict || notes.needsMerged !== undefined) return { tree: merged(lower, entries), redone: true };
-  for (const path of notes.inventedDirectories) adoptFromBelow(lower, upper, path);
+  if (obstacle !== undefined) return { tree: merged(lower, entries), redone: true };
   const tree = mounted(lower, upper, (root) => {
-    const fd = openDirectory(root);
-    try {
-      for (const { path, target } of notes.missingLinks) link(fd, path, target);
-    } finally {
-      closeSync(fd);
-    }
+    using view = opened(root);
+    linkMissing(notes, view.fd);
     return describeTree(root, { directoryTimes: false });
   });
   return { tree, redone: false };
 }
 
-function split(path: string): [directory: string, base: string] {
-  const slash = path.lastIndexOf("/");
-  return [path.slice(0, Math.max(0, slash)), path.slice(slash + 1)];
-}
-
-function link(root: number, path: string, target: string): void {
-  const open = (directory: string): number => openBeneath(root, directory || ".", O_PATH | constants.O_DIRECTORY);
-  const [[fromDirectory, from], [toDirectory, to]] = [split(target), split(path)];
-  let fds: number[] = [];
-  try {
-    fds = [open(fromDirectory), open(toDirectory)];
-    if (statAt(fds[0]!, from)?.type === "directory") throw new Error("is a directory");
-    linkAt(fds[0]!, from, fds[1]!, to);
-  } catch (error) {
-    throw new StatusError("INVALID_ARGUMENT", `no link target ${target}: ${String(error)}`, {
-      reason: "LAYER_INVALID",
-    });
-  } finally {
-    fds.forEach((fd) => closeSync(fd));
-  }
-}
-
-function lowerType(lower: readonly string[], path: string): string | undefined {
-  return mounted(lower, newFolder(), (root) => {
-    try {
-      return statPath(join(root, path))?.type;
-    } catch {
-      return undefined;
-    }
-  });
-}
-
-function adoptFromBelow(lower: readonly string[], upper: string, path: string): void {
-  mounted(lower, newFolder(), (root) => {
-    let below;
-    try {
-      below = statPath(join(root, path));
-    } catch {
-      return;
-    }
-    if (below === undefined) return;
-    const [directory, base] = split(path);
-    const fd = openDirectory(join(upper, directory));
-    chownAt(fd, base, below.uid, below.gid);
-    chmodAt(fd, base, below.mode);
-    for (const name of listXattrs(join(root, path))) {
-      if (!name.includes("overlay")) setXattr(join(upper, path), name, getXattr(join(root, path), name)!);
-    }
-    setTimesAt(fd, base, below.accessed, below.modified);
-    closeSync(fd);
-  });
+function opened(path: string): Disposable & { readonly fd: number } {
+  const fd = openDirectory(path);
+  return { fd, [Symbol.dispose]: () => closeSync(fd) };
 }
 
 function merged(lower: readonly string[], entries: Entries): Outcome["tree"] {
@@ -211,6 +146,11 @@ const cases: Record<string, { entries: Entries; redone?: boolean; check?: (tree:
   "an opaque marker first": { entries: [directory("d"), opaque("d"), file("d/new"), file("d/sub/new")] },
   "an opaque marker last": { entries: [directory("d"), directory("d/sub"), file("d/sub/new"), opaque("d")] },
   "an opaque marker of a directory that no entry describes": { entries: [opaque("d"), file("d/new")] },
+  "a whiteout of what never was, in a directory of its own": { entries: [directory("n"), gone("n/x"), gone("m/y")] },
+  "whiteouts in a directory that becomes opaque": { entries: [gone("d/old"), gone("d/sub/old"), opaque("d")] },
+  "a directory beneath one that takes a link's place": {
+    entries: [directory("lib"), file("lib/new"), file("lib/a/b")],
+  },
   "an opaque root": { entries: [opaque(""), file("new")], redone: true },
   "a directory made a file and back": { entries: [directory("d"), file("d"), directory("d"), file("d/new")] },
   "a file in place of a lower directory": { entries: [file("d", "now a file")] },
@@ -251,6 +191,8 @@ test("TreeWriter notes what a detached layer leaves open, by where it really lie
   );
   assert.deepEqual(structuredClone(notes), {
     inventedDirectories: ["var", "var/run", "var/run/x", "b/c"],
+    assumedDirectories: ["b", "k", "k/gone"],
+    whiteoutDirectories: ["b"],
     missingLinks: [{ path: "b/link", target: "etc/passwd" }],
     needsMerged: undefined,
   });

@@ -2,7 +2,7 @@
  * A layer written apart from those below it: straight into what shall be the upper directory of an overlay.
  *
  * What lies below is not visible here, so it is hidden by overlayfs' own marks (kernel, Documentation/filesystems/overlayfs.rst,
- * "whiteouts and opaque directories"), and what depends on it is noted for whoever puts the layer on its chain:
+ * "whiteouts and opaque directories"), and what depends on it is noted for `rebase.ts`, which puts the layer on its chain:
  *  - a directory that the archive never describes was made only because something lies in it: `inventedDirectories`;
  *  - a hard link to a file that this layer lacks is not made: `missingLinks`;
  *  - what cannot be told apart at all is `needsMerged`: extract again over the mounted chain.
@@ -15,19 +15,34 @@
  * Paths are byte strings beneath the root (`entry.ts`), with the links that this layer made resolved; `""` is the root.
  */
 import { closeSync, constants } from "node:fs";
-import { isWhiteout, makeWhiteoutAt, mkdirAt, openAt, setOpaque, statAt, unlinkAt } from "@berth/linux";
-import type { OverlayXattrPrefix } from "@berth/linux";
+import {
+  hasErrno,
+  isWhiteout,
+  makeWhiteoutAt,
+  mkdirAt,
+  openBeneath,
+  Resolve,
+  setOpaque,
+  statAt,
+  unlinkAt,
+  type OverlayXattrPrefix,
+} from "@berth/linux";
 import { pathArg, showName } from "./entry.ts";
+import { removeWhiteouts } from "./rebase.ts";
 import type { Below } from "./whiteouts.ts";
 
+/** What `rebase.ts` mends. Structured-cloneable. */
 export interface DetachedNotes {
   /**
-   * Directories that no entry of the layer describes, parents first. They are root's, 0755, with the time of extraction: take
-   * owner, mode, times and attributes from the chain below where it has a directory there. Where it has anything else (as a
-   * link `/lib → usr/lib`), the layer must be extracted over the mounted chain. Where it has nothing, leave them.
+   * Directories that no entry of the layer describes, parents first: root's, 0755, of the time of extraction. What the chain
+   * below says of them counts; where it has anything but a directory, the layer must be extracted over the mounted chain.
    */
   readonly inventedDirectories: readonly string[];
-  /** To be linked in this order in the mounted view of the layer over its chain; no such target there: LAYER_INVALID. */
+  /** The same, for directories that entries went through before another one described or replaced them: only to be compared. */
+  readonly assumedDirectories: readonly string[];
+  /** Directories, not the root, with whiteouts in them: without a directory below them these would show. */
+  readonly whiteoutDirectories: readonly string[];
+  /** To be made in this order in the mounted view of the layer over its chain; no such target there: LAYER_INVALID. */
   readonly missingLinks: readonly MissingLink[];
   /** Why the layer is not right as it is and must be extracted over the mounted chain; undefined if it is. */
   readonly needsMerged: string | undefined;
@@ -43,7 +58,9 @@ export interface MissingLink {
 export class DetachedUpper implements Below {
   readonly #prefix: OverlayXattrPrefix;
   readonly #invented = new Set<string>();
+  readonly #assumed = new Set<string>();
   readonly #opaque = new Set<string>();
+  readonly #whiteouts = new Set<string>();
   readonly #links: MissingLink[] = [];
   /** Paths and targets of noted links, and the directories above the targets. */
   readonly #linkPaths = new Set<string>();
@@ -57,6 +74,8 @@ export class DetachedUpper implements Below {
   notes(): DetachedNotes {
     return {
       inventedDirectories: [...this.#invented],
+      assumedDirectories: [...this.#assumed],
+      whiteoutDirectories: [...this.#whiteouts].filter((path) => path !== ""),
       missingLinks: [...this.#links],
       needsMerged: this.#needsMerged,
     };
@@ -69,29 +88,38 @@ export class DetachedUpper implements Below {
     const own = statAt(parent, name);
     // What the layer brings itself stays (OCI image-spec, layer.md "Whiteouts"); a directory of it must not merge.
     if (own === undefined) {
-      if (!this.#sealed(directory)) makeWhiteoutAt(parent, name);
+      this.#whiteout(parent, directory, base);
     } else if (own.type === "directory") {
-      using fd = opened(parent, base);
-      this.#seal(fd.number, path);
+      this.#sealAt(parent, base, path);
+      // It stood only for whiteouts in it: with those gone, nothing of the layer is there.
+      if (this.#dropIfEmpty(parent, base, path)) this.#whiteout(parent, directory, base);
     }
   }
 
   hideAll(directoryFd: number, directory: string): void {
     this.#touches(directory, "an opaque marker", true);
     if (directory === "") this.#demand("the root directory is marked as opaque, which overlayfs does not heed");
-    else this.#seal(directoryFd, directory);
+    else {
+      using fd = opened(directoryFd, ".");
+      this.#seal(fd.number, directory);
+    }
   }
 
   wrote(directory: string, base: string, isDirectory: boolean): void {
     const path = join(directory, base);
-    if (isDirectory) this.#invented.delete(path);
+    if (isDirectory && this.#invented.delete(path)) this.#assumed.add(path);
     if (this.#links.length > 0) this.#touches(path, "an entry", !isDirectory);
   }
 
   removed(directory: string, base: string): void {
     const path = join(directory, base);
-    for (const paths of [this.#invented, this.#opaque]) {
-      for (const known of paths) if (known === path || known.startsWith(`${path}/`)) paths.delete(known);
+    const within = (known: string): boolean => known === path || known.startsWith(`${path}/`);
+    for (const known of this.#opaque) if (within(known)) this.#opaque.delete(known);
+    for (const known of this.#whiteouts) if (within(known)) this.#whiteouts.delete(known);
+    for (const known of this.#invented) {
+      if (!within(known)) continue;
+      this.#invented.delete(known);
+      this.#assumed.add(known);
     }
     for (const link of this.#links) {
       if (link.path.startsWith(`${path}/`))
@@ -112,10 +140,17 @@ export class DetachedUpper implements Below {
       if (found === undefined || !isWhiteout(found)) return false;
       unlinkAt(parent, name);
       mkdirAt(parent, name, 0o755);
-      using fd = opened(parent, base);
-      this.#seal(fd.number, path);
+      this.#sealAt(parent, base, path);
     } else if (!this.#sealed(directory)) this.#invented.add(path);
     this.#touches(path, "a directory", false);
+    return true;
+  }
+
+  /** A link to what here is a directory only because something lies in it. */
+  linkToInvented(directory: string, base: string): boolean {
+    const path = join(directory, base);
+    if (!this.#invented.has(path)) return false;
+    this.#demand(`a hard link to ${showName(path)}, which the layer does not describe`);
     return true;
   }
 
@@ -128,7 +163,8 @@ export class DetachedUpper implements Below {
   missingLink(parent: number, directory: string, base: string, target: string): void {
     const path = join(directory, base);
     this.#touches(path, "a link", true);
-    if (!this.#sealed(directory)) makeWhiteoutAt(parent, pathArg(base));
+    if (path === target) this.#demand(`a hard link of ${showName(path)} to itself`);
+    this.#whiteout(parent, directory, base);
     this.#links.push({ path, target });
     this.#linkPaths.add(path).add(target);
     for (let at = target.lastIndexOf("/"); at > 0; at = target.lastIndexOf("/", at - 1)) {
@@ -148,9 +184,48 @@ export class DetachedUpper implements Below {
     this.#needsMerged ??= reason;
   }
 
+  #whiteout(parent: number, directory: string, base: string): void {
+    if (this.#sealed(directory)) return;
+    makeWhiteoutAt(parent, pathArg(base));
+    this.#whiteouts.add(directory);
+  }
+
+  #sealAt(parent: number, base: string, path: string): void {
+    using fd = opened(parent, base);
+    this.#seal(fd.number, path);
+  }
+
+  /** Hides all that is below a directory; whiteouts in it would show from now on. */
   #seal(fd: number, path: string): void {
     setOpaque(fd, this.#prefix);
     this.#opaque.add(path);
+    for (const known of this.#whiteouts) {
+      if (known !== path && !known.startsWith(`${path}/`)) continue;
+      using within = opened(fd, known === path ? "." : known.slice(path.length + 1));
+      removeWhiteouts(within.number);
+      this.#whiteouts.delete(known);
+    }
+    for (const known of [...this.#invented].reverse()) {
+      if (!known.startsWith(`${path}/`)) continue;
+      const slash = known.lastIndexOf("/");
+      using within = opened(fd, slash === path.length ? "." : known.slice(path.length + 1, slash));
+      this.#dropIfEmpty(within.number, known.slice(slash + 1), known);
+    }
+  }
+
+  /** Removes a directory that was invented for what is no longer in it. */
+  #dropIfEmpty(parent: number, base: string, path: string): boolean {
+    if (!this.#invented.has(path)) return false;
+    try {
+      unlinkAt(parent, pathArg(base), { directory: true });
+    } catch (error) {
+      if (!hasErrno(error, "ENOTEMPTY", "EEXIST")) throw error;
+      return false;
+    }
+    this.#invented.delete(path);
+    this.#assumed.add(path);
+    this.#opaque.delete(path);
+    return true;
   }
 
   /** Does nothing of below show in this directory? */
@@ -167,7 +242,9 @@ function join(directory: string, base: string): string {
   return directory === "" ? base : `${directory}/${base}`;
 }
 
-function opened(parent: number, base: string): Disposable & { readonly number: number } {
-  const number = openAt(parent, pathArg(base), constants.O_RDONLY | constants.O_DIRECTORY);
+/** A directory of the layer, by a path without links from another. */
+function opened(parent: number, path: string): Disposable & { readonly number: number } {
+  const flags = constants.O_RDONLY | constants.O_DIRECTORY;
+  const number = openBeneath(parent, pathArg(path), flags, 0, Resolve.beneath | Resolve.noSymlinks);
   return { number, [Symbol.dispose]: () => closeSync(number) };
 }
