@@ -1,7 +1,8 @@
 /** Reads a committed blob at any offset. The open file stays readable when the blob is deleted meanwhile. */
 import { open, type FileHandle } from "node:fs/promises";
 import type { Digest } from "@berth/base";
-import type { BlobReader } from "./content.ts";
+import type { BlobReader, ReadRange } from "./content.ts";
+import { streamRange } from "./stream-range.ts";
 import { checkNatural, contentLost } from "./errors.ts";
 import { fileError, isMissing } from "./layout.ts";
 
@@ -48,6 +49,10 @@ class FileBlobReader implements BlobReader {
       filled += bytesRead;
     }
     return bytes;
+  }
+
+  stream(range?: ReadRange): AsyncIterable<Uint8Array> {
+    return streamRange(this, range);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

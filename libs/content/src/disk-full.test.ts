@@ -47,7 +47,14 @@ test("commit can be tried again when the rows found the disk full", { skip: noTi
   await rm(ballast);
   await writer.write(Buffer.from("!"));
   assert.equal((await writer.commit({})).digest, digestOf("patience!"));
-  const nothing = { lost: [], orphanBlobs: 0, finishedDeletions: 0, brokenIngests: 0, expiredIngests: 0 };
+  const nothing = {
+    lost: [],
+    orphanBlobs: 0,
+    returnedBlobs: 0,
+    finishedDeletions: 0,
+    brokenIngests: 0,
+    expiredIngests: 0,
+  };
   assert.deepEqual(await store.recover(), nothing);
 });
 

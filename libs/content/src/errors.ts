@@ -45,10 +45,28 @@ export function sizeMismatch(ref: string, wantedBytes: number, actualBytes: numb
   });
 }
 
-export function ingestLocked(namespace: string, ref: string): StatusError {
-  return new StatusError("UNAVAILABLE", `ingest "${ref}" of namespace "${namespace}" has a writer already`, {
-    reason: "INGEST_LOCKED",
-  });
+export interface IngestHolder {
+  /** Who writes, as it called itself. */
+  readonly holder: string | undefined;
+  readonly sinceMs: number;
+}
+
+export function ingestLocked(namespace: string, ref: string, { holder, sinceMs }: IngestHolder): StatusError {
+  const by = holder === undefined ? "another writer" : holder;
+  const text = `ingest "${ref}" of namespace "${namespace}" is held by ${by} since ${new Date(sinceMs).toISOString()}; wait for it to end, or use another ref`;
+  const details = { namespace, ref, sinceMs, ...(holder === undefined ? {} : { holder }) };
+  return new StatusError("UNAVAILABLE", text, { reason: "INGEST_LOCKED", details });
+}
+
+export function ingestTooLarge(ref: string, limitBytes: number, what = ""): StatusError {
+  return new StatusError(
+    "RESOURCE_EXHAUSTED",
+    `ingest "${ref}"${what} is larger than the ${limitBytes} bytes allowed`,
+    {
+      reason: "INGEST_TOO_LARGE",
+      details: { limitBytes },
+    },
+  );
 }
 
 export function ingestMissing(namespace: string, ref: string): StatusError {

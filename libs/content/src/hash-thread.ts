@@ -6,6 +6,7 @@ import { parentPort } from "node:worker_threads";
 export interface HashRequest {
   readonly path: string;
   readonly algorithm: "sha256" | "sha512";
+  readonly rateBytesPerSecond?: number | undefined;
 }
 
 export type HashReply =
@@ -15,16 +16,26 @@ export type HashReply =
 const CHUNK_BYTES = 1024 * 1024;
 const chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES);
 
-function hashFile({ path, algorithm }: HashRequest): HashReply {
+const never = new Int32Array(new SharedArrayBuffer(4));
+
+/** Sleeps until that many bytes may have been read since `startMs`. */
+function pace(startMs: number, sizeBytes: number, rateBytesPerSecond: number): void {
+  const aheadMs = startMs + (sizeBytes * 1_000) / rateBytesPerSecond - performance.now();
+  if (aheadMs > 1) Atomics.wait(never, 0, 0, aheadMs);
+}
+
+function hashFile({ path, algorithm, rateBytesPerSecond }: HashRequest): HashReply {
   const hash = createHash(algorithm);
   const fd = openSync(path, "r");
   try {
+    const startMs = performance.now();
     let sizeBytes = 0;
     for (;;) {
       const read = readSync(fd, chunk, 0, CHUNK_BYTES, null);
       if (read === 0) return { hex: hash.digest("hex"), sizeBytes };
       hash.update(chunk.subarray(0, read));
       sizeBytes += read;
+      if (rateBytesPerSecond !== undefined) pace(startMs, sizeBytes, rateBytesPerSecond);
     }
   } finally {
     closeSync(fd);

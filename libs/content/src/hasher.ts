@@ -5,13 +5,20 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { Worker } from "node:worker_threads";
-import { Semaphore, StatusError, type Digest } from "@berth/base";
+import { Semaphore, StatusError, throwIfAborted, withSignal, type Digest } from "@berth/base";
 import { fileError } from "./layout.ts";
 import type { HashReply, HashRequest } from "./hash-thread.ts";
 
 export interface Hashed {
   readonly digest: Digest;
   readonly sizeBytes: number;
+}
+
+export interface HashOptions {
+  /** Reads no faster; for work in the background. */
+  readonly rateBytesPerSecond?: number | undefined;
+  /** Ends the thread that is at it. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** About half a millisecond of hashing. */
@@ -30,12 +37,18 @@ export class Hasher implements AsyncDisposable {
     return this.#all.size;
   }
 
-  async hash(path: string, sizeBytes: number, algorithm: "sha256" | "sha512"): Promise<Hashed> {
+  async hash(
+    path: string,
+    sizeBytes: number,
+    algorithm: "sha256" | "sha512",
+    { rateBytesPerSecond, signal }: HashOptions = {},
+  ): Promise<Hashed> {
+    throwIfAborted(signal);
     if (sizeBytes <= INLINE_BYTES) return await hashInline(path, algorithm);
-    using _slot = await this.#slots.acquire();
+    using _slot = await this.#slots.acquire(signal);
     const worker = this.#take();
     try {
-      const reply = await ask(worker, { path, algorithm });
+      const reply = await withSignal(ask(worker, { path, algorithm, rateBytesPerSecond }), signal);
       this.#giveBack(worker);
       if ("hex" in reply) return { digest: `${algorithm}:${reply.hex}` as Digest, sizeBytes: reply.sizeBytes };
       throw fileError(Object.assign(new Error(reply.message), { code: reply.errno }), "hashing");

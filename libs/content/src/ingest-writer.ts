@@ -7,10 +7,10 @@
  */
 import { chmod, rename, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
-import { digestAlgorithm, type Clock, type Digest, type KeyedLock } from "@berth/base";
+import { digestAlgorithm, StatusError, type Clock, type Digest, type KeyedLock } from "@berth/base";
 import type { Metadata } from "@berth/metadata";
 import type { BlobInfo, CommitOptions, IngestStatus, IngestWriter } from "./content.ts";
-import { checkNatural, contentMissing, digestMismatch, ingestEnded, sizeMismatch } from "./errors.ts";
+import { checkNatural, contentMissing, digestMismatch, ingestEnded, ingestTooLarge, sizeMismatch } from "./errors.ts";
 import type { Hashed, Hasher } from "./hasher.ts";
 import { BLOB_MODE, fileError, fileSize, INGEST_MODE, type Layout } from "./layout.ts";
 import { deleteIngest, insertBlob, insertRef, type ContentRows, type IngestRow } from "./rows.ts";
@@ -26,17 +26,25 @@ export interface IngestWriterDeps {
   readonly release: () => void;
 }
 
+export interface IngestWriterPolicy {
+  readonly maxBytes: number;
+  /** Puts the bytes in the place of those that the store has: what it has is known to be bad. */
+  readonly replaces: boolean;
+}
+
 export class FileIngestWriter implements IngestWriter {
   readonly ref: string;
   readonly dataPath: string;
   readonly #deps: IngestWriterDeps;
   readonly #row: IngestRow;
   readonly #file: FileHandle;
+  readonly #policy: IngestWriterPolicy;
   /** Calls apply one after another, in the order they were made. */
   #last: Promise<unknown> = Promise.resolve();
   #ended: Promise<void> | undefined;
 
-  constructor(deps: IngestWriterDeps, row: IngestRow, file: FileHandle) {
+  constructor(deps: IngestWriterDeps, row: IngestRow, file: FileHandle, policy: IngestWriterPolicy) {
+    this.#policy = policy;
     this.#deps = deps;
     this.#row = row;
     this.#file = file;
@@ -81,6 +89,7 @@ export class FileIngestWriter implements IngestWriter {
 
   /** All or nothing: what a full disk took of the chunk is cut off again, so that writing it once more is right. */
   async #append(chunk: Uint8Array): Promise<void> {
+    await this.#checkRoom(chunk.length);
     let written = 0;
     try {
       while (written < chunk.length) {
@@ -91,6 +100,13 @@ export class FileIngestWriter implements IngestWriter {
       if (written > 0) await this.#file.truncate((await this.#file.stat()).size - written);
       throw fileError(error, `ingest "${this.ref}"`);
     }
+  }
+
+  async #checkRoom(moreBytes: number): Promise<void> {
+    const { maxBytes } = this.#policy;
+    if (maxBytes === Infinity) return;
+    const { size } = await this.#file.stat();
+    if (size + moreBytes > maxBytes) throw ingestTooLarge(this.ref, maxBytes);
   }
 
   async #commit(options: CommitOptions): Promise<BlobInfo> {
@@ -111,6 +127,8 @@ export class FileIngestWriter implements IngestWriter {
     const { size } = await this.#file.stat();
     const wanted = [options.digest, this.#row.expected].filter((digest) => digest !== undefined);
     try {
+      // Again here, for a worker that appended to the file asked nobody.
+      if (size > this.#policy.maxBytes) throw ingestTooLarge(this.ref, this.#policy.maxBytes);
       if (options.sizeBytes !== undefined && options.sizeBytes !== size)
         throw sizeMismatch(this.ref, options.sizeBytes, size);
       const hashed = await this.#hash(size, options, wanted[0]);
@@ -120,7 +138,7 @@ export class FileIngestWriter implements IngestWriter {
       }
       return hashed;
     } catch (error) {
-      if (isMismatch(error)) await this.#drop();
+      if (isHopeless(error)) await this.#drop();
       throw error;
     }
   }
@@ -156,7 +174,8 @@ export class FileIngestWriter implements IngestWriter {
   async #moveIntoPlace({ digest, sizeBytes }: Hashed): Promise<boolean> {
     const { layout, rows } = this.#deps;
     const path = layout.blobPath(digest);
-    if (rows.blob(digest)?.state === "live" && (await fileSize(path)) === sizeBytes) return false;
+    const trusted = !this.#policy.replaces && rows.blob(digest)?.state === "live";
+    if (trusted && (await fileSize(path)) === sizeBytes) return false;
     try {
       await chmod(this.dataPath, BLOB_MODE);
       await rename(this.dataPath, path);
@@ -194,10 +213,14 @@ export function ingestStatus(row: IngestRow, file: { readonly size: number; read
     ...(row.expected === undefined ? {} : { expected: row.expected }),
     startedAtMs: row.startedAtMs,
     updatedAtMs: Math.max(row.startedAtMs, Math.floor(file.mtimeMs)),
+    labels: row.labels,
+    ...(row.lease === undefined ? {} : { lease: row.lease }),
   };
 }
 
-function isMismatch(error: unknown): boolean {
-  if (!(error instanceof Error) || !("reason" in error)) return false;
-  return error.reason === "CONTENT_DIGEST_MISMATCH" || error.reason === "CONTENT_SIZE_MISMATCH";
+/** Bytes that no later commit can make right. */
+function isHopeless(error: unknown): boolean {
+  return error instanceof StatusError && HOPELESS.has(error.reason);
 }
+
+const HOPELESS: ReadonlySet<string> = new Set(["CONTENT_DIGEST_MISMATCH", "CONTENT_SIZE_MISMATCH", "INGEST_TOO_LARGE"]);

@@ -1,4 +1,4 @@
 import { MemoryContentStore } from "./memory.ts";
 import { contentConformance } from "./testing/index.ts";
 
-contentConformance("MemoryContentStore", async () => new MemoryContentStore(), { files: false });
+contentConformance("MemoryContentStore", async (config) => new MemoryContentStore(config), { files: false });

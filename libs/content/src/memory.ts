@@ -12,6 +12,7 @@ import type {
   IngestStatus,
   IngestWriter,
   Labels,
+  SharingPolicy,
   WriterOptions,
 } from "./content.ts";
 import {
@@ -22,36 +23,53 @@ import {
   contentMissing,
   contentTooLarge,
   digestMismatch,
-  ingestDiffers,
   ingestEnded,
   ingestLocked,
   ingestMissing,
+  ingestTooLarge,
   sizeMismatch,
   storeClosed,
+  type IngestHolder,
 } from "./errors.ts";
+import { GrantedIngestWriter } from "./granted-writer.ts";
+import { ingestLimit, resumedIngest } from "./ingests.ts";
+import { applyChange, blobMatches, checkLabels, ingestMatches, labelChange, parseFilters } from "./labels.ts";
+import { streamRange } from "./stream-range.ts";
 
 interface Ingest {
   readonly ref: string;
   readonly startedAtMs: number;
   totalBytes: number;
   expected: Digest | undefined;
+  labels: Labels;
+  lease: string | undefined;
   bytes: Buffer;
   updatedAtMs: number;
-  hasWriter: boolean;
+  writer: IngestHolder | undefined;
+}
+
+export interface MemoryContentConfig {
+  readonly clock?: Clock;
+  readonly sharing?: SharingPolicy;
+  readonly shareable?: (namespace: string) => boolean;
+  readonly maxIngestBytes?: number;
 }
 
 const READ_ALL_MAX_BYTES = 8 * 1024 * 1024;
 
 export class MemoryContentStore implements ContentStore {
+  readonly capabilities = { files: false };
   readonly #clock: Clock;
+  readonly #config: MemoryContentConfig;
   readonly #blobs = new Map<Digest, Buffer>();
   /** Keys are `namespace/digest` and `namespace/ref`; a namespace holds no slash. */
   readonly #refs = new Map<string, BlobInfo>();
   readonly #ingests = new Map<string, Ingest>();
   #closed = false;
 
-  constructor(clock: Clock = systemClock) {
-    this.#clock = clock;
+  constructor(config: MemoryContentConfig = {}) {
+    this.#config = config;
+    this.#clock = config.clock ?? systemClock;
   }
 
   async info(namespace: string, digest: Digest): Promise<BlobInfo> {
@@ -66,18 +84,24 @@ export class MemoryContentStore implements ContentStore {
     return this.#refs.has(`${namespace}/${digest}`);
   }
 
-  async update(namespace: string, digest: Digest, labels: Labels): Promise<BlobInfo> {
-    const info = { ...(await this.info(namespace, digest)), labels: { ...labels }, updatedAtMs: this.#clock.nowMs() };
+  async update(namespace: string, digest: Digest, labels: Labels, fieldPaths?: readonly string[]): Promise<BlobInfo> {
+    const change = labelChange(labels, fieldPaths);
+    const before = await this.info(namespace, digest);
+    const info = { ...before, labels: applyChange(before.labels, change), updatedAtMs: this.#clock.nowMs() };
     this.#refs.set(`${namespace}/${digest}`, info);
     return info;
   }
 
-  async *walk(namespace: string): AsyncIterable<BlobInfo> {
+  walk(namespace: string, filters?: readonly string[]): AsyncIterable<BlobInfo> {
+    return this.#walk(namespace, parseFilters(filters));
+  }
+
+  async *#walk(namespace: string, filters: ReturnType<typeof parseFilters>): AsyncIterable<BlobInfo> {
     this.#checkOpen();
     const keys = [...this.#refs.keys()].filter((key) => key.startsWith(`${namespace}/`)).sort();
     for (const key of keys) {
       const info = this.#refs.get(key);
-      if (info !== undefined) yield info;
+      if (info !== undefined && blobMatches(filters, info)) yield info;
     }
   }
 
@@ -90,9 +114,12 @@ export class MemoryContentStore implements ContentStore {
   async reader(namespace: string, digest: Digest): Promise<BlobReader> {
     const { sizeBytes } = await this.info(namespace, digest);
     const bytes = this.#blobs.get(digest)!;
-    return {
+    const reader: BlobReader = {
       digest,
       sizeBytes,
+      stream(range) {
+        return streamRange(reader, range);
+      },
       async read(offset, length) {
         checkNatural(`content ${digest}: offset`, offset);
         checkNatural(`content ${digest}: length`, length);
@@ -100,6 +127,7 @@ export class MemoryContentStore implements ContentStore {
       },
       async [Symbol.asyncDispose]() {},
     };
+    return reader;
   }
 
   async readAll(namespace: string, digest: Digest, maxBytes = READ_ALL_MAX_BYTES): Promise<Uint8Array> {
@@ -117,19 +145,23 @@ export class MemoryContentStore implements ContentStore {
     this.#checkOpen();
     checkNamespace(namespace);
     checkRef(options.ref);
-    const key = `${namespace}/${options.ref}`;
+    checkLabels(options.labels ?? {});
+    const { ref, expected, holder } = options;
+    const maxBytes = ingestLimit(this.#config.maxIngestBytes ?? Infinity, options);
+    const key = `${namespace}/${ref}`;
     const before = this.#ingests.get(key);
-    if (before?.hasWriter === true) throw ingestLocked(namespace, options.ref);
-    if (options.expected !== undefined && (await this.has(namespace, options.expected))) {
-      throw contentExists(namespace, options.expected);
-    }
-    const ingest = before === undefined ? this.#begin(options) : resume(before, options);
+    if (before?.writer !== undefined) throw ingestLocked(namespace, ref, before.writer);
+    if (expected !== undefined && this.#refs.has(`${namespace}/${expected}`)) throw contentExists(namespace, expected);
+    const ingest = before === undefined ? this.#begin(options) : Object.assign(before, resumedIngest(before, options));
     this.#ingests.set(key, ingest);
-    ingest.hasWriter = true;
-    return new MemoryIngestWriter(ingest, this.#clock, {
+    ingest.writer = { holder, sinceMs: this.#clock.nowMs() };
+    const writer = new MemoryIngestWriter(ingest, this.#clock, maxBytes, {
       publish: (digest, labels) => this.#publish(namespace, digest, ingest.bytes, labels),
       drop: () => this.#ingests.delete(key),
     });
+    const bytes = expected === undefined ? undefined : this.#grantable(expected);
+    if (bytes === undefined || (options.totalBytes ?? bytes.length) !== bytes.length) return writer;
+    return this.#grantedWriter(namespace, writer, expected!, bytes);
   }
 
   async status(namespace: string, ref: string): Promise<IngestStatus> {
@@ -139,18 +171,40 @@ export class MemoryContentStore implements ContentStore {
     return statusOf(ingest);
   }
 
-  async listStatuses(namespace: string): Promise<readonly IngestStatus[]> {
+  async listStatuses(namespace: string, filters?: readonly string[]): Promise<readonly IngestStatus[]> {
     this.#checkOpen();
+    const wanted = parseFilters(filters);
     const keys = [...this.#ingests.keys()].filter((key) => key.startsWith(`${namespace}/`)).sort();
-    return keys.map((key) => statusOf(this.#ingests.get(key)!));
+    return keys.map((key) => statusOf(this.#ingests.get(key)!)).filter((status) => ingestMatches(wanted, status));
   }
 
   async abort(namespace: string, ref: string): Promise<void> {
     this.#checkOpen();
     const ingest = this.#ingests.get(`${namespace}/${ref}`);
     if (ingest === undefined) throw ingestMissing(namespace, ref);
-    if (ingest.hasWriter) throw ingestLocked(namespace, ref);
+    if (ingest.writer !== undefined) throw ingestLocked(namespace, ref, ingest.writer);
     this.#ingests.delete(`${namespace}/${ref}`);
+  }
+
+  async ingestLeases(): Promise<readonly { readonly namespace: string; readonly lease: string }[]> {
+    this.#checkOpen();
+    const found = new Map<string, { namespace: string; lease: string }>();
+    for (const [key, { lease }] of this.#ingests) {
+      const namespace = key.slice(0, key.indexOf("/"));
+      if (lease !== undefined) found.set(`${namespace}/${lease}`, { namespace, lease });
+    }
+    return [...found.keys()].sort().map((key) => found.get(key)!);
+  }
+
+  async releaseLease(namespace: string, lease: string): Promise<number> {
+    this.#checkOpen();
+    let dropped = 0;
+    for (const [key, ingest] of this.#ingests) {
+      if (!key.startsWith(`${namespace}/`) || ingest.lease !== lease) continue;
+      ingest.lease = undefined;
+      if (ingest.writer === undefined && this.#ingests.delete(key)) dropped += 1;
+    }
+    return dropped;
   }
 
   async physical(digest: Digest): Promise<number | undefined> {
@@ -161,9 +215,17 @@ export class MemoryContentStore implements ContentStore {
   async share(namespace: string, digest: Digest, labels: Labels = {}): Promise<BlobInfo> {
     this.#checkOpen();
     checkNamespace(namespace);
+    checkLabels(labels);
     const bytes = this.#blobs.get(digest);
     if (bytes === undefined) throw contentMissing(namespace, digest);
     return this.#publish(namespace, digest, bytes, labels);
+  }
+
+  async grant(namespace: string, digest: Digest, labels: Labels = {}): Promise<boolean> {
+    this.#checkOpen();
+    if (this.#grantable(digest) === undefined) return false;
+    await this.share(namespace, digest, labels);
+    return true;
   }
 
   async totals(): Promise<{ readonly blobs: number; readonly sizeBytes: number }> {
@@ -176,16 +238,38 @@ export class MemoryContentStore implements ContentStore {
     this.#closed = true;
   }
 
-  #begin({ ref, totalBytes = 0, expected }: WriterOptions): Ingest {
+  #grantable(digest: Digest): Buffer | undefined {
+    const { sharing, shareable = () => false } = this.#config;
+    const holders = [...this.#refs.keys()].filter((key) => key.endsWith(`/${digest}`));
+    const may = sharing === "shared" || holders.some((key) => shareable(key.slice(0, key.indexOf("/"))));
+    return may ? this.#blobs.get(digest) : undefined;
+  }
+
+  #grantedWriter(namespace: string, writer: IngestWriter, digest: Digest, bytes: Buffer): IngestWriter {
+    return new GrantedIngestWriter(writer, {
+      digest,
+      sizeBytes: bytes.length,
+      take: async (labels) =>
+        (await this.grant(namespace, digest, labels)) ? await this.info(namespace, digest) : undefined,
+      async *bytes() {
+        yield bytes;
+      },
+      drop: () => this.abort(namespace, writer.ref),
+    });
+  }
+
+  #begin({ ref, totalBytes = 0, expected, labels = {}, lease }: WriterOptions): Ingest {
     const nowMs = this.#clock.nowMs();
     return {
       ref,
       totalBytes,
       expected,
+      labels,
+      lease,
       bytes: Buffer.alloc(0),
       startedAtMs: nowMs,
       updatedAtMs: nowMs,
-      hasWriter: false,
+      writer: undefined,
     };
   }
 
@@ -218,10 +302,12 @@ class MemoryIngestWriter implements IngestWriter {
   readonly ref: string;
   readonly #ingest: Ingest;
   readonly #clock: Clock;
+  readonly #maxBytes: number;
   readonly #end: IngestEnd;
   #ended = false;
 
-  constructor(ingest: Ingest, clock: Clock, end: IngestEnd) {
+  constructor(ingest: Ingest, clock: Clock, maxBytes: number, end: IngestEnd) {
+    this.#maxBytes = maxBytes;
     this.ref = ingest.ref;
     this.#ingest = ingest;
     this.#clock = clock;
@@ -239,6 +325,7 @@ class MemoryIngestWriter implements IngestWriter {
 
   async write(chunk: Uint8Array): Promise<void> {
     this.#checkOpen();
+    if (this.#ingest.bytes.length + chunk.length > this.#maxBytes) throw ingestTooLarge(this.ref, this.#maxBytes);
     this.#ingest.bytes = Buffer.concat([this.#ingest.bytes, chunk]);
     this.#ingest.updatedAtMs = this.#clock.nowMs();
   }
@@ -259,7 +346,7 @@ class MemoryIngestWriter implements IngestWriter {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
-    this.#ingest.hasWriter = false;
+    this.#ingest.writer = undefined;
   }
 
   #check(options: CommitOptions): Digest {
@@ -281,17 +368,18 @@ class MemoryIngestWriter implements IngestWriter {
   }
 }
 
-function resume(ingest: Ingest, { ref, totalBytes, expected }: WriterOptions): Ingest {
-  if (totalBytes && ingest.totalBytes && ingest.totalBytes !== totalBytes) throw ingestDiffers(ref, "size");
-  if (expected && ingest.expected && ingest.expected !== expected) throw ingestDiffers(ref, "digest");
-  ingest.totalBytes ||= totalBytes ?? 0;
-  ingest.expected ??= expected;
-  return ingest;
-}
-
-function statusOf({ ref, bytes, totalBytes, expected, startedAtMs, updatedAtMs }: Ingest): IngestStatus {
-  const base = { ref, offsetBytes: bytes.length, totalBytes, startedAtMs, updatedAtMs };
-  return expected === undefined ? base : { ...base, expected };
+function statusOf(ingest: Ingest): IngestStatus {
+  const { ref, bytes, totalBytes, expected, startedAtMs, updatedAtMs, labels, lease } = ingest;
+  return {
+    ref,
+    offsetBytes: bytes.length,
+    totalBytes,
+    startedAtMs,
+    updatedAtMs,
+    labels,
+    ...(expected === undefined ? {} : { expected }),
+    ...(lease === undefined ? {} : { lease }),
+  };
 }
 
 function notOnDisk(): StatusError {

@@ -33,4 +33,13 @@ export const contentMigrations: readonly Migration[] = [
       ) STRICT, WITHOUT ROWID;
     `,
   },
+  {
+    name: "content-0002-ingest-leases",
+    sql: `
+      ALTER TABLE ingests ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
+      -- '' when nothing but time keeps it
+      ALTER TABLE ingests ADD COLUMN lease TEXT NOT NULL DEFAULT '';
+      CREATE INDEX ingests_by_lease ON ingests (namespace, lease) WHERE lease <> '';
+    `,
+  },
 ];

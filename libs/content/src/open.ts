@@ -1,14 +1,6 @@
 /** The content store on disk: files by digest beneath one root, rows in the agent's metadata. See `content.ts`. */
-import { open, rm, stat } from "node:fs/promises";
-import {
-  digestAlgorithm,
-  KeyedLock,
-  silentLogger,
-  systemClock,
-  type Clock,
-  type Digest,
-  type Logger,
-} from "@berth/base";
+import { open, rm } from "node:fs/promises";
+import { hasCode, KeyedLock, silentLogger, systemClock, type Clock, type Digest, type Logger } from "@berth/base";
 import type { Metadata } from "@berth/metadata";
 import { openBlobReader } from "./blob-reader.ts";
 import type {
@@ -18,25 +10,20 @@ import type {
   IngestStatus,
   IngestWriter,
   Labels,
+  SharingPolicy,
   WriterOptions,
 } from "./content.ts";
-import {
-  checkNamespace,
-  checkRef,
-  contentExists,
-  contentMissing,
-  contentTooLarge,
-  ingestDiffers,
-  ingestLocked,
-  ingestMissing,
-  storeClosed,
-} from "./errors.ts";
-import { Hasher } from "./hasher.ts";
-import { FileIngestWriter, ingestStatus } from "./ingest-writer.ts";
+import { checkNamespace, checkRef, contentExists, contentMissing, contentTooLarge, storeClosed } from "./errors.ts";
+import { GrantedIngestWriter } from "./granted-writer.ts";
+import { Hasher, type HashOptions } from "./hasher.ts";
 import { IngestClaims } from "./ingest-claims.ts";
-import { fileError, fileSize, INGEST_MODE, isMissing, Layout, type SyncPolicy } from "./layout.ts";
+import { FileIngestWriter, type IngestWriterPolicy } from "./ingest-writer.ts";
+import { ingestLimit, Ingests } from "./ingests.ts";
+import { blobMatches, checkLabels, labelChange, parseFilters } from "./labels.ts";
+import { fileError, INGEST_MODE, Layout, type SyncPolicy } from "./layout.ts";
 import { dropStaleIngests, recover, type RecoverDeps, type RecoveryReport } from "./recover.ts";
 import * as sql from "./rows.ts";
+import { verifyBlob, type Verification } from "./verify-blob.ts";
 
 export interface ContentStoreDeps {
   /** The folder that holds `blobs/` and `ingest/`. One store at a time may use it. */
@@ -45,25 +32,39 @@ export interface ContentStoreDeps {
   readonly metadata: Metadata;
   readonly clock?: Clock;
   readonly logger?: Logger;
+  /**
+   * May every namespace have the blobs of this one by naming them, whatever the policy? containerd asks the namespace's
+   * label `containerd.io/namespace.shareable`. Default: none.
+   */
+  readonly shareable?: (namespace: string) => boolean;
 }
 
 export interface ContentStoreConfig {
   readonly syncPolicy?: SyncPolicy;
-  /** How long an ingest that nobody writes to is kept for a resume. */
+  /** How long an ingest that no lease holds and nobody writes to is kept for a resume. Default 24 h. */
   readonly ingestTtlMs?: number;
+  /** The largest blob that may come in. Default: no limit but the disk's. */
+  readonly maxIngestBytes?: number;
+  /** Who gets a blob by naming it. Default `isolated`: nobody. */
+  readonly sharing?: SharingPolicy;
 }
-
-export type Verification =
-  | { readonly ok: true; readonly sizeBytes: number }
-  | { readonly ok: false; readonly actual: Digest | undefined; readonly sizeBytes: number };
 
 export interface FileContentStore extends ContentStore {
   /** Makes rows and files agree again; to be called once at start, before the store is used much. */
   recover(): Promise<RecoveryReport>;
-  /** Drops the ingests nobody has written to for `ingestTtlMs`, and says how many. */
+  /** Drops the unleased ingests nobody has written to for `ingestTtlMs`, and says how many. */
   dropExpiredIngests(): Promise<number>;
-  /** Reads the whole file of a blob again. @throws NOT_FOUND when no namespace has it. */
-  verify(digest: Digest): Promise<Verification>;
+  /** Reads the whole file of a blob again. @throws NOT_FOUND when no namespace has it; CANCELLED. */
+  verify(digest: Digest, options?: HashOptions): Promise<Verification>;
+  /** A page of all that is held, whoever sees it, in the order of the digests. */
+  held(after: Digest | "", limit: number): readonly sql.HeldBlob[];
+  /** Who sees a blob. */
+  namespacesOf(digest: Digest): readonly string[];
+  /**
+   * A writer whose commit takes the place of a damaged blob, for every namespace that sees it and at once. Readers that are
+   * open keep what they opened. @throws NOT_FOUND unless the namespace has the blob.
+   */
+  mender(namespace: string, digest: Digest): Promise<IngestWriter>;
 }
 
 const DAY_MS = 24 * 60 * 60 * 1000;
@@ -79,30 +80,42 @@ export async function openContentStore(
   await layout.create().catch((error: unknown) => {
     throw fileError(error, `content store "${deps.root}"`);
   });
-  return new DiskContentStore(deps, layout, config.ingestTtlMs ?? DAY_MS);
+  return new DiskContentStore(deps, layout, config);
 }
 
 class DiskContentStore implements FileContentStore {
+  readonly capabilities = { files: true };
   readonly #metadata: Metadata;
   readonly #rows: sql.ContentRows;
   readonly #layout: Layout;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #config: ContentStoreConfig;
   readonly #ingestTtlMs: number;
+  readonly #shareable: (namespace: string) => boolean;
+  readonly #ingests: Ingests;
   readonly #blobLocks = new KeyedLock();
   readonly #hasher = new Hasher();
-  /** Invariant 2. */
   readonly #claims = new IngestClaims();
   readonly #writers = new Set<AsyncDisposable>();
   #disposed: Promise<void> | undefined;
 
-  constructor(deps: ContentStoreDeps, layout: Layout, ingestTtlMs: number) {
+  constructor(deps: ContentStoreDeps, layout: Layout, config: ContentStoreConfig) {
     this.#metadata = deps.metadata;
     this.#rows = new sql.ContentRows(deps.metadata);
     this.#layout = layout;
     this.#clock = deps.clock ?? systemClock;
     this.#logger = deps.logger ?? silentLogger;
-    this.#ingestTtlMs = ingestTtlMs;
+    this.#config = config;
+    this.#ingestTtlMs = config.ingestTtlMs ?? DAY_MS;
+    this.#shareable = deps.shareable ?? (() => false);
+    this.#ingests = new Ingests({
+      layout,
+      metadata: deps.metadata,
+      rows: this.#rows,
+      claims: this.#claims,
+      clock: this.#clock,
+    });
   }
 
   async info(namespace: string, digest: Digest): Promise<BlobInfo> {
@@ -115,18 +128,23 @@ class DiskContentStore implements FileContentStore {
     return this.#find(namespace, digest) !== undefined;
   }
 
-  async update(namespace: string, digest: Digest, labels: Labels): Promise<BlobInfo> {
+  async update(namespace: string, digest: Digest, labels: Labels, fieldPaths?: readonly string[]): Promise<BlobInfo> {
     this.#checkOpen();
+    const change = labelChange(labels, fieldPaths);
     const otherwise = contentMissing(namespace, digest);
-    await this.#metadata.transact([sql.updateLabels(namespace, digest, labels, this.#clock.nowMs(), otherwise)]);
+    await this.#metadata.transact([sql.updateLabels(namespace, digest, change, this.#clock.nowMs(), otherwise)]);
     return await this.info(namespace, digest);
   }
 
-  async *walk(namespace: string): AsyncIterable<BlobInfo> {
+  walk(namespace: string, filters?: readonly string[]): AsyncIterable<BlobInfo> {
+    return this.#walk(namespace, parseFilters(filters));
+  }
+
+  async *#walk(namespace: string, filters: ReturnType<typeof parseFilters>): AsyncIterable<BlobInfo> {
     for (let after = ""; ;) {
       this.#checkOpen();
       const page = this.#rows.page(namespace, after, WALK_PAGE);
-      yield* page;
+      for (const info of page) if (blobMatches(filters, info)) yield info;
       const last = page.at(-1);
       if (last === undefined || page.length < WALK_PAGE) return;
       after = last.digest;
@@ -170,12 +188,33 @@ class DiskContentStore implements FileContentStore {
     this.#checkOpen();
     checkNamespace(namespace);
     checkRef(options.ref);
-    const release = this.#claim(namespace, options.ref);
+    const maxBytes = ingestLimit(this.#config.maxIngestBytes ?? Infinity, options);
+    const { expected } = options;
+    const release = this.#ingests.claim(namespace, options.ref, options.holder);
     try {
-      if (options.expected !== undefined && (await this.has(namespace, options.expected))) {
-        throw contentExists(namespace, options.expected);
-      }
-      return await this.#openWriter(namespace, options, release);
+      if (expected !== undefined && (await this.has(namespace, expected))) throw contentExists(namespace, expected);
+      const writer = await this.#openWriter(namespace, options, release, { maxBytes, replaces: false });
+      const granted = expected === undefined ? undefined : this.#grantable(expected);
+      return granted === undefined || (options.totalBytes ?? granted.sizeBytes) !== granted.sizeBytes
+        ? writer
+        : this.#grantedWriter(namespace, writer, granted);
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  async mender(namespace: string, digest: Digest): Promise<IngestWriter> {
+    const { sizeBytes } = await this.info(namespace, digest);
+    const options: WriterOptions = {
+      ref: `mend-${digest}`,
+      expected: digest,
+      totalBytes: sizeBytes,
+      holder: "a verification that mends",
+    };
+    const release = this.#ingests.claim(namespace, options.ref, options.holder);
+    try {
+      return await this.#openWriter(namespace, options, release, { maxBytes: Infinity, replaces: true });
     } catch (error) {
       release();
       throw error;
@@ -184,27 +223,27 @@ class DiskContentStore implements FileContentStore {
 
   async status(namespace: string, ref: string): Promise<IngestStatus> {
     this.#checkOpen();
-    const row = this.#rows.ingest(namespace, ref);
-    const status = row === undefined ? undefined : await this.#statusOf(row);
-    if (status === undefined) throw ingestMissing(namespace, ref);
-    return status;
+    return await this.#ingests.status(namespace, ref);
   }
 
-  async listStatuses(namespace: string): Promise<readonly IngestStatus[]> {
+  async listStatuses(namespace: string, filters?: readonly string[]): Promise<readonly IngestStatus[]> {
     this.#checkOpen();
-    const statuses = await Promise.all(this.#rows.ingests(namespace).map((row) => this.#statusOf(row)));
-    return statuses.filter((status) => status !== undefined);
+    return await this.#ingests.list(namespace, filters);
   }
 
   async abort(namespace: string, ref: string): Promise<void> {
     this.#checkOpen();
-    const release = this.#claim(namespace, ref);
-    try {
-      if (this.#rows.ingest(namespace, ref) === undefined) throw ingestMissing(namespace, ref);
-      await this.#dropIngest(namespace, ref);
-    } finally {
-      release();
-    }
+    await this.#ingests.abort(namespace, ref);
+  }
+
+  async ingestLeases(): Promise<readonly { readonly namespace: string; readonly lease: string }[]> {
+    this.#checkOpen();
+    return this.#rows.ingestLeases();
+  }
+
+  async releaseLease(namespace: string, lease: string): Promise<number> {
+    this.#checkOpen();
+    return await this.#ingests.releaseLease(namespace, lease);
   }
 
   async physical(digest: Digest): Promise<number | undefined> {
@@ -216,9 +255,23 @@ class DiskContentStore implements FileContentStore {
   async share(namespace: string, digest: Digest, labels: Labels = {}): Promise<BlobInfo> {
     this.#checkOpen();
     checkNamespace(namespace);
+    checkLabels(labels);
     const required = sql.requireLive(digest, contentMissing(namespace, digest));
     await this.#metadata.transact([required, sql.insertRef(namespace, digest, labels, this.#clock.nowMs())]);
     return await this.info(namespace, digest);
+  }
+
+  async grant(namespace: string, digest: Digest, labels: Labels = {}): Promise<boolean> {
+    this.#checkOpen();
+    if (this.#grantable(digest) === undefined) return false;
+    try {
+      await this.share(namespace, digest, labels);
+      return true;
+    } catch (error) {
+      // Deleted since.
+      if (hasCode(error, "NOT_FOUND")) return false;
+      throw error;
+    }
   }
 
   async totals(): Promise<{ readonly blobs: number; readonly sizeBytes: number }> {
@@ -240,16 +293,20 @@ class DiskContentStore implements FileContentStore {
     return await dropStaleIngests(this.#recoverDeps(), this.#clock.nowMs() - this.#ingestTtlMs);
   }
 
-  async verify(digest: Digest): Promise<Verification> {
+  held(after: Digest | "", limit: number): readonly sql.HeldBlob[] {
     this.#checkOpen();
-    const row = this.#rows.blob(digest);
-    if (row?.state !== "live") throw contentMissing("*", digest);
-    const path = this.#layout.blobPath(digest);
-    const size = await fileSize(path);
-    if (size === undefined) return { ok: false, actual: undefined, sizeBytes: 0 };
-    const actual = await this.#hasher.hash(path, size, digestAlgorithm(digest));
-    if (actual.digest === digest) return { ok: true, sizeBytes: actual.sizeBytes };
-    return { ok: false, actual: actual.digest, sizeBytes: actual.sizeBytes };
+    return this.#rows.blobs(after, limit).filter(({ state }) => state === "live");
+  }
+
+  namespacesOf(digest: Digest): readonly string[] {
+    this.#checkOpen();
+    return this.#rows.namespacesOf(digest);
+  }
+
+  async verify(digest: Digest, options?: HashOptions): Promise<Verification> {
+    this.#checkOpen();
+    if (this.#rows.blob(digest)?.state !== "live") throw contentMissing("*", digest);
+    return await verifyBlob(this.#hasher, this.#layout.blobPath(digest), digest, options);
   }
 
   /** Ends every writer (what it wrote stays for a resume) and the hash threads. Readers belong to who opened them. */
@@ -278,74 +335,56 @@ class DiskContentStore implements FileContentStore {
     return this.#rows.info(namespace, digest);
   }
 
-  async #openWriter(namespace: string, options: WriterOptions, release: () => void): Promise<IngestWriter> {
-    const row = await this.#beginIngest(namespace, options);
+  /** What the policy gives to whoever names this digest. */
+  #grantable(digest: Digest): sql.BlobRow | undefined {
+    const row = this.#rows.blob(digest);
+    if (row?.state !== "live") return undefined;
+    return this.#config.sharing === "shared" || this.#rows.holds(digest, this.#shareable) ? row : undefined;
+  }
+
+  #grantedWriter(namespace: string, writer: IngestWriter, { digest, sizeBytes }: sql.BlobRow): IngestWriter {
+    const path = this.#layout.blobPath(digest);
+    return new GrantedIngestWriter(writer, {
+      digest,
+      sizeBytes,
+      take: async (labels) =>
+        (await this.grant(namespace, digest, labels)) ? await this.info(namespace, digest) : undefined,
+      async *bytes() {
+        await using reader = await openBlobReader(path, digest, sizeBytes);
+        yield* reader.stream();
+      },
+      drop: () => this.#ingests.abort(namespace, writer.ref),
+    });
+  }
+
+  async #openWriter(
+    namespace: string,
+    options: WriterOptions,
+    release: () => void,
+    policy: IngestWriterPolicy,
+  ): Promise<FileIngestWriter> {
+    const row = await this.#ingests.begin(namespace, options);
     await this.#layout.createIngest(namespace, options.ref);
     const file = await open(this.#layout.ingestData(namespace, options.ref), "a", INGEST_MODE).catch(
       (error: unknown) => {
         throw fileError(error, `ingest "${options.ref}"`);
       },
     );
-    const writer: FileIngestWriter = new FileIngestWriter(
-      {
-        layout: this.#layout,
-        metadata: this.#metadata,
-        rows: this.#rows,
-        blobLocks: this.#blobLocks,
-        hasher: this.#hasher,
-        clock: this.#clock,
-        release: () => {
-          this.#writers.delete(writer);
-          release();
-        },
+    const deps = {
+      layout: this.#layout,
+      metadata: this.#metadata,
+      rows: this.#rows,
+      blobLocks: this.#blobLocks,
+      hasher: this.#hasher,
+      clock: this.#clock,
+      release: () => {
+        this.#writers.delete(writer);
+        release();
       },
-      row,
-      file,
-    );
+    };
+    const writer: FileIngestWriter = new FileIngestWriter(deps, row, file, policy);
     this.#writers.add(writer);
     return writer;
-  }
-
-  /** The row comes before the folder, so that a folder without a row is always a leftover. */
-  async #beginIngest(namespace: string, { ref, totalBytes, expected }: WriterOptions): Promise<sql.IngestRow> {
-    const before = this.#rows.ingest(namespace, ref);
-    if (before === undefined) {
-      const row = { namespace, ref, totalBytes: totalBytes ?? 0, expected, startedAtMs: this.#clock.nowMs() };
-      await this.#metadata.transact([sql.insertIngest(row)]);
-      return row;
-    }
-    if (totalBytes && before.totalBytes !== 0 && before.totalBytes !== totalBytes) throw ingestDiffers(ref, "size");
-    if (expected && before.expected && before.expected !== expected) throw ingestDiffers(ref, "digest");
-    const row = {
-      ...before,
-      totalBytes: before.totalBytes || (totalBytes ?? 0),
-      expected: before.expected ?? expected,
-    };
-    if (row.totalBytes !== before.totalBytes || row.expected !== before.expected) {
-      await this.#metadata.transact([sql.updateIngest(row)]);
-    }
-    return row;
-  }
-
-  async #dropIngest(namespace: string, ref: string): Promise<void> {
-    await this.#metadata.transact([sql.deleteIngest(namespace, ref)]);
-    await this.#layout.removeIngest(namespace, ref);
-  }
-
-  /** Undefined when the ingest has ended meanwhile. */
-  async #statusOf(row: sql.IngestRow): Promise<IngestStatus | undefined> {
-    try {
-      return ingestStatus(row, await stat(this.#layout.ingestData(row.namespace, row.ref)));
-    } catch (error) {
-      if (isMissing(error)) return undefined;
-      throw fileError(error, `ingest "${row.ref}"`);
-    }
-  }
-
-  #claim(namespace: string, ref: string): () => void {
-    const release = this.#claims.tryClaim(this.#layout.ingestName(namespace, ref));
-    if (release === undefined) throw ingestLocked(namespace, ref);
-    return release;
   }
 
   #checkOpen(): void {

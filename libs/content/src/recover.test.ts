@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { appendFile, chmod, mkdir, readdir, rm, truncate, utimes, writeFile } from "node:fs/promises";
+import { appendFile, chmod, mkdir, readdir, rename, rm, truncate, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { digestHex, digestOf, systemClock, type Clock, type Digest } from "@berth/base";
@@ -36,7 +36,14 @@ async function openBench(clock: Clock = systemClock): Promise<Bench> {
   };
 }
 
-const NOTHING = { lost: [], orphanBlobs: 0, finishedDeletions: 0, brokenIngests: 0, expiredIngests: 0 };
+const NOTHING = {
+  lost: [],
+  orphanBlobs: 0,
+  returnedBlobs: 0,
+  finishedDeletions: 0,
+  brokenIngests: 0,
+  expiredIngests: 0,
+};
 
 test("recover leaves a sound store alone, writers included", async () => {
   await using bench = await openBench();
@@ -160,4 +167,75 @@ test("verify tells a sound blob from a changed and from a missing one", async ()
   await rm(bench.blob(digest));
   assert.deepEqual(await bench.store.verify(digest), { ok: false, actual: undefined, sizeBytes: 0 });
   await assert.rejects(bench.store.verify(digestOf("never")), fails("NOT_FOUND", "CONTENT_MISSING"));
+});
+
+test("recover gives a blob without a row back to the ingest that expects it, whose commit hashes it", async () => {
+  for (const bytes of ["as promised", "as damaged!"]) {
+    await using bench = await openBench();
+    const digest = digestOf("as promised");
+    const options = { ref: "layer", expected: digest, totalBytes: 11 };
+    const writer = await bench.store.writer("a", options);
+    await writer.write(Buffer.from(bytes));
+    const { dataPath } = writer;
+    await writer[Symbol.asyncDispose]();
+    // A crash after the rename and before the transaction.
+    await rename(dataPath, bench.blob(digest));
+    assert.deepEqual(await bench.store.recover(), { ...NOTHING, returnedBlobs: 1 });
+    assert.deepEqual(await bench.store.recover(), NOTHING);
+    assert.equal(await bench.store.has("a", digest), false);
+    await using again = await bench.store.writer("a", options);
+    assert.equal((await again.status()).offsetBytes, 11);
+    if (bytes === "as promised") assert.equal((await again.commit({})).digest, digest);
+    else await assert.rejects(again.commit({}), fails("FAILED_PRECONDITION", "CONTENT_DIGEST_MISMATCH"));
+  }
+});
+
+test("dropExpiredIngests leaves what a lease holds", async () => {
+  const later: Clock = { ...systemClock, nowMs: () => Date.now() + 120_000 };
+  await using bench = await openBench();
+  for (const lease of [undefined, "l1"]) {
+    const held = lease === undefined ? {} : { lease };
+    await using writer = await bench.store.writer("a", { ref: lease ?? "free", ...held });
+    await writer.write(Buffer.from("old"));
+  }
+  const { root, metadata } = bench;
+  await using reopened = await openContentStore({ root, metadata, clock: later }, { ingestTtlMs: 60_000 });
+  assert.equal(await reopened.dropExpiredIngests(), 1);
+  assert.deepEqual(
+    (await reopened.listStatuses("a")).map(({ ref }) => ref),
+    ["l1"],
+  );
+  await reopened.releaseLease("a", "l1");
+  assert.deepEqual(await reopened.listStatuses("a"), []);
+});
+
+test("mender replaces a blob whose bytes changed, for all who see it", async () => {
+  await using bench = await openBench();
+  const digest = await bench.put("a", "precious");
+  await bench.store.share("b", digest);
+  await chmod(bench.blob(digest), 0o644);
+  await writeFile(bench.blob(digest), "precioux");
+  await using before = await bench.store.reader("b", digest);
+  await using wrong = await bench.store.mender("a", digest);
+  await wrong.write(Buffer.from("preciouy"));
+  await assert.rejects(wrong.commit({}), fails("FAILED_PRECONDITION", "CONTENT_DIGEST_MISMATCH"));
+  await using mender = await bench.store.mender("a", digest);
+  await mender.write(Buffer.from("precious"));
+  await mender.commit({});
+  assert.deepEqual(await bench.store.verify(digest), { ok: true, sizeBytes: 8 });
+  assert.equal(Buffer.from(await bench.store.readAll("b", digest)).toString(), "precious");
+  assert.equal(Buffer.from(await before.read(0, 8)).toString(), "precioux", "an open reader keeps what it opened");
+  await assert.rejects(bench.store.mender("c", digest), fails("NOT_FOUND", "CONTENT_MISSING"));
+  assert.deepEqual(bench.store.held("", 10), [{ digest, sizeBytes: 8, state: "live" }]);
+  assert.deepEqual(bench.store.namespacesOf(digest), ["a", "b"]);
+});
+
+test("verify reads no faster than it may, and stops when told", async () => {
+  await using bench = await openBench();
+  const digest = await bench.put("a", "x".repeat(2 * 1024 * 1024));
+  const start = performance.now();
+  assert.ok((await bench.store.verify(digest, { rateBytesPerSecond: 8 * 1024 * 1024 })).ok);
+  assert.ok(performance.now() - start > 200, "two megabytes at eight a second");
+  const slow = bench.store.verify(digest, { rateBytesPerSecond: 1_000, signal: AbortSignal.timeout(20) });
+  await assert.rejects(slow, { code: "DEADLINE_EXCEEDED" });
 });

@@ -2,15 +2,17 @@
  * Makes rows and files agree again after a crash. Safe while the store is in use: it takes the locks that commits and
  * deletions take, and leaves ingests alone that have a writer.
  *
- * Files without a row go (nothing speaks of them); a row without its whole file is reported, for it is a promise broken by
+ * A blob's file without a row is what a crash between rename and transaction leaves. If an ingest that lost its file expected
+ * that digest, the file becomes that ingest's again: its next writer finds all bytes there and its commit hashes them, so that
+ * nothing is believed unseen and nothing is fetched twice. Other files without a row go (nothing speaks of them). A row without its whole file is reported, for it is a promise broken by
  * the disk and not by a crash, and dropped, so that the blob is pulled again instead of failing every reader.
  */
-import { readdir, rm, stat } from "node:fs/promises";
+import { chmod, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { isDigest, type Digest, type KeyedLock } from "@berth/base";
 import type { Metadata } from "@berth/metadata";
 import type { IngestClaims } from "./ingest-claims.ts";
-import { ALGORITHMS, fileSize, isMissing, type Layout } from "./layout.ts";
+import { ALGORITHMS, fileSize, INGEST_MODE, isMissing, type Layout } from "./layout.ts";
 import {
   deleteDead,
   deleteIngest,
@@ -33,6 +35,8 @@ export interface RecoveryReport {
   readonly lost: readonly LostBlob[];
   /** Files under `blobs/` that no row spoke of, now removed. */
   readonly orphanBlobs: number;
+  /** Files under `blobs/` that were given back to the ingest they had been. */
+  readonly returnedBlobs: number;
   /** Deletions that a crash had interrupted, now finished. */
   readonly finishedDeletions: number;
   /** Ingests with only a row, or only a folder, now dropped. */
@@ -53,16 +57,17 @@ const PAGE = 500;
 
 /** @param staleBeforeMs ingests that nobody has written to since then have expired. */
 export async function recover(deps: RecoverDeps, staleBeforeMs: number): Promise<RecoveryReport> {
+  const { returnedBlobs, orphanBlobs } = await settleOrphanBlobs(deps);
   const brokenIngests = (await dropRowsWithoutFile(deps)) + (await dropFoldersWithoutRow(deps));
   const expiredIngests = await dropStaleIngests(deps, staleBeforeMs);
   const { lost, finishedDeletions } = await checkRows(deps);
-  const orphanBlobs = await removeOrphanBlobs(deps);
-  return { lost, orphanBlobs, finishedDeletions, brokenIngests, expiredIngests };
+  return { lost, orphanBlobs, returnedBlobs, finishedDeletions, brokenIngests, expiredIngests };
 }
 
-/** Drops the ingests that have no writer and were last written to before `staleBeforeMs`; says how many. */
+/** Drops the ingests that have neither writer nor lease and were last written to before `staleBeforeMs`; says how many. */
 export async function dropStaleIngests(deps: RecoverDeps, staleBeforeMs: number): Promise<number> {
-  return await dropIngests(deps, async ({ namespace, ref, startedAtMs }) => {
+  return await dropIngests(deps, async ({ namespace, ref, startedAtMs, lease }) => {
+    if (lease !== undefined) return false;
     const written = await lastWriteMs(deps.layout.ingestData(namespace, ref));
     return Math.max(startedAtMs, written) < staleBeforeMs;
   });
@@ -151,21 +156,42 @@ async function damage(path: string, row: BlobRow): Promise<LostBlob["what"] | un
   return size === row.sizeBytes ? undefined : "wrong size";
 }
 
-async function removeOrphanBlobs({ layout, rows, blobLocks }: RecoverDeps): Promise<number> {
-  let removed = 0;
+async function settleOrphanBlobs(deps: RecoverDeps): Promise<{ returnedBlobs: number; orphanBlobs: number }> {
+  const { layout, blobLocks } = deps;
+  const settled = { returnedBlobs: 0, orphanBlobs: 0 };
   for (const algorithm of ALGORITHMS) {
     for (const name of await readdir(layout.blobFolder(algorithm))) {
-      const digest = `${algorithm}:${name}`;
       const path = join(layout.blobFolder(algorithm), name);
-      const orphan = await blobLocks.run(digest, async () => {
-        if (isDigest(digest) && rows.blob(digest) !== undefined) return false;
+      const digest = `${algorithm}:${name}`;
+      await blobLocks.run(digest, async () => {
+        if (isDigest(digest) && deps.rows.blob(digest) !== undefined) return;
+        if (isDigest(digest) && (await giveBack(deps, digest, path))) {
+          settled.returnedBlobs += 1;
+          return;
+        }
         await rm(path, { recursive: true, force: true });
-        return true;
+        settled.orphanBlobs += 1;
       });
-      if (orphan) removed += 1;
     }
   }
-  return removed;
+  return settled;
+}
+
+/** Makes an orphan the file of an ingest that expects it and has none; false if there is no such ingest. */
+async function giveBack({ layout, rows, claims }: RecoverDeps, digest: Digest, path: string): Promise<boolean> {
+  for (const { namespace, ref } of rows.ingests().filter(({ expected }) => expected === digest)) {
+    const done = await claims.ifFree(layout.ingestName(namespace, ref), async () => {
+      const data = layout.ingestData(namespace, ref);
+      const waits = rows.ingest(namespace, ref)?.expected === digest && (await fileSize(data)) === undefined;
+      if (!waits) return false;
+      await layout.createIngest(namespace, ref);
+      await chmod(path, INGEST_MODE);
+      await rename(path, data);
+      return true;
+    });
+    if (done) return true;
+  }
+  return false;
 }
 
 async function lastWriteMs(path: string): Promise<number> {

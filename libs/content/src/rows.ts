@@ -2,6 +2,7 @@
 import { parseDigest, type Digest } from "@berth/base";
 import type { Metadata, SqlRow, Statement } from "@berth/metadata";
 import type { BlobInfo, Labels } from "./content.ts";
+import type { LabelChange } from "./labels.ts";
 
 export interface BlobRow {
   readonly digest: Digest;
@@ -15,6 +16,14 @@ export interface IngestRow {
   readonly totalBytes: number;
   readonly expected: Digest | undefined;
   readonly startedAtMs: number;
+  readonly labels: Labels;
+  readonly lease: string | undefined;
+}
+
+/** A blob of the whole store, for doctoring. */
+export interface HeldBlob {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
 }
 
 const INFO = `SELECT r.digest, b.size_bytes, r.labels, r.created_at_ms, r.updated_at_ms
@@ -52,6 +61,17 @@ export class ContentRows {
   namespacesOf(digest: Digest): string[] {
     const rows = this.#metadata.all("SELECT namespace FROM blob_refs WHERE digest = ? ORDER BY namespace", digest);
     return rows.map((row) => String(row["namespace"]));
+  }
+
+  /** Has one of these namespaces the blob? */
+  holds(digest: Digest, which: (namespace: string) => boolean): boolean {
+    return this.namespacesOf(digest).some(which);
+  }
+
+  ingestLeases(): { namespace: string; lease: string }[] {
+    return this.#metadata
+      .all("SELECT DISTINCT namespace, lease FROM ingests WHERE lease <> '' ORDER BY namespace, lease")
+      .map((row) => ({ namespace: String(row["namespace"]), lease: String(row["lease"]) }));
   }
 
   totals(): { blobs: number; sizeBytes: number } {
@@ -110,13 +130,15 @@ export function requireLive(digest: Digest, otherwise: Otherwise): Statement {
 export function updateLabels(
   namespace: string,
   digest: Digest,
-  labels: Labels,
+  { replace, patch }: LabelChange,
   nowMs: number,
   otherwise: Otherwise,
 ): Statement {
   return {
-    sql: "UPDATE blob_refs SET labels = ?, updated_at_ms = ? WHERE namespace = ? AND digest = ?",
-    params: [JSON.stringify(labels), nowMs, namespace, digest],
+    // A merge patch: null removes.
+    sql: `UPDATE blob_refs SET labels = json_patch(${replace ? "'{}'" : "labels"}, ?), updated_at_ms = ?
+      WHERE namespace = ? AND digest = ?`,
+    params: [JSON.stringify(patch), nowMs, namespace, digest],
     expect: { changes: 1, otherwise },
   };
 }
@@ -145,19 +167,33 @@ export function deleteDead(digest: Digest): Statement {
   return { sql: "DELETE FROM blobs WHERE digest = ? AND state = 'dead'", params: [digest] };
 }
 
-export function insertIngest(row: IngestRow): Statement {
+export function insertIngest({
+  namespace,
+  ref,
+  totalBytes,
+  expected,
+  startedAtMs,
+  labels,
+  lease,
+}: IngestRow): Statement {
   return {
-    sql: "INSERT INTO ingests (namespace, ref, total_bytes, expected, started_at_ms) VALUES (?, ?, ?, ?, ?)",
-    params: [row.namespace, row.ref, row.totalBytes, row.expected ?? null, row.startedAtMs],
+    sql: `INSERT INTO ingests (namespace, ref, total_bytes, expected, started_at_ms, labels, lease)
+      VALUES (?, ?, ?, ?, ?, ?, ?)`,
+    params: [namespace, ref, totalBytes, expected ?? null, startedAtMs, JSON.stringify(labels), lease ?? ""],
   };
 }
 
 /** Fills in what the first writer did not know. */
-export function updateIngest(row: IngestRow): Statement {
+export function updateIngest({ namespace, ref, totalBytes, expected, labels, lease }: IngestRow): Statement {
   return {
-    sql: "UPDATE ingests SET total_bytes = ?, expected = ? WHERE namespace = ? AND ref = ?",
-    params: [row.totalBytes, row.expected ?? null, row.namespace, row.ref],
+    sql: "UPDATE ingests SET total_bytes = ?, expected = ?, labels = ?, lease = ? WHERE namespace = ? AND ref = ?",
+    params: [totalBytes, expected ?? null, JSON.stringify(labels), lease ?? "", namespace, ref],
   };
+}
+
+/** What a lease held is held by time alone again. */
+export function releaseIngests(namespace: string, lease: string): Statement {
+  return { sql: "UPDATE ingests SET lease = '' WHERE namespace = ? AND lease = ?", params: [namespace, lease] };
 }
 
 export function deleteIngest(namespace: string, ref: string): Statement {
@@ -190,5 +226,7 @@ function toIngest(row: SqlRow): IngestRow {
     totalBytes: Number(row["total_bytes"]),
     expected: typeof expected === "string" ? parseDigest(expected) : undefined,
     startedAtMs: Number(row["started_at_ms"]),
+    labels: JSON.parse(String(row["labels"])) as Labels,
+    lease: row["lease"] === "" ? undefined : String(row["lease"]),
   };
 }

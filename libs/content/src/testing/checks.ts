@@ -1,10 +1,18 @@
 /** What the parts of the conformance suite share. */
 import assert from "node:assert/strict";
 import { digestOf, StatusError, type Digest } from "@berth/base";
-import type { BlobInfo, ContentStore, IngestWriter, Labels } from "../content.ts";
+import type { BlobInfo, ContentStore, IngestWriter, Labels, SharingPolicy } from "../content.ts";
 
 /** Each by what the store does; given an empty store. */
 export type Suite = Readonly<Record<string, (store: ContentStore) => Promise<void>>>;
+
+export interface StoreConfig {
+  readonly sharing?: SharingPolicy;
+  readonly shareable?: (namespace: string) => boolean;
+  readonly maxIngestBytes?: number;
+}
+
+export type OpenStore = (config: StoreConfig) => Promise<ContentStore>;
 
 export const MISSING = digestOf("nothing like it is stored");
 

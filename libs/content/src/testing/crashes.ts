@@ -63,7 +63,14 @@ export async function recoverAndCheck(folder: string): Promise<Set<Digest>> {
   assert.equal(metadata.get("PRAGMA integrity_check")?.["integrity_check"], "ok");
   await using store = await openContentStore({ root: join(folder, "content"), metadata });
   assert.deepEqual((await store.recover()).lost, [], "bytes that a row speaks of are gone");
-  const nothing = { lost: [], orphanBlobs: 0, finishedDeletions: 0, brokenIngests: 0, expiredIngests: 0 };
+  const nothing = {
+    lost: [],
+    orphanBlobs: 0,
+    returnedBlobs: 0,
+    finishedDeletions: 0,
+    brokenIngests: 0,
+    expiredIngests: 0,
+  };
   assert.deepEqual(await store.recover(), nothing);
   const present = await verifyAll(store);
   const files = (await readdir(join(folder, "content/blobs/sha256"))).map((hex) => parseDigest(`sha256:${hex}`));
