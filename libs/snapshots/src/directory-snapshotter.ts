@@ -16,6 +16,7 @@ import { SnapshotDirectories } from "./directories.ts";
 import { SnapshotRows, type SnapshotRow } from "./rows.ts";
 import type {
   CommitOptions,
+  ListedSnapshot,
   Mount,
   Snapshotter,
   SnapshotInfo,
@@ -193,6 +194,10 @@ class DirectorySnapshotter implements Snapshotter {
     for (const row of parentsFirst(this.#parts.rows.list(filter.parent))) {
       if (filter.kind === undefined || row.kind === filter.kind) yield info(row);
     }
+  }
+
+  page(after: string, limit: number): readonly ListedSnapshot[] {
+    return this.#parts.rows.page(after, limit).map((row) => ({ ...info(row), usage: row.usage }));
   }
 
   cleanup(): Promise<number> {

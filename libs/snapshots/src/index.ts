@@ -5,8 +5,10 @@ export { openNative, type NativeConfig } from "./native/snapshotter.ts";
 export { probe as probeOverlayfs } from "./overlayfs/probe.ts";
 export { openOverlayfs, overlayOptions, type OverlayfsConfig } from "./overlayfs/snapshotter.ts";
 export { snapshotMigrations } from "./rows.ts";
+export type { SnapshotRef, SnapshotRefs } from "./refs.ts";
 export type {
   CommitOptions,
+  ListedSnapshot,
   Mount,
   Snapshotter,
   SnapshotInfo,

@@ -48,6 +48,13 @@ export class SnapshotRefs {
     return new Set(rows.map((row) => String(row["name"])));
   }
 
+  /** A page of all grants, after one of them. */
+  page(after: { readonly name: string; readonly namespace: string } | undefined, limit: number): SnapshotRef[] {
+    const sql = `SELECT * FROM snapshot_refs WHERE snapshotter = ? AND (name, namespace) > (?, ?)
+      ORDER BY name, namespace LIMIT ?`;
+    return this.#metadata.all(sql, this.#snapshotter, after?.name ?? "", after?.namespace ?? "", limit).map(decode);
+  }
+
   /** Grants; names already granted keep their labels, unless labels are given. */
   async add(
     namespace: string,

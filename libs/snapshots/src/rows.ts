@@ -118,6 +118,12 @@ export class SnapshotRows {
     return rows.map(decode);
   }
 
+  /** Some rows, by key, after one of them. */
+  page(after: string, limit: number): SnapshotRow[] {
+    const sql = "SELECT * FROM snapshots WHERE snapshotter = ? AND key > ? ORDER BY key LIMIT ?";
+    return this.#metadata.all(sql, this.#snapshotter, after, limit).map(decode);
+  }
+
   hasId(id: string): boolean {
     const sql = "SELECT 1 FROM snapshots WHERE snapshotter = ? AND id = ?";
     return this.#metadata.get(sql, this.#snapshotter, id) !== undefined;

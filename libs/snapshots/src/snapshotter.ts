@@ -33,6 +33,10 @@ export interface SnapshotUsage {
   readonly inodes: number;
 }
 
+export interface ListedSnapshot extends SnapshotInfo {
+  readonly usage: SnapshotUsage | undefined;
+}
+
 /** A mount as containerd describes it: `type` overlay, bind…; options as mount(8) takes them. */
 export interface Mount {
   readonly type: string;
@@ -81,6 +85,11 @@ export interface Snapshotter extends AsyncDisposable {
   sync(): Promise<void>;
   /** Parents come before their children. */
   walk(filter?: { readonly parent?: string; readonly kind?: SnapshotKind }): AsyncIterable<SnapshotInfo>;
+  /**
+   * Some of all snapshots, by key, after one of them: for who has to look at all and may not hold up the event loop as long
+   * as that takes. `usage` only where it is known without counting. Optional: without it there is `walk`.
+   */
+  page?(after: string, limit: number): readonly ListedSnapshot[];
   /** Removes directories that no record names; returns how many. */
   cleanup(): Promise<number>;
 }
