@@ -69,7 +69,12 @@ export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: Ho
   const journal = lifetime.own(
     await openJournal({ metadata, markerPath, logger }, { node: config.node, identity: rootIdentity(config.root) }),
   );
-  const content = lifetime.own(await openContentStore({ root: join(config.root, "content"), metadata, logger }));
+  const content = lifetime.own(
+    await openContentStore(
+      { root: join(config.root, "content"), metadata, logger },
+      { sharing: config.contentSharing },
+    ),
+  );
   await content.recover();
   const snapshots = await openSnapshots(config, metadata, lifetime, logger);
   const registry = lifetime.own(createRegistryClient({ hosts: await registryHosts(config), logger }));

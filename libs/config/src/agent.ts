@@ -38,6 +38,11 @@ const schema = z
     logLevel: logLevel.default("info"),
     /** By host[:port], as in an image's name. */
     registries: z.record(z.string(), registry).default({}),
+    /**
+     * `isolated`: a namespace uses content of another only after its own credentials reached it. `shared`: naming the digest
+     * is enough, as with containerd's default; for hosts of one tenant.
+     */
+    contentSharing: z.enum(["isolated", "shared"], { error: "is neither isolated nor shared" }).default("isolated"),
     cni: z
       .strictObject({
         binDir: absolutePath().default("/usr/lib/cni"),

@@ -87,6 +87,7 @@ export async function adopt(pull: PullContext, digest: Digest): Promise<boolean>
   const { content } = pull.shared;
   pull.pins.add(blobPin(pull.namespace, digest));
   if (await content.has(pull.namespace, digest)) return true;
+  if (await content.grant(pull.namespace, digest, sourceLabel(pull))) return true;
   if ((await content.physical(digest)) === undefined) return false;
   if (!(await pull.registry.hasBlob(pull.ref, digest, { signal: pull.signal }))) return false;
   try {
