@@ -5,8 +5,10 @@
  * is recorded before the answer; a refusal fails the pull and what it fetched goes with the next collection. A pull of
  * what is here already asks as well: the policy may be another by now. Imports and starts ask the same question.
  */
+import type { Digest } from "@berth/base";
 import type { Descriptor, ImageReference } from "@berth/model";
 import type { RegistryClient } from "@berth/registry";
+import type { SignatureMaterial } from "../verify/material.ts";
 
 /** Bytes that were re-hashed here, and what names them. */
 export interface VerifiedDocument {
@@ -25,6 +27,8 @@ export interface VerificationCandidate {
   readonly manifest: VerifiedDocument;
   /** With the namespace's credentials, to look for signatures; undefined where an image comes from no registry. */
   readonly registry: RegistryClient | undefined;
+  /** Signatures that came along with the image, as in an archive. */
+  readonly signatures?: (digest: Digest, signal: AbortSignal) => Promise<readonly SignatureMaterial[]>;
 }
 
 /** Resolves when the image may be used. @throws what the pull shall fail with: FAILED_PRECONDITION or PERMISSION_DENIED */
