@@ -91,7 +91,7 @@ export class TreeWriter implements TarSink, Disposable {
   constructor(rootFd: number, options: ApplyOptions) {
     this.#limits = options.limits ?? defaultArchiveLimits;
     this.#options = options;
-    if (options.mode === "detached") this.#detached = new DetachedUpper(options.overlayXattrs ?? "trusted");
+    if (options.mode === "detached") this.#detached = new DetachedUpper(rootFd, options.overlayXattrs ?? "trusted");
     this.#below = options.mode === "merged" ? new MergedView() : this.#detached;
     this.#directories = new Directories(rootFd, this.#below);
   }

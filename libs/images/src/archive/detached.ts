@@ -28,7 +28,7 @@ import {
   type OverlayXattrPrefix,
 } from "@berth/linux";
 import { pathArg, showName } from "./entry.ts";
-import { removeWhiteouts } from "./rebase.ts";
+import { leadsThroughLink, removeWhiteouts } from "./rebase.ts";
 import type { Below } from "./whiteouts.ts";
 
 /** What `rebase.ts` mends. Structured-cloneable. */
@@ -56,8 +56,11 @@ export interface MissingLink {
 }
 
 export class DetachedUpper implements Below {
+  readonly #rootFd: number;
   readonly #prefix: OverlayXattrPrefix;
   readonly #invented = new Set<string>();
+  /** All directories that no entry describes, those beneath opaque ones too. */
+  readonly #implicit = new Set<string>();
   readonly #assumed = new Set<string>();
   readonly #opaque = new Set<string>();
   readonly #whiteouts = new Set<string>();
@@ -67,7 +70,8 @@ export class DetachedUpper implements Below {
   readonly #linkParents = new Set<string>();
   #needsMerged: string | undefined;
 
-  constructor(prefix: OverlayXattrPrefix) {
+  constructor(rootFd: number, prefix: OverlayXattrPrefix) {
+    this.#rootFd = rootFd;
     this.#prefix = prefix;
   }
 
@@ -107,15 +111,16 @@ export class DetachedUpper implements Below {
 
   wrote(directory: string, base: string, isDirectory: boolean): void {
     const path = join(directory, base);
-    if (isDirectory && this.#invented.delete(path)) this.#assumed.add(path);
+    if (isDirectory && this.#implicit.delete(path) && this.#invented.delete(path)) this.#assumed.add(path);
     if (this.#links.length > 0) this.#touches(path, "an entry", !isDirectory);
   }
 
   removed(directory: string, base: string): void {
     const path = join(directory, base);
     const within = (known: string): boolean => known === path || known.startsWith(`${path}/`);
-    for (const known of this.#opaque) if (within(known)) this.#opaque.delete(known);
-    for (const known of this.#whiteouts) if (within(known)) this.#whiteouts.delete(known);
+    for (const paths of [this.#opaque, this.#whiteouts, this.#implicit]) {
+      for (const known of paths) if (within(known)) paths.delete(known);
+    }
     for (const known of this.#invented) {
       if (!within(known)) continue;
       this.#invented.delete(known);
@@ -142,6 +147,7 @@ export class DetachedUpper implements Below {
       mkdirAt(parent, name, 0o755);
       this.#sealAt(parent, base, path);
     } else if (!this.#sealed(directory)) this.#invented.add(path);
+    this.#implicit.add(path);
     this.#touches(path, "a directory", false);
     return true;
   }
@@ -164,6 +170,9 @@ export class DetachedUpper implements Below {
     const path = join(directory, base);
     this.#touches(path, "a link", true);
     if (path === target) this.#demand(`a hard link of ${showName(path)} to itself`);
+    if (leadsThroughLink(this.#rootFd, target.slice(0, Math.max(0, target.lastIndexOf("/"))))) {
+      this.#demand(`a hard link through another link, to ${showName(target)}`);
+    }
     this.#whiteout(parent, directory, base);
     this.#links.push({ path, target });
     this.#linkPaths.add(path).add(target);
@@ -205,7 +214,7 @@ export class DetachedUpper implements Below {
       removeWhiteouts(within.number);
       this.#whiteouts.delete(known);
     }
-    for (const known of [...this.#invented].reverse()) {
+    for (const known of [...this.#implicit].reverse()) {
       if (!known.startsWith(`${path}/`)) continue;
       const slash = known.lastIndexOf("/");
       using within = opened(fd, slash === path.length ? "." : known.slice(path.length + 1, slash));
@@ -215,16 +224,16 @@ export class DetachedUpper implements Below {
 
   /** Removes a directory that was invented for what is no longer in it. */
   #dropIfEmpty(parent: number, base: string, path: string): boolean {
-    if (!this.#invented.has(path)) return false;
+    if (!this.#implicit.has(path)) return false;
     try {
       unlinkAt(parent, pathArg(base), { directory: true });
     } catch (error) {
       if (!hasErrno(error, "ENOTEMPTY", "EEXIST")) throw error;
       return false;
     }
-    this.#invented.delete(path);
-    this.#assumed.add(path);
+    this.#implicit.delete(path);
     this.#opaque.delete(path);
+    if (this.#invented.delete(path)) this.#assumed.add(path);
     return true;
   }
 

@@ -5,6 +5,9 @@
  *  2. {@link mendUpper}, the upper directory not being mounted.
  *  3. Only if there are `missingLinks`: {@link linkMissing} in a mount of the layer over its chain.
  *
+ * A layer that was refused while it was written apart (LAYER_INVALID) is to be extracted merged as well, and only that verdict
+ * counts: a directory may have been assumed where the chain has a link.
+ *
  * Invariants:
  *  - "Below" is found by the very path, no link in it being followed: where the chain has a link and the layer a directory,
  *    nothing of the chain shows in that directory.
@@ -36,6 +39,10 @@ const { O_DIRECTORY, O_RDONLY } = constants;
 /** @param lowerFd the mounted chain below. @returns why the layer must be extracted merged; undefined if it fits */
 export function rebaseObstacle(notes: DetachedNotes, lowerFd: number): string | undefined {
   if (notes.needsMerged !== undefined) return notes.needsMerged;
+  for (const { path, target } of notes.missingLinks) {
+    if (!leadsThroughLink(lowerFd, split(target)[0])) continue;
+    return `the hard link ${showName(path)} has a link in the path of its target ${showName(target)}`;
+  }
   for (const path of [...notes.inventedDirectories, ...notes.assumedDirectories]) {
     using below = openBelow(lowerFd, path, O_PATH);
     if (below === undefined || statFd(below.fd).type === "directory") continue;
@@ -82,6 +89,17 @@ export function removeWhiteouts(directoryFd: number): void {
     if (found !== undefined && isWhiteout(found)) unlinkAt(directoryFd, pathArg(child));
   }
   setTimes(directoryFd, accessed, modified);
+}
+
+/** Whoever has such a path cannot tell what later entries do to where it leads. */
+export function leadsThroughLink(rootFd: number, directory: string): boolean {
+  try {
+    open(rootFd, directory, O_PATH | O_DIRECTORY, Resolve.inRoot | Resolve.noSymlinks)?.[Symbol.dispose]();
+    return false;
+  } catch (error) {
+    if (hasErrno(error, "ELOOP")) return true;
+    throw error;
+  }
 }
 
 interface Opened extends Disposable {
