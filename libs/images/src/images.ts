@@ -19,7 +19,10 @@ export interface ImageRecord {
   readonly updatedAtMs: number;
 }
 
-/** What a container needs to know of an image that is unpacked here. */
+/**
+ * What a container needs to know of an image that is unpacked here. A pull gives the same of what it stored only: an
+ * artifact ({@link UnpackedImage.artifactType}), or an image pulled with `unpack: false`.
+ */
 export interface UnpackedImage {
   readonly image: ImageRecord;
   readonly manifest: Digest;
@@ -29,6 +32,8 @@ export interface UnpackedImage {
   /** Chain id of the top layer: the parent of a container's snapshot. Empty for an image without layers. */
   readonly chainId: string;
   readonly sizeBytes: number;
+  /** Set for what is no container image (a chart, a signature): it has no layers to unpack, and its config says nothing. */
+  readonly artifactType?: string;
 }
 
 export type PullPhase = "resolving" | "downloading" | "unpacking" | "done" | "failed";
@@ -57,6 +62,8 @@ export interface PullRequest {
   readonly snapshotter: string;
   /** Defaults to this host's. */
   readonly platform?: Platform;
+  /** `false` fetches bytes only; the image can be unpacked by another pull. Default true. */
+  readonly unpack?: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: PullProgress) => void;
 }
@@ -64,7 +71,7 @@ export interface PullRequest {
 export interface Images extends AsyncDisposable {
   /** Concurrent pulls of the same thing share the work. Idempotent. Errors name the image and say what to do. */
   pull(request: PullRequest): Promise<UnpackedImage>;
-  /** The image as it lies here, unpacked. @throws NOT_FOUND `IMAGE_MISSING`. */
+  /** The image as it lies here, unpacked. @throws NOT_FOUND `IMAGE_MISSING`; FAILED_PRECONDITION `IMAGE_IS_ARTIFACT`. */
   unpacked(namespace: string, image: string, snapshotter: string): Promise<UnpackedImage>;
   get(namespace: string, image: string): Promise<ImageRecord>;
   list(namespace: string): Promise<readonly ImageRecord[]>;

@@ -5,7 +5,6 @@ import { availableParallelism } from "node:os";
 import {
   hasCode,
   KeyedLock,
-  Semaphore,
   silentLogger,
   StatusError,
   systemClock,
@@ -22,9 +21,9 @@ import {
   hostPlatform,
   MANIFEST_LIMITS,
   normaliseImage,
-  parseImageConfig,
   parseImageReference,
   parseManifest,
+  type OciImageConfig,
 } from "@berth/model";
 import type { RegistryClient } from "@berth/registry";
 import type { NamespacedSnapshots } from "@berth/snapshots";
@@ -33,13 +32,17 @@ import { collect, type Collected, type ImageReferences } from "./collect.ts";
 import type { ImageRecord, Images, PullProgress, PullRequest, UnpackedImage } from "./images.ts";
 import { blobPin, Pins } from "./pins.ts";
 import { ingestRef, isDiskFull } from "./pull/blobs.ts";
-import type { PullContext, Shared } from "./pull/context.ts";
+import type { PullInput, Shared } from "./pull/context.ts";
 import { JoinedRuns } from "./pull/joined.ts";
 import type { LayerSnapshots } from "./pull/layer-snapshots.ts";
 import { NamespacedLayers } from "./pull/namespaced-layers.ts";
 import { LayerWorkers } from "./pull/layer-workers.ts";
 import { ProgressTracker } from "./pull/progress.ts";
-import { layersOf, pullImage } from "./pull/pull.ts";
+import { kindOf } from "./pull/artifact.ts";
+import { layersOf } from "./pull/layers.ts";
+import { pullImage } from "./pull/pull.ts";
+import { defaultSlots, LayerSlots, type SlotsConfig } from "./pull/slots.ts";
+import type { ImageVerifier } from "./pull/verification.ts";
 import { deleteImage, ImageRows, type ImageRow } from "./rows.ts";
 
 export interface ImagesDeps {
@@ -54,15 +57,15 @@ export interface ImagesDeps {
   readonly scratch: string;
   /** Asked at each collection. */
   readonly references?: () => Promise<ImageReferences>;
+  /** Asked at every pull; absent, every image may be used. */
+  readonly verify?: ImageVerifier;
   readonly logger?: Logger;
   readonly clock?: Clock;
 }
 
 export interface ImagesConfig {
-  /** Transfers at once, of all pulls together. Default 3. */
-  readonly maxConcurrentDownloads?: number;
-  /** Extractions at once, of all pulls together. Default: the processors, at least 4. */
-  readonly maxConcurrentUnpacks?: number;
+  /** How many layers are worked on at once, and how they are shared out; see pull/slots.ts. */
+  readonly slots?: Partial<SlotsConfig>;
   /** How long an idle worker thread is kept. Default 30 s. */
   readonly workerIdleMs?: number;
   readonly limits?: Partial<ArchiveLimits>;
@@ -99,9 +102,9 @@ class ImageService implements Images {
       workers: new LayerWorkers({ idleMs: config.workerIdleMs ?? 30_000, graceMs: 5_000 }),
       locks: new KeyedLock(),
       pins: new Pins(),
-      unpacks: new Semaphore(config.maxConcurrentUnpacks ?? Math.max(4, availableParallelism())),
-      downloads: new Semaphore(config.maxConcurrentDownloads ?? 3),
+      slots: new LayerSlots({ ...defaultSlots(availableParallelism()), ...config.slots }),
       limits: { ...defaultArchiveLimits, ...config.limits },
+      verify: deps.verify,
       scratch: deps.scratch,
       clock: deps.clock ?? systemClock,
       logger: deps.logger ?? silentLogger,
@@ -114,8 +117,8 @@ class ImageService implements Images {
     const image = formatImageReference(ref);
     const platform = request.platform ?? hostPlatform;
     const snapshots = this.#snapshotter(request.snapshotter);
-    const key = [request.namespace, image, snapshots.name, formatPlatform(platform)].join(" ");
-    const { signal, onProgress, namespace } = request;
+    const { signal, onProgress, namespace, unpack = true } = request;
+    const key = [namespace, image, snapshots.name, formatPlatform(platform), unpack].join(" ");
     return await this.#pulls.join(key, { signal, onProgress }, async (running, tell) => {
       using pins = this.#shared.pins.set();
       using progress = new ProgressTracker(namespace, image, tell, () => this.#shared.clock.monotonicMs());
@@ -132,6 +135,7 @@ class ImageService implements Images {
         signal: running,
         pins,
         progress,
+        unpack,
       });
     });
   }
@@ -140,6 +144,10 @@ class ImageService implements Images {
     const row = this.#shared.rows.get(namespace, normaliseImage(image));
     const snapshots = this.#snapshotter(snapshotter);
     const found = await this.#describe(row, snapshots.name);
+    if (found.artifactType !== undefined) {
+      const text = `image "${row.record.name}" is an artifact (${found.artifactType}) and no container image; nothing can be run from it`;
+      throw new StatusError("FAILED_PRECONDITION", text, { reason: "IMAGE_IS_ARTIFACT" });
+    }
     if (found.chainId === "" || (await snapshots.has(namespace, found.chainId))) return found;
     throw new StatusError("NOT_FOUND", `image "${row.record.name}" is not unpacked with ${snapshotter}; pull it`, {
       reason: "IMAGE_MISSING",
@@ -172,7 +180,7 @@ class ImageService implements Images {
     await this.#shared.workers[Symbol.asyncDispose]();
   }
 
-  async #run(pull: PullContext): Promise<UnpackedImage> {
+  async #run(pull: PullInput): Promise<UnpackedImage> {
     const { shared, namespace, image } = pull;
     try {
       await pullImage(pull);
@@ -186,7 +194,7 @@ class ImageService implements Images {
   }
 
   /** Gives back the space that a pull took before the disk was full. */
-  async #undo(pull: PullContext): Promise<void> {
+  async #undo(pull: PullInput): Promise<void> {
     const keys = pull.pins.keys();
     pull.pins[Symbol.dispose]();
     await this.#dropIngests(pull.namespace, keys);
@@ -226,13 +234,13 @@ class ImageService implements Images {
       throw new StatusError("DATA_LOSS", `image "${name}": its recorded manifest is an index; pull it again`);
     }
     const { config: descriptor, layers } = document.manifest;
-    const config = parseImageConfig(
-      await this.#read(namespace, name, descriptor.digest, MANIFEST_LIMITS.configBytes),
-      name,
-    );
-    const chainId = layersOf({ manifest: document.manifest, config }).at(-1)?.chainId ?? "";
+    const bytes = await this.#read(namespace, name, descriptor.digest, MANIFEST_LIMITS.configBytes);
+    const { config, artifactType } = kindOf(document.manifest, bytes, name);
     const sizeBytes = layers.reduce((sum, layer) => sum + layer.size, descriptor.size);
-    return { image: record, manifest, configDigest: descriptor.digest, config, snapshotter, chainId, sizeBytes };
+    const common = { image: record, manifest, configDigest: descriptor.digest, snapshotter, sizeBytes };
+    if (config === undefined) return { ...common, config: NO_CONFIG, chainId: "", artifactType };
+    const chainId = layersOf({ manifest: document.manifest, config }).at(-1)?.chainId ?? "";
+    return { ...common, config, chainId };
   }
 
   async #read(namespace: string, name: string, digest: Digest, maxBytes: number): Promise<Uint8Array> {
@@ -260,6 +268,9 @@ class ImageService implements Images {
     if (this.#closed) throw new StatusError("UNAVAILABLE", "image service is closed", { reason: "IMAGES_CLOSED" });
   }
 }
+
+/** What an artifact says of how to run it. */
+const NO_CONFIG: OciImageConfig = { os: "", architecture: "", rootfs: { type: "layers", diff_ids: [] } };
 
 /** One reason for what several libraries say in their own ways. */
 function diskFull(error: StatusError, image: string): StatusError {

@@ -15,7 +15,7 @@ export {
   type OciManifest,
   type Platform,
 } from "./oci.ts";
-export { choosePlatform, formatPlatform, hostPlatform } from "./platform.ts";
+export { choosePlatform, formatPlatform, hostPlatform, platformRank } from "./platform.ts";
 export { formatImageReference, normaliseImage, parseImageReference, type ImageReference } from "./reference.ts";
 export { closest, suggest } from "./closest.ts";
 export {

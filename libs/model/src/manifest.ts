@@ -48,7 +48,8 @@ export function parseManifest(bytes: Uint8Array, subject: string, contentType?: 
   }
   const config = parseDescriptor(fields.object("config"));
   const layers = fields.list("layers", MANIFEST_LIMITS.layers).map(parseDescriptor);
-  return { kind: "manifest", mediaType, manifest: { schemaVersion: 2, mediaType, config, layers } };
+  const artifactType = present("artifactType", fields.optionalText("artifactType") || undefined);
+  return { kind: "manifest", mediaType, manifest: { schemaVersion: 2, mediaType, ...artifactType, config, layers } };
 }
 
 /** @throws INVALID_ARGUMENT `IMAGE_CONFIG_INVALID` */

@@ -38,6 +38,8 @@ export interface OciIndex {
 export interface OciManifest {
   readonly schemaVersion: 2;
   readonly mediaType?: string;
+  /** Of what is no container image (image-spec 1.1). */
+  readonly artifactType?: string;
   readonly config: Descriptor;
   readonly layers: readonly Descriptor[];
 }

@@ -26,6 +26,23 @@ test("choosePlatform falls back to the nearest lower variant on arm, never to a 
   assert.equal(choosePlatform([manifests[2]!], arm("v6")), undefined);
 });
 
+test("choosePlatform takes the highest amd64 level up to the one asked for, and plain amd64 as the first", () => {
+  const manifests = [offer("linux", "amd64"), offer("linux", "amd64", "v2"), offer("linux", "amd64", "v4")];
+  const at = (variant: string): Platform => ({ os: "linux", architecture: "amd64", variant });
+  assert.equal(choosePlatform(manifests, at("v3")), manifests[1]);
+  assert.equal(choosePlatform(manifests, at("v4")), manifests[2]);
+  assert.equal(choosePlatform(manifests, at("v1")), manifests[0]);
+  assert.equal(choosePlatform(manifests, { os: "linux", architecture: "amd64" }), manifests[0]);
+});
+
+test("choosePlatform takes arm64/v8 for plain arm64 and for v9", () => {
+  const manifests = [offer("linux", "arm64", "v8")];
+  for (const variant of [undefined, "v8", "v9"]) {
+    const wanted = { os: "linux", architecture: "arm64", ...(variant ? { variant } : {}) };
+    assert.equal(choosePlatform(manifests, wanted), manifests[0]);
+  }
+});
+
 test("choosePlatform never takes an entry without a platform, such as an attestation of unknown/unknown", () => {
   const { platform: _, ...bare } = offer("linux", "amd64");
   const manifests = [bare, offer("unknown", "unknown")];

@@ -19,23 +19,22 @@ export function formatPlatform(platform: Platform): string {
   return `${platform.os}/${platform.architecture}${variant}`;
 }
 
-/** The best fitting descriptor: same os and architecture; the exact variant first, then for arm a lower one. */
+/** The best fitting descriptor: same os and architecture; the exact variant first, then a lower one. */
 export function choosePlatform(manifests: readonly Descriptor[], wanted: Platform): Descriptor | undefined {
   const candidates = manifests
-    .map((descriptor) => ({ descriptor, rank: variantRank(descriptor.platform, wanted) }))
+    .map((descriptor) => ({ descriptor, rank: descriptor.platform ? platformRank(descriptor.platform, wanted) : -1 }))
     .filter((candidate) => candidate.rank >= 0)
     .sort((a, b) => b.rank - a.rank);
   return candidates[0]?.descriptor;
 }
 
-/** -1: does not fit. Otherwise the higher the better. */
-function variantRank(offered: Platform | undefined, wanted: Platform): number {
-  if (offered === undefined) return -1;
+/** How well something made for `offered` runs on `wanted`: -1 not at all, otherwise the higher the better. */
+export function platformRank(offered: Platform, wanted: Platform): number {
   if (offered.os !== wanted.os || offered.architecture !== wanted.architecture) return -1;
   const have = variantNumber(offered);
   const want = variantNumber(wanted);
   if (have === want) return 100;
-  return have < want && wanted.architecture.startsWith("arm") ? have : -1;
+  return have < want ? have : -1;
 }
 
 function variantNumber(platform: Platform): number {

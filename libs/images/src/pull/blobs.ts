@@ -11,7 +11,7 @@ import { hasCode, StatusError, throwIfAborted, type Digest } from "@berth/base";
 import type { IngestWriter } from "@berth/content";
 import type { Descriptor } from "@berth/model";
 import { blobPin } from "../pins.ts";
-import type { PullContext } from "./context.ts";
+import type { PullInput } from "./context.ts";
 import type { JobResult } from "./layer-job.ts";
 
 /** `exists`: nothing had to be fetched. */
@@ -22,12 +22,12 @@ export function ingestRef(what: string, digest: Digest): string {
 }
 
 /** For error messages: `image X, layer sha256:… of registry Y`. */
-export function layerSubject(pull: PullContext, layer: Descriptor): string {
+export function layerSubject(pull: PullInput, layer: Descriptor): string {
   return `image ${pull.image}: layer ${layer.digest} of registry ${pull.ref.registry}`;
 }
 
 /** The bytes of a manifest or config that this namespace has, or undefined. Pins it. */
-export async function readOwn(pull: PullContext, digest: Digest, maxBytes: number): Promise<Uint8Array | undefined> {
+export async function readOwn(pull: PullInput, digest: Digest, maxBytes: number): Promise<Uint8Array | undefined> {
   const { content } = pull.shared;
   pull.pins.add(blobPin(pull.namespace, digest));
   if (!(await content.has(pull.namespace, digest))) return undefined;
@@ -35,7 +35,7 @@ export async function readOwn(pull: PullContext, digest: Digest, maxBytes: numbe
 }
 
 /** Stores a small blob whose bytes were hashed already. */
-export async function storeSmall(pull: PullContext, what: string, digest: Digest, bytes: Uint8Array): Promise<void> {
+export async function storeSmall(pull: PullInput, what: string, digest: Digest, bytes: Uint8Array): Promise<void> {
   const { content, locks } = pull.shared;
   pull.pins.add(blobPin(pull.namespace, digest));
   await locks.run(`blob ${digest}`, async () => {
@@ -53,7 +53,7 @@ export async function storeSmall(pull: PullContext, what: string, digest: Digest
 
 /** A config or another small blob from the registry, hashed by the content store's commit. */
 export async function fetchSmall(
-  pull: PullContext,
+  pull: PullInput,
   what: string,
   descriptor: Descriptor,
   maxBytes: number,
@@ -83,7 +83,7 @@ export async function fetchSmall(
 }
 
 /** Does the namespace have the blob, or may it have the one that is here? */
-export async function adopt(pull: PullContext, digest: Digest): Promise<boolean> {
+export async function adopt(pull: PullInput, digest: Digest): Promise<boolean> {
   const { content } = pull.shared;
   pull.pins.add(blobPin(pull.namespace, digest));
   if (await content.has(pull.namespace, digest)) return true;
@@ -105,7 +105,7 @@ export async function adopt(pull: PullContext, digest: Digest): Promise<boolean>
  * blob's lock.
  */
 export async function ingestLayer(
-  pull: PullContext,
+  pull: PullInput,
   layer: Descriptor,
   transfer: (writer: IngestWriter) => Promise<JobResult>,
 ): Promise<void> {
@@ -148,7 +148,7 @@ const DISK_FULL: ReadonlySet<string> = new Set([
   "EDQUOT",
 ]);
 
-async function dropIngest(pull: PullContext, writer: IngestWriter, ref: string): Promise<void> {
+async function dropIngest(pull: PullInput, writer: IngestWriter, ref: string): Promise<void> {
   const { content, logger } = pull.shared;
   // First the bytes: a full disk may hold the metadata too. Refused if a commit that found a mismatch ended the writer.
   await writer.truncate(0).catch(() => undefined);
@@ -169,6 +169,6 @@ function wrongBytes(error: unknown, subject: string): unknown {
 }
 
 /** Where bytes came from, as containerd labels it. */
-function sourceLabel(pull: PullContext): Record<string, string> {
+function sourceLabel(pull: PullInput): Record<string, string> {
   return { [`containerd.io/distribution.source.${pull.ref.registry}`]: pull.ref.repository };
 }

@@ -1,5 +1,5 @@
 /** What all steps of a pull share: the service's parts, and the one pull's own. */
-import type { Clock, KeyedLock, Logger, Semaphore } from "@berth/base";
+import type { Clock, KeyedLock, Logger } from "@berth/base";
 import type { ContentStore } from "@berth/content";
 import type { Metadata } from "@berth/metadata";
 import type { ImageReference, Platform } from "@berth/model";
@@ -10,6 +10,8 @@ import type { ImageRows } from "../rows.ts";
 import type { LayerSnapshots } from "./layer-snapshots.ts";
 import type { LayerWorkers } from "./layer-workers.ts";
 import type { ProgressTracker } from "./progress.ts";
+import type { LayerSlots, PullShare } from "./slots.ts";
+import type { ImageVerifier } from "./verification.ts";
 
 /** Parts of the image service, one of each. */
 export interface Shared {
@@ -21,18 +23,27 @@ export interface Shared {
    *  a chain may wait for a blob, never the reverse. */
   readonly locks: KeyedLock;
   readonly pins: Pins;
-  /** Taken in this order: unpacks, then downloads. */
-  readonly unpacks: Semaphore;
-  readonly downloads: Semaphore;
+  /** Whoever holds one waits for no lock. */
+  readonly slots: LayerSlots;
   readonly limits: ArchiveLimits;
+  /** Absent where every image may be used. */
+  readonly verify?: ImageVerifier | undefined;
   /** An existing directory for mount points. */
   readonly scratch: string;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
-/** One pull. */
-export interface PullContext {
+/** The namespace's policy on images, as it stands for one pull. See verification.ts. */
+export interface Gate {
+  /** Has it agreed? */
+  readonly open: boolean;
+  /** Resolves when it has agreed; rejects when it refuses. */
+  readonly passed: Promise<void>;
+}
+
+/** One pull, as the service begins it. */
+export interface PullInput {
   readonly shared: Shared;
   readonly namespace: string;
   readonly ref: ImageReference;
@@ -45,4 +56,13 @@ export interface PullContext {
   readonly signal: AbortSignal;
   readonly pins: PinSet;
   readonly progress: ProgressTracker;
+  /** Without it, only bytes are fetched. */
+  readonly unpack: boolean;
+}
+
+/** One pull whose layers are being worked on. */
+export interface PullContext extends PullInput {
+  /** What it holds of the slots. */
+  readonly share: PullShare;
+  readonly gate: Gate;
 }

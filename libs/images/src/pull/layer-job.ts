@@ -3,9 +3,11 @@ import { StatusError, type Digest, type StatusCode } from "@berth/base";
 import type { ImageReference } from "@berth/model";
 import type { RegistrySession } from "@berth/registry";
 import type { Mount } from "@berth/snapshots";
-import type { LayerUsage } from "./layer-snapshots.ts";
+import type { OverlayXattrPrefix } from "@berth/linux";
 import type { ApplyMode } from "../archive/apply.ts";
+import type { DetachedNotes } from "../archive/detached.ts";
 import type { ArchiveLimits } from "../archive/entry.ts";
+import type { LayerUsage } from "./layer-snapshots.ts";
 
 /** Where the compressed bytes come from. */
 export type LayerSource =
@@ -25,6 +27,7 @@ export interface UnpackTarget {
   /** An empty directory for the mounts; unused for a single bind mount, which is written to directly. */
   readonly mountPoint: string;
   readonly mode: ApplyMode;
+  readonly overlayXattrs: OverlayXattrPrefix;
   readonly limits: ArchiveLimits;
 }
 
@@ -47,17 +50,38 @@ export interface JobResult {
   /** Of what was extracted; zeros without extraction. */
   readonly usage: LayerUsage;
   readonly warnings: readonly string[];
+  /** Of a layer that was extracted apart from those below: what is to be put right before it is committed. */
+  readonly notes?: DetachedNotes | undefined;
 }
+
+/** A layer that was extracted apart, and what is below it by now. See mend.ts. */
+export interface MendJob {
+  readonly subject: string;
+  /** The mounts it was extracted through. */
+  readonly upper: readonly Mount[];
+  /** A view of what is below. */
+  readonly below: readonly Mount[];
+  /** An empty directory. */
+  readonly mountPoint: string;
+  readonly notes: DetachedNotes;
+}
+
+export type MendResult =
+  /** @param usage what it takes in addition */
+  | { readonly kind: "mended"; readonly usage: LayerUsage }
+  /** It cannot be: the layer must be extracted over the mounted chain. */
+  | { readonly kind: "merge"; readonly why: string };
 
 export type ToWorker =
   | { readonly kind: "run"; readonly job: LayerJob }
+  | { readonly kind: "mend"; readonly job: MendJob }
   /** Ends the running job. */
   | { readonly kind: "cancel" };
 
 export type FromWorker =
   /** Compressed bytes handled so far. */
   | { readonly kind: "progress"; readonly offsetBytes: number }
-  | { readonly kind: "done"; readonly result: JobResult }
+  | { readonly kind: "done"; readonly result: JobResult | MendResult }
   | { readonly kind: "failed"; readonly error: PlainError };
 
 /** A StatusError on its way between threads. */

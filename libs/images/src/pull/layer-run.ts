@@ -13,13 +13,14 @@ import { closeSync, truncateSync } from "node:fs";
 import { StatusError, toDigest } from "@berth/base";
 import { fromNodeError, openDirectory } from "@berth/linux";
 import { openSession } from "@berth/registry";
-import { mountAll, unmountTarget, writableDirectory } from "@berth/snapshots";
+import { writableDirectory } from "@berth/snapshots";
 import { TreeWriter } from "../archive/apply.ts";
 import { TarReader } from "../archive/reader.ts";
 import { childrenOf, removeTree } from "../archive/remove-tree.ts";
 import { Decompressor } from "./decompress.ts";
 import type { JobResult, LayerJob, UnpackTarget } from "./layer-job.ts";
 import { Download, readBlob, type SourceOptions } from "./layer-source.ts";
+import { openMounts } from "./open-mounts.ts";
 
 const MAX_WARNINGS = 20;
 
@@ -40,7 +41,7 @@ export async function runLayer(job: LayerJob, options: SourceOptions): Promise<J
 
 async function run(job: LayerJob, options: SourceOptions): Promise<JobResult> {
   const { source, unpack } = job;
-  using target = unpack === undefined ? undefined : openTarget(unpack);
+  using target = unpack === undefined ? undefined : openMounts(unpack.mounts, unpack.mountPoint);
   using diff = job.diffId === undefined ? undefined : new Diff(job, target?.fd, unpack);
   if (source.kind === "file") {
     await feed(readBlob(job, source.path, options), diff);
@@ -73,6 +74,7 @@ function outcome(diff: Diff | undefined): Omit<JobResult, "computed"> {
     entries: diff?.entries ?? 0,
     usage: diff?.usage ?? { sizeBytes: 0, inodes: 0 },
     warnings: diff?.warnings ?? [],
+    notes: diff?.notes,
   };
 }
 
@@ -98,8 +100,8 @@ class Diff implements Disposable {
   constructor(job: LayerJob, rootFd: number | undefined, unpack: UnpackTarget | undefined) {
     this.#job = job;
     if (rootFd !== undefined && unpack !== undefined) {
-      const { mode, limits } = unpack;
-      this.#writer = new TreeWriter(rootFd, { mode, limits, onWarning: (text) => this.#warn(text) });
+      const { mode, overlayXattrs, limits } = unpack;
+      this.#writer = new TreeWriter(rootFd, { mode, overlayXattrs, limits, onWarning: (text) => this.#warn(text) });
       this.#reader = new TarReader(this.#writer, limits);
     }
     this.#decompressor = new Decompressor({
@@ -112,6 +114,10 @@ class Diff implements Disposable {
 
   get entries(): number {
     return this.#reader?.entries ?? 0;
+  }
+
+  get notes(): JobResult["notes"] {
+    return this.#writer?.notes();
   }
 
   get usage(): JobResult["usage"] {
@@ -154,35 +160,6 @@ class Diff implements Disposable {
   #warn(text: string): void {
     if (this.warnings.length < MAX_WARNINGS) this.warnings.push(text);
   }
-}
-
-interface OpenTarget extends Disposable {
-  readonly fd: number;
-}
-
-/** Opens the directory to extract to: the bind mount's own source, or the mounts made for the time being. */
-function openTarget({ mounts, mountPoint }: UnpackTarget): OpenTarget {
-  const [only] = mounts;
-  if (only?.type === "bind" && mounts.length === 1) return ownFd(only.source, () => {});
-  mountAll(mounts, mountPoint);
-  const unmount = (): void => unmountTarget(mountPoint);
-  try {
-    return ownFd(mountPoint, unmount);
-  } catch (error) {
-    unmount();
-    throw error;
-  }
-}
-
-function ownFd(path: string, after: () => void): OpenTarget {
-  const fd = openDirectory(path);
-  return {
-    fd,
-    [Symbol.dispose]() {
-      closeSync(fd);
-      after();
-    },
-  };
 }
 
 /** The error with the layer's name in front, unless it stands there already. */

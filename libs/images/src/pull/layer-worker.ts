@@ -1,8 +1,9 @@
 /** The entry of a layer worker thread: one job at a time, with progress and cancellation. See layer-run.ts. */
 import { parentPort } from "node:worker_threads";
 import { StatusError } from "@berth/base";
-import { toPlainError, type FromWorker, type LayerJob, type ToWorker } from "./layer-job.ts";
+import { toPlainError, type FromWorker, type JobResult, type MendResult, type ToWorker } from "./layer-job.ts";
 import { runLayer } from "./layer-run.ts";
+import { mendLayer } from "./mend.ts";
 
 const PROGRESS_INTERVAL_MS = 100;
 
@@ -13,7 +14,7 @@ function send(message: FromWorker): void {
   parentPort!.postMessage(message);
 }
 
-async function run(job: LayerJob): Promise<void> {
+async function run(task: Exclude<ToWorker, { kind: "cancel" }>): Promise<void> {
   const abort = new AbortController();
   running = abort;
   let lastMs = 0;
@@ -25,7 +26,9 @@ async function run(job: LayerJob): Promise<void> {
   };
   let answer: FromWorker;
   try {
-    answer = { kind: "done", result: await runLayer(job, { signal: abort.signal, onProgress }) };
+    const result: JobResult | MendResult =
+      task.kind === "mend" ? mendLayer(task.job) : await runLayer(task.job, { signal: abort.signal, onProgress });
+    answer = { kind: "done", result };
   } catch (error) {
     answer = { kind: "failed", error: toPlainError(error) };
   }
@@ -34,6 +37,6 @@ async function run(job: LayerJob): Promise<void> {
 }
 
 parentPort!.on("message", (message: ToWorker) => {
-  if (message.kind === "run") void run(message.job);
+  if (message.kind !== "cancel") void run(message);
   else running?.abort(new StatusError("CANCELLED", "pull cancelled"));
 });

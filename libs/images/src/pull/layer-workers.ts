@@ -7,7 +7,15 @@
  */
 import { Worker } from "node:worker_threads";
 import { abortReason, StatusError, throwIfAborted } from "@berth/base";
-import { fromPlainError, type FromWorker, type JobResult, type LayerJob, type ToWorker } from "./layer-job.ts";
+import {
+  fromPlainError,
+  type FromWorker,
+  type JobResult,
+  type LayerJob,
+  type MendJob,
+  type MendResult,
+  type ToWorker,
+} from "./layer-job.ts";
 
 export interface LayerWorkersConfig {
   readonly idleMs: number;
@@ -18,6 +26,8 @@ export interface RunOptions {
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: (offsetBytes: number) => void;
 }
+
+type Task = Exclude<ToWorker, { kind: "cancel" }>;
 
 interface Idle {
   readonly worker: Worker;
@@ -43,10 +53,25 @@ export class LayerWorkers implements AsyncDisposable {
 
   /** @throws what the job threw; CANCELLED; INTERNAL `LAYER_WORKER_DIED` */
   async run(job: LayerJob, options: RunOptions = {}): Promise<JobResult> {
+    return (await this.#send({ kind: "run", job }, options)) as JobResult;
+  }
+
+  /** @throws as {@link run} */
+  async mend(job: MendJob, options: RunOptions = {}): Promise<MendResult> {
+    return (await this.#send({ kind: "mend", job }, options)) as MendResult;
+  }
+
+  /** Starts threads ahead of the work, so that there are `count` that wait for some. */
+  warm(count: number): void {
+    if (this.#closing.signal.aborted) return;
+    while (this.#idle.length < count) this.#rest(newWorker());
+  }
+
+  async #send(task: Task, options: RunOptions): Promise<JobResult | MendResult> {
     const signal = AbortSignal.any([this.#closing.signal, ...(options.signal === undefined ? [] : [options.signal])]);
     throwIfAborted(signal);
     const worker = this.#take();
-    const running = this.#runOn(worker, job, signal, options.onProgress);
+    const running = this.#runOn(worker, task, signal, options.onProgress);
     const settled = running.then(
       () => undefined,
       () => undefined,
@@ -76,11 +101,11 @@ export class LayerWorkers implements AsyncDisposable {
 
   async #runOn(
     worker: Worker,
-    job: LayerJob,
+    task: Task,
     signal: AbortSignal,
     onProgress: RunOptions["onProgress"],
-  ): Promise<JobResult> {
-    const outcome = Promise.withResolvers<JobResult>();
+  ): Promise<JobResult | MendResult> {
+    const outcome = Promise.withResolvers<JobResult | MendResult>();
     const died = (error: unknown): void =>
       outcome.reject(new StatusError("INTERNAL", "layer worker died", { reason: "LAYER_WORKER_DIED", cause: error }));
     const onMessage = (message: FromWorker): void => {
@@ -97,7 +122,7 @@ export class LayerWorkers implements AsyncDisposable {
     signal.addEventListener("abort", onAbort, { once: true });
     let alive = true;
     try {
-      tell(worker, { kind: "run", job });
+      tell(worker, task);
       return await outcome.promise;
     } catch (error) {
       alive = !(error instanceof StatusError && error.reason === "LAYER_WORKER_DIED");
@@ -116,6 +141,10 @@ export class LayerWorkers implements AsyncDisposable {
       void worker.terminate();
       return;
     }
+    this.#rest(worker);
+  }
+
+  #rest(worker: Worker): void {
     worker.unref();
     const forget = (): void => {
       const at = this.#idle.findIndex((idle) => idle.worker === worker);

@@ -1,18 +1,20 @@
 /** {@link LayerSnapshots} over the namespaced snapshotter: layers are its verified, shared snapshots. */
 import { hasCode, StatusError } from "@berth/base";
 import type { Mount, NamespacedSnapshots } from "@berth/snapshots";
-import type { LayerSnapshots, LayerUsage } from "./layer-snapshots.ts";
+import type { LayerCommit, LayerSnapshots } from "./layer-snapshots.ts";
 
 /** Marks snapshots being extracted to, so that the next start finds those a crash left. */
 const EXTRACT_LABEL = "berth.dev/extract";
 
 export class NamespacedLayers implements LayerSnapshots {
   readonly name: string;
+  readonly rebases: boolean;
   readonly #all: NamespacedSnapshots;
 
   constructor(all: NamespacedSnapshots) {
     this.#all = all;
     this.name = all.snapshotter.name;
+    this.rebases = all.snapshotter.capabilities.rebase;
   }
 
   /** Not by `stat`: that would also find a snapshot which the tenant itself committed under a chain id's name. */
@@ -38,9 +40,13 @@ export class NamespacedLayers implements LayerSnapshots {
     return await this.#all.namespace(namespace).prepare(key, parent, { labels: { [EXTRACT_LABEL]: "true" } });
   }
 
-  async commit(namespace: string, chainId: string, key: string, usage: LayerUsage): Promise<void> {
+  async view(namespace: string, key: string, parent: string): Promise<readonly Mount[]> {
+    return await this.#all.namespace(namespace).view(key, parent, { labels: { [EXTRACT_LABEL]: "true" } });
+  }
+
+  async commit(namespace: string, chainId: string, key: string, { usage, parent }: LayerCommit): Promise<void> {
     try {
-      await this.#all.namespace(namespace).commit(chainId, key, { verified: true, usage });
+      await this.#all.namespace(namespace).commit(chainId, key, { verified: true, usage, parent });
     } catch (error) {
       if (!hasCode(error, "ALREADY_EXISTS")) throw error;
       const text = `namespace "${namespace}" has a snapshot of its own named ${chainId}; remove it and pull again`;
@@ -61,8 +67,8 @@ export class NamespacedLayers implements LayerSnapshots {
 
   async sweepExtractions(): Promise<void> {
     const left: string[] = [];
-    for await (const { key, labels } of this.#all.snapshotter.walk({ kind: "active" })) {
-      if (labels[EXTRACT_LABEL] !== undefined) left.push(key);
+    for await (const { key, kind, labels } of this.#all.snapshotter.walk()) {
+      if (kind !== "committed" && labels[EXTRACT_LABEL] !== undefined) left.push(key);
     }
     for (const key of left) await this.#all.snapshotter.remove(key);
     if (left.length > 0) await this.#all.reconcile();
