@@ -8,7 +8,7 @@
  */
 import { spawn, type ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
-import { readdir, stat } from "node:fs/promises";
+import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { abortReason, StatusError, throwIfAborted, type Digest } from "@berth/base";
 import type { Descriptor } from "@berth/model";
@@ -82,6 +82,7 @@ async function runProgram(
   signal: AbortSignal,
 ): Promise<{ readonly code: number; readonly output: string }> {
   throwIfAborted(signal);
+  await checkKind(program);
   const args = ["-name", name, "-digest", descriptor.digest, "-stdin-media-type", STDIN_TYPE];
   // A session of its own, so that what it starts can be ended with it. It sees nothing of the agent's environment.
   const child = spawn(program, args, { detached: true, cwd: "/", env: { PATH }, stdio: ["pipe", "pipe", "ignore"] });
@@ -99,6 +100,20 @@ async function runProgram(
     endGroup(child);
     child.stdout?.destroy();
   }
+}
+
+/** What the kernel cannot run, spawn hands to a shell; and an empty file is a script that succeeds. */
+async function checkKind(program: string): Promise<void> {
+  const file = await open(program);
+  try {
+    const start = Buffer.alloc(4);
+    await file.read(start, 0, start.length, 0);
+    const text = start.toString("latin1");
+    if (text.startsWith("#!") || text === "\x7fELF") return;
+  } finally {
+    await file.close();
+  }
+  throw unusable(`${program} is neither a script that begins with #! nor an ELF program`);
 }
 
 async function outcomeOf(

@@ -12,7 +12,7 @@ type Authority = TrustedRoot["certificateAuthorities"][number];
 type Log = TrustedRoot["tlogs"][number];
 
 /** Names and numbers of sigstore's PublicKeyDetails, of which only those for RSA make a difference to the verifier. */
-const KEY_DETAILS = {
+const KEY_DETAILS: Readonly<Record<string, number>> = {
   PKCS1_RSA_PKCS1V5: 1,
   PKIX_RSA_PKCS1V5: 3,
   PKIX_ECDSA_P256_SHA_256: 5,
@@ -22,8 +22,8 @@ const KEY_DETAILS = {
   PKIX_RSA_PKCS1V15_4096_SHA256: 11,
   PKIX_ECDSA_P384_SHA_384: 12,
   PKIX_ECDSA_P521_SHA_512: 13,
-} as Readonly<Record<string, number>> as Readonly<Record<string, Log["publicKey"]["keyDetails"]>>;
-const SHA2_256 = 1 as Log["hashAlgorithm"];
+};
+const SHA2_256 = 1;
 
 /** @throws INVALID_ARGUMENT `TRUST_ROOT_INVALID` */
 export function parseTrustRoot(text: string): TrustMaterial {
@@ -70,7 +70,8 @@ function log(item: Item): Log {
     throw invalid(`${key.path}.keyDetails`, `is not one of ${Object.keys(KEY_DETAILS).join(", ")}`);
   }
   const checkpoint = item.value["checkpointKeyId"];
-  return {
+  // The generated types want their own enums, which that package does not export.
+  const built: unknown = {
     baseUrl: optionalText(item, "baseUrl"),
     hashAlgorithm: SHA2_256,
     operator: optionalText(item, "operator"),
@@ -78,6 +79,7 @@ function log(item: Item): Log {
     logId: { keyId: bytes(field(item, "logId"), "keyId") },
     checkpointKeyId: checkpoint === undefined ? undefined : { keyId: bytes(field(item, "checkpointKeyId"), "keyId") },
   };
+  return built as Log;
 }
 
 function validity(item: Item): Authority["validFor"] {
