@@ -62,7 +62,9 @@ async function fill(
   const result = await extractTo(pull, layer, target);
   for (const warning of result.warnings) shared.logger.debug({ layer: layer.descriptor.digest }, warning);
   throwIfAborted(pull.signal);
-  await shared.metadata.transact([insertDiff(layer.descriptor.digest, layer.diffId)]);
+  if (result.notes?.needsMerged === undefined) {
+    await shared.metadata.transact([insertDiff(layer.descriptor.digest, layer.diffId)]);
+  }
   return result;
 }
 

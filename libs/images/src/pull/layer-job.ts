@@ -50,7 +50,10 @@ export interface JobResult {
   /** Of what was extracted; zeros without extraction. */
   readonly usage: LayerUsage;
   readonly warnings: readonly string[];
-  /** Of a layer that was extracted apart from those below: what is to be put right before it is committed. */
+  /**
+   * Of a layer that was extracted apart from those below: what is to be put right before it is committed. With
+   * `needsMerged`, nothing is known of its diff id either.
+   */
   readonly notes?: DetachedNotes | undefined;
 }
 

@@ -117,7 +117,9 @@ class Diff implements Disposable {
   }
 
   get notes(): JobResult["notes"] {
-    return this.#writer?.notes();
+    const notes = this.#writer?.notes();
+    if (notes === undefined || this.#broken === undefined) return notes;
+    return { ...notes, needsMerged: StatusError.from(this.#broken).message };
   }
 
   get usage(): JobResult["usage"] {
@@ -134,12 +136,30 @@ class Diff implements Disposable {
     }
   }
 
-  /** @throws what broke the archive; DATA_LOSS `LAYER_DIFF_ID_MISMATCH` */
+  /**
+   * What is refused apart from the layers below may be right over them, and gets its verdict there (`needsMerged`).
+   * @throws what broke the archive; DATA_LOSS `LAYER_DIFF_ID_MISMATCH`
+   */
   async finish(): Promise<void> {
-    if (this.#broken !== undefined) throw this.#broken;
+    try {
+      if (this.#broken === undefined) await this.#end();
+    } catch (error) {
+      this.#breaks(error);
+    }
+    if (this.#broken !== undefined) {
+      if (this.#job.unpack?.mode === "detached") return;
+      throw this.#broken;
+    }
+    this.#compare();
+  }
+
+  async #end(): Promise<void> {
     await this.#decompressor.end();
     this.#reader?.end();
     this.#writer?.finish();
+  }
+
+  #compare(): void {
     const { diffId, subject } = this.#job;
     const actual = toDigest(this.#hash);
     if (actual === diffId) return;

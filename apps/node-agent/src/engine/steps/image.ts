@@ -24,13 +24,16 @@ export function imageStep({ images, onPullProgress }: Pick<StepDeps, "images" | 
       }
       context.onPulling();
       const { namespace, plan } = context.container;
-      context.facts.image = await images.pull({
+      const pulled = await images.pull({
         namespace,
         image: plan.image,
         snapshotter: plan.snapshotter,
         signal: context.signal,
         onProgress: onPullProgress,
       });
+      // Refuses an artifact, and says why.
+      if (pulled.artifactType !== undefined) await images.unpacked(namespace, plan.image, plan.snapshotter);
+      context.facts.image = pulled;
     },
     async undo() {},
   };
