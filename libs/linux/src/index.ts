@@ -1,4 +1,14 @@
 export {
+  btrfsQuotaEnabled,
+  createSubvolume,
+  destroySubvolume,
+  isSubvolume,
+  isSubvolumeReadonly,
+  limitSubvolume,
+  setSubvolumeReadonly,
+  snapshotSubvolume,
+} from "./btrfs.ts";
+export {
   addToCgroup,
   cgroupExists,
   cgroupPids,
@@ -12,6 +22,7 @@ export { cgroupOomKills, cgroupStats, type CgroupStats } from "./cgroup/stats.ts
 export { diskInfo, type DiskInfo } from "./disk.ts";
 export { errnoName, fromNodeError, hasErrno, kernelError } from "./errno.ts";
 export { statAt, statFd, statPath, type FileInfo, type FileType } from "./file-info.ts";
+export { idmapProblem, mapId, mountIdmapped, parseIdRanges, type IdMapping, type IdRange } from "./idmap.ts";
 export type { PathArg } from "./libc.ts";
 export { parseMountOptions, type ParsedMountOptions } from "./mount-options.ts";
 export { mount, unmount, unmountAll, unmountUnder, type MountRequest, type UnmountOptions } from "./mount.ts";
@@ -38,6 +49,8 @@ export {
   setTimes,
   setTimesAt,
   symlinkAt,
+  tryCreateAt,
+  tryLinkAt,
   tryOpenBeneath,
   unlinkAt,
   type Timestamp,
@@ -52,6 +65,7 @@ export {
   processStat,
   type ProcessStat,
 } from "./process.ts";
+export { limitProject, projectQuotaProblem, unlimitProject } from "./project-quota.ts";
 export { openPty, setWindowSize, windowSize, type Pty, type WindowSize } from "./pty.ts";
 export { signalName, signalNumber } from "./signals.ts";
 export { fsyncDirectory, syncfs, syncfsBlocking } from "./sync.ts";

@@ -50,6 +50,7 @@ export const Resolve = {
   inRoot: 0x10,
 } as const;
 
+const EPERM = 1;
 const EAGAIN = 11;
 const EEXIST = 17;
 const ENOENT = 2;
@@ -120,6 +121,16 @@ export function openAt(dirFd: number, name: PathArg, flags: number, mode = 0): n
   return check(libc.openat(dirFd, component(name), all, mode), "openat", name);
 }
 
+/** Makes a file and opens it by `flags`; undefined when the name is taken, by whatever. The mode is subject to the umask. */
+export function tryCreateAt(dirFd: number, name: PathArg, flags: number, mode: number): number | undefined {
+  const all = flags | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | O_CLOEXEC;
+  const fd = libc.openat(dirFd, component(name), all, mode);
+  if (fd >= 0) return fd;
+  const errno = lastErrno();
+  if (errno === EEXIST) return undefined;
+  throw kernelError("openat", show(name), errno);
+}
+
 /** Makes a directory; false when the name is taken, by whatever. The mode is subject to the umask. */
 export function mkdirAt(dirFd: number, name: PathArg, mode: number): boolean {
   if (libc.mkdirat(dirFd, component(name), mode) === 0) return true;
@@ -136,6 +147,14 @@ export function symlinkAt(target: PathArg, dirFd: number, name: PathArg): void {
 /** Makes a hard link; a symbolic link as source is itself linked, not followed. */
 export function linkAt(fromDirFd: number, fromName: PathArg, toDirFd: number, toName: PathArg): void {
   check(libc.linkat(fromDirFd, component(fromName), toDirFd, component(toName), 0), "linkat", toName);
+}
+
+/** The same; false where it cannot be made: the target is missing or a directory, or the name is taken. */
+export function tryLinkAt(fromDirFd: number, fromName: PathArg, toDirFd: number, toName: PathArg): boolean {
+  if (libc.linkat(fromDirFd, component(fromName), toDirFd, component(toName), 0) === 0) return true;
+  const errno = lastErrno();
+  if (errno === ENOENT || errno === EEXIST || errno === EPERM) return false;
+  throw kernelError("linkat", show(toName), errno);
 }
 
 /** Gives an open file (O_PATH is enough, or O_TMPFILE) a name. */
@@ -205,7 +224,8 @@ export interface Timestamp {
   readonly nanoseconds: number;
 }
 
-const times = new BigInt64Array(4);
+// Two struct timespec, in halves: BigInts would be made for nothing.
+const times = new Int32Array(8);
 const timesBytes = new Uint8Array(times.buffer);
 
 /** Sets access and modification time of the entry itself, to the nanosecond, also of a symbolic link. */
@@ -221,10 +241,12 @@ export function setTimes(fd: number, access: Timestamp, modification: Timestamp)
 }
 
 function fillTimes(access: Timestamp, modification: Timestamp): void {
-  times[0] = BigInt(access.seconds);
-  times[1] = BigInt(access.nanoseconds);
-  times[2] = BigInt(modification.seconds);
-  times[3] = BigInt(modification.nanoseconds);
+  times[0] = access.seconds;
+  times[1] = Math.floor(access.seconds / 2 ** 32);
+  times[2] = access.nanoseconds;
+  times[4] = modification.seconds;
+  times[5] = Math.floor(modification.seconds / 2 ** 32);
+  times[6] = modification.nanoseconds;
 }
 
 const linkTarget = Buffer.alloc(4097);

@@ -9,7 +9,7 @@
  *
  * All three give the same tree in the end: `whiteouts.ts` and `detached.ts` say how what is below is hidden.
  */
-import { closeSync, constants, fchmodSync, fchownSync, ftruncateSync, writeSync } from "node:fs";
+import { closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync, writeSync } from "node:fs";
 import { StatusError } from "@berth/base";
 import {
   chmodAt,
@@ -24,22 +24,31 @@ import {
   pathAt,
   setTimes,
   setTimesAt,
-  setXattr,
   statAt,
   symlinkAt,
+  tryCreateAt,
+  tryLinkAt,
   type FileInfo,
   type OverlayXattrPrefix,
-  type XattrTarget,
 } from "@berth/linux";
+import { clearAttributes, setAttributes } from "./attributes.ts";
 import { DetachedUpper, type DetachedNotes } from "./detached.ts";
 import { Directories } from "./directories.ts";
-import { defaultArchiveLimits, invalidArchive, pathArg, showName, type ArchiveLimits, type TarEntry } from "./entry.ts";
+import {
+  defaultArchiveLimits,
+  invalidArchive,
+  isArchiveFault,
+  pathArg,
+  showName,
+  type ArchiveLimits,
+  type TarEntry,
+} from "./entry.ts";
 import { resolveName, type EntryPath } from "./names.ts";
 import type { TarSink } from "./reader.ts";
 import { removeTree } from "./remove-tree.ts";
-import { applyWhiteout, isMetaPath, isWhiteoutName, MergedView, type Below } from "./whiteouts.ts";
+import { applyWhiteout, isMetaPath, isWhiteoutName, MergedView, type Below, type DirectoryTimes } from "./whiteouts.ts";
 
-const { O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_WRONLY } = constants;
+const { O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_WRONLY, S_IFREG } = constants;
 const DEVICE_TYPES = { character: 0o020000, block: 0o060000, fifo: 0o010000 } as const;
 const BLOCK_BYTES = 4096;
 const MAX_LINK_TARGET = 4095;
@@ -61,11 +70,16 @@ const ARCHIVE_AT_FAULT: ReadonlySet<string> = new Set([
  */
 export type ApplyMode = "base" | "merged" | "detached";
 
+/** Device nodes of archives: made as they are (as containerd does), a reason to refuse the layer, or left out. */
+export type DevicePolicy = "allow" | "refuse" | "skip";
+
 export interface ApplyOptions {
   readonly mode: ApplyMode;
   /** For `detached`: whose attributes mark opaque directories. `user` where the overlay is mounted with `userxattr`. */
   readonly overlayXattrs?: OverlayXattrPrefix;
   readonly limits?: ArchiveLimits;
+  /** `allow` by default. FIFOs are no devices. */
+  readonly devices?: DevicePolicy;
   /** Told of what was left out without failing, such as attributes that the file system cannot hold. */
   readonly onWarning?: (message: string) => void;
 }
@@ -77,7 +91,12 @@ export class TreeWriter implements TarSink, Disposable {
   readonly #directories: Directories;
   readonly #below: Below | undefined;
   readonly #detached: DetachedUpper | undefined;
-  readonly #directoryTimes: { readonly name: string; readonly path: EntryPath; readonly entry: TarEntry }[] = [];
+  readonly #directoryTimes: {
+    readonly name: string;
+    readonly path: EntryPath;
+    readonly inode: bigint;
+    readonly times: DirectoryTimes;
+  }[] = [];
   /** The file being written. */
   #file: { readonly fd: number; readonly entry: TarEntry } | undefined;
   #blocks = 0;
@@ -108,44 +127,55 @@ export class TreeWriter implements TarSink, Disposable {
 
   entry(entry: TarEntry): void {
     this.#current = entry.name;
-    this.#explained(() => this.#apply(entry));
+    try {
+      this.#apply(entry);
+    } catch (error) {
+      throw explain(error, this.#current);
+    }
+    if (this.#stale) this.#directories.forget();
+    this.#stale = false;
   }
 
   data(chunk: Buffer, offset: number): void {
     const file = this.#file;
     if (file === undefined) return;
     this.#blocks += Math.ceil(chunk.length / BLOCK_BYTES);
-    this.#explained(() => {
+    try {
       for (let done = 0; done < chunk.length;) {
         done += writeSync(file.fd, chunk, done, chunk.length - done, offset + done);
       }
-    });
+    } catch (error) {
+      throw explain(error, this.#current);
+    }
   }
 
   endEntry(): void {
     const file = this.#file;
     if (file === undefined) return;
     this.#file = undefined;
-    this.#explained(() => {
-      try {
-        if (file.entry.sparse !== undefined) ftruncateSync(file.fd, file.entry.sizeBytes);
-        this.#finish(file.fd, file.entry);
-        setTimes(file.fd, file.entry.accessed ?? file.entry.modified, file.entry.modified);
-      } finally {
-        closeSync(file.fd);
-      }
-    });
+    const { fd, entry } = file;
+    try {
+      if (entry.sparse !== undefined) ftruncateSync(fd, entry.sizeBytes);
+      if (isSpecial(entry.mode)) setOwnership(fd, entry);
+      if (entry.xattrs.size > 0) setAttributes(fd, entry, this.#options.onWarning);
+      setTimes(fd, entry.accessed ?? entry.modified, entry.modified);
+    } catch (error) {
+      throw explain(error, this.#current);
+    } finally {
+      closeSync(fd);
+    }
   }
 
   /** Sets the times of directories; call it once, after the last entry. */
   finish(): void {
-    for (const { name, path, entry } of this.#directoryTimes) {
-      this.#current = name;
-      this.#explained(() => {
-        const parent = this.#directories.find(path.directory);
-        if (parent === undefined || statAt(parent, pathArg(path.base))?.type !== "directory") return;
-        setTimesAt(parent, pathArg(path.base), entry.accessed ?? entry.modified, entry.modified);
-      });
+    try {
+      for (const { path, times } of this.#below?.passed?.() ?? []) this.#setTimes(path, times);
+      for (const { name, path, inode, times } of this.#directoryTimes) {
+        this.#current = name;
+        this.#setTimes(path, times, inode);
+      }
+    } catch (error) {
+      throw explain(error, this.#current);
     }
   }
 
@@ -164,18 +194,15 @@ export class TreeWriter implements TarSink, Disposable {
       return;
     }
     const parent = this.#directories.ensure(path.directory);
-    const name = pathArg(path.base);
     switch (entry.type) {
       case "file":
-        this.#file = { fd: this.#create(parent, path.base), entry };
+        this.#createFile(parent, path.base, entry);
         break;
       case "directory":
         this.#directory(parent, path, entry);
         break;
       case "symlink":
-        checkTarget(entry);
-        this.#replacing(parent, path.base, () => symlinkAt(pathArg(entry.linkName), parent, name));
-        this.#finishAt(parent, path.base, entry);
+        this.#symlink(parent, path.base, entry);
         break;
       case "hardlink":
         if (this.#hardLink(parent, path, entry)) break;
@@ -183,33 +210,65 @@ export class TreeWriter implements TarSink, Disposable {
       case "character":
       case "block":
       case "fifo":
-        this.#device(parent, path.base, entry, DEVICE_TYPES[entry.type]);
-        break;
+        if (this.#device(parent, path.base, entry, DEVICE_TYPES[entry.type])) break;
+        return;
     }
     if (entry.type !== "hardlink") this.#inodes += 1;
     if (entry.type === "directory") this.#blocks += 1;
     this.#below?.wrote(this.#directories.canonical(parent), path.base, entry.type === "directory");
   }
 
-  #create(parent: number, base: string): number {
-    let fd = -1;
-    this.#replacing(parent, base, () => (fd = openAt(parent, pathArg(base), O_WRONLY | O_CREAT | O_EXCL, 0o600)));
-    return fd;
+  #createFile(parent: number, base: string, entry: TarEntry): void {
+    const name = pathArg(base);
+    const made = this.#directories.newFiles(parent);
+    // setuid and its like come last: a half-written program must not have them, and a change of owner clears them.
+    const mode = isSpecial(entry.mode) ? 0o600 : entry.mode;
+    if (entry.sizeBytes === 0 && entry.xattrs.size === 0 && mode === entry.mode && made.makes(entry)) {
+      this.#replacing(parent, base, () => mknodAt(parent, name, S_IFREG | mode));
+      setTimesAt(parent, name, entry.accessed ?? entry.modified, entry.modified);
+      return;
+    }
+    let fd = tryCreateAt(parent, name, O_WRONLY, mode);
+    if (fd === undefined) {
+      this.#remove(parent, base);
+      fd = openAt(parent, name, O_WRONLY | O_CREAT | O_EXCL, mode);
+    }
+    this.#file = { fd, entry };
+    if (mode === entry.mode) made.settle(fd, entry);
   }
 
   #directory(parent: number, path: EntryPath, entry: TarEntry): void {
     const name = pathArg(path.base);
-    let replaced = false;
-    if (!mkdirAt(parent, name, 0o700) && statAt(parent, name)?.type !== "directory") {
-      this.#remove(parent, path.base);
-      mkdirAt(parent, name, 0o700);
-      replaced = true;
+    let [merges, replaced] = [false, false];
+    if (!mkdirAt(parent, name, 0o700)) {
+      merges = statAt(parent, name)?.type === "directory";
+      if (!merges) {
+        this.#remove(parent, path.base);
+        mkdirAt(parent, name, 0o700);
+        replaced = true;
+      }
     }
     const fd = openAt(parent, name, O_RDONLY | O_DIRECTORY);
     this.#directories.keep(path.directory === "" ? path.base : `${path.directory}/${path.base}`, fd);
     if (replaced) this.#below?.replacedByDirectory(fd, this.#directories.canonical(parent), path.base);
-    this.#finish(fd, entry);
-    this.#directoryTimes.push({ name: entry.name, path, entry });
+    if (merges) {
+      // Files made in it so far may have come out otherwise than those to come.
+      this.#directories.forgetNewFiles();
+      if (this.#options.mode === "merged") clearAttributes(fd);
+    }
+    setOwnership(fd, entry);
+    if (entry.xattrs.size > 0) setAttributes(fd, entry, this.#options.onWarning);
+    const times = { accessed: entry.accessed ?? entry.modified, modified: entry.modified };
+    this.#directoryTimes.push({ name: entry.name, path, inode: fstatSync(fd, { bigint: true }).ino, times });
+  }
+
+  #symlink(parent: number, base: string, entry: TarEntry): void {
+    checkTarget(entry);
+    const name = pathArg(base);
+    this.#replacing(parent, base, () => symlinkAt(pathArg(entry.linkName), parent, name));
+    if (!this.#directories.newFiles(parent).owns(entry)) chownAt(parent, name, entry.uid, entry.gid);
+    if (entry.xattrs.size > 0) setAttributes(pathAt(parent, name), entry, this.#options.onWarning);
+    setTimesAt(parent, name, entry.accessed ?? entry.modified, entry.modified);
   }
 
   /** Owner, mode and attributes are those of the target: tar writes them with it, and setting them again drops
@@ -217,6 +276,9 @@ export class TreeWriter implements TarSink, Disposable {
   #hardLink(parent: number, path: EntryPath, entry: TarEntry): boolean {
     const target = resolveName(entry.linkName || "/", this.#limits);
     const from = target && this.#directories.find(target.directory);
+    if (target !== undefined && from !== undefined && this.#detached === undefined) {
+      if (tryLinkAt(from, pathArg(target.base), parent, pathArg(path.base))) return true;
+    }
     const found = target && from !== undefined ? statAt(from, pathArg(target.base)) : undefined;
     const there = statAt(parent, pathArg(path.base));
     if (target !== undefined && this.#isElsewhere(from, target.base, found)) {
@@ -246,13 +308,29 @@ export class TreeWriter implements TarSink, Disposable {
     return isWhiteout(found) && this.#detached.isMissing(this.#directories.canonical(from), base);
   }
 
-  #device(parent: number, base: string, entry: TarEntry, typeBits: number): void {
+  /** False if the device was left out. */
+  #device(parent: number, base: string, entry: TarEntry, typeBits: number): boolean {
     const { deviceMajor: major, deviceMinor: minor } = entry;
+    const name = pathArg(base);
     if (entry.type === "character" && major === 0 && minor === 0) {
       throw invalidArchive(`entry ${showName(entry.name)}: device 0:0 would hide a file of a layer below`);
     }
-    this.#replacing(parent, base, () => mknodAt(parent, pathArg(base), typeBits | 0o600, major, minor));
-    this.#finishAt(parent, base, entry);
+    if (entry.type !== "fifo" && !this.#mayHaveDevice(entry)) return false;
+    this.#replacing(parent, base, () => mknodAt(parent, name, typeBits | 0o600, major, minor));
+    chownAt(parent, name, entry.uid, entry.gid);
+    chmodAt(parent, name, entry.mode);
+    if (entry.xattrs.size > 0) setAttributes(pathAt(parent, name), entry, this.#options.onWarning);
+    setTimesAt(parent, name, entry.accessed ?? entry.modified, entry.modified);
+    return true;
+  }
+
+  #mayHaveDevice(entry: TarEntry): boolean {
+    const policy = this.#options.devices ?? "allow";
+    if (policy === "allow") return true;
+    const what = `entry ${showName(entry.name)}: ${entry.type} device ${entry.deviceMajor}:${entry.deviceMinor}`;
+    if (policy === "refuse") throw invalidArchive(`${what} is not allowed here; images may not bring device nodes`);
+    this.#options.onWarning?.(`${what} is left out`);
+    return false;
   }
 
   /** Makes an entry where its name is free, else after removing what has it. */
@@ -277,50 +355,25 @@ export class TreeWriter implements TarSink, Disposable {
     if (type === "directory" || type === "symlink") this.#stale = true;
   }
 
-  /** Owner, mode and attributes of an open file or directory; owner first, for a change of it clears the others. */
-  #finish(fd: number, entry: TarEntry): void {
-    fchownSync(fd, entry.uid, entry.gid);
-    fchmodSync(fd, entry.mode);
-    this.#attributes(fd, entry);
-  }
-
-  /** The same for an entry that cannot be opened, and its times. */
-  #finishAt(parent: number, base: string, entry: TarEntry): void {
-    const name = pathArg(base);
-    chownAt(parent, name, entry.uid, entry.gid);
-    if (entry.type !== "symlink") chmodAt(parent, name, entry.mode);
-    this.#attributes(pathAt(parent, name), entry);
-    setTimesAt(parent, name, entry.accessed ?? entry.modified, entry.modified);
-  }
-
-  #attributes(target: XattrTarget, entry: TarEntry): void {
-    for (const [name, value] of entry.xattrs) {
-      // The overlay file system keeps its own state in these: an image must not forge it.
-      if (name.startsWith("trusted.") || name.startsWith("user.overlay.")) {
-        this.#options.onWarning?.(`entry ${showName(entry.name)}: attribute ${showName(name)} is left out`);
-        continue;
-      }
-      try {
-        setXattr(target, name, value);
-      } catch (error) {
-        const special = entry.type !== "file" && entry.type !== "directory" && name.startsWith("user.");
-        if (!hasErrno(error, "EOPNOTSUPP") && !(special && hasErrno(error, "EPERM"))) throw error;
-        this.#options.onWarning?.(`entry ${showName(entry.name)}: attribute ${showName(name)} is not supported here`);
-      }
+  /** @param inode of the directory that is meant; another one may stand there by now */
+  #setTimes(path: EntryPath, times: DirectoryTimes, inode?: bigint): void {
+    const parent = this.#directories.findIfAny(path.directory);
+    const found = parent === undefined ? undefined : statAt(parent, pathArg(path.base));
+    if (parent === undefined || found?.type !== "directory") return;
+    if (inode === undefined || inode === found.inode) {
+      setTimesAt(parent, pathArg(path.base), times.accessed, times.modified);
     }
   }
+}
 
-  /** Runs a step; what the kernel refuses gets the entry's name and, for a full disk, its own reason. */
-  #explained(step: () => void): void {
-    try {
-      step();
-    } catch (raw) {
-      throw explain(fromNodeError(raw, "write", showName(this.#current)), this.#current);
-    } finally {
-      if (this.#stale) this.#directories.forget();
-      this.#stale = false;
-    }
-  }
+/** Owner first, for a change of it clears setuid and its like. */
+function setOwnership(fd: number, { uid, gid, mode }: TarEntry): void {
+  fchownSync(fd, uid, gid);
+  fchmodSync(fd, mode);
+}
+
+function isSpecial(mode: number): boolean {
+  return (mode & 0o7000) !== 0;
 }
 
 function isLinkable(found: FileInfo): boolean {
@@ -333,8 +386,10 @@ function checkTarget(entry: TarEntry): void {
   throw invalidArchive(`entry ${showName(entry.name)}: its link target is empty, too long or contains a NUL byte`);
 }
 
-function explain(error: unknown, name: string): unknown {
-  if (!(error instanceof StatusError) || error.reason === "LAYER_INVALID") return error;
+/** What the kernel refused gets the entry's name and, for a full disk, its own reason. */
+function explain(raw: unknown, name: string): unknown {
+  const error = fromNodeError(raw, "write", showName(name));
+  if (!(error instanceof StatusError) || isArchiveFault(error)) return error;
   if (DISK_FULL.has(error.reason)) {
     return new StatusError("RESOURCE_EXHAUSTED", `disk full while writing entry ${showName(name)}`, {
       reason: "DISK_FULL",

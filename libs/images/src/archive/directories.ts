@@ -9,6 +9,7 @@
 import { closeSync, constants, readlinkSync } from "node:fs";
 import { chmodAt, hasErrno, mkdirAt, O_PATH, openBeneath, readlinkAt, statAt, tryOpenBeneath } from "@berth/linux";
 import { invalidArchive, pathArg, showName } from "./entry.ts";
+import { NewFiles } from "./new-files.ts";
 import type { Below } from "./whiteouts.ts";
 
 const KEPT = 64;
@@ -23,6 +24,7 @@ export class Directories implements Disposable {
   readonly #kept = new Map<string, number>();
   /** Where kept descriptors lie. */
   readonly #canonical = new Map<number, string>();
+  readonly #newFiles = new Map<number, NewFiles>();
 
   /** `rootFd` stays the caller's. */
   constructor(rootFd: number, below?: Below) {
@@ -41,7 +43,32 @@ export class Directories implements Disposable {
       return kept;
     }
     const fd = tryOpenBeneath(this.#rootFd, pathArg(path), DIRECTORY);
-    return fd === undefined ? undefined : this.keep(path, fd);
+    if (fd === undefined) return undefined;
+    this.keep(path, fd);
+    this.#below?.entered?.(fd, this.canonical(fd));
+    return fd;
+  }
+
+  /** The same; undefined as well where links lead round in circles. */
+  findIfAny(path: string): number | undefined {
+    try {
+      return this.find(path);
+    } catch (error) {
+      if (hasErrno(error, "ELOOP")) return undefined;
+      throw error;
+    }
+  }
+
+  /** What is known of new files in a kept directory. */
+  newFiles(fd: number): NewFiles {
+    let known = this.#newFiles.get(fd);
+    if (known === undefined) this.#newFiles.set(fd, (known = new NewFiles()));
+    return known;
+  }
+
+  /** Owner, mode or attributes of a directory have changed. */
+  forgetNewFiles(): void {
+    this.#newFiles.clear();
   }
 
   /** A directory, made with its parents (root's, 0755) where an archive left them out. */
@@ -119,6 +146,7 @@ export class Directories implements Disposable {
 
   #close(fd: number): void {
     this.#canonical.delete(fd);
+    this.#newFiles.delete(fd);
     closeSync(fd);
   }
 

@@ -62,6 +62,16 @@ export function invalidArchive(message: string): StatusError {
   return new StatusError("INVALID_ARGUMENT", message, { reason: "LAYER_INVALID" });
 }
 
+/** An archive beyond a limit, a bomb perhaps: INVALID_ARGUMENT `LAYER_TOO_LARGE`. */
+export function archiveTooLarge(message: string): StatusError {
+  return new StatusError("INVALID_ARGUMENT", message, { reason: "LAYER_TOO_LARGE" });
+}
+
+/** Does an error say that the archive is to blame, and not this host? */
+export function isArchiveFault(error: StatusError): boolean {
+  return error.reason === "LAYER_INVALID" || error.reason === "LAYER_TOO_LARGE";
+}
+
 /** A byte string as an argument of a system call. */
 export function pathArg(name: string): string | Buffer {
   return isAscii(name) ? name : Buffer.from(name, "latin1");

@@ -5,7 +5,7 @@
  * made where it is missing, as for any entry: so does containerd.
  */
 import { closeSync, constants } from "node:fs";
-import { openAt, statAt } from "@berth/linux";
+import { openAt, statAt, statFd, type Timestamp } from "@berth/linux";
 import type { Directories } from "./directories.ts";
 import { invalidArchive, pathArg, showName } from "./entry.ts";
 import type { EntryPath } from "./names.ts";
@@ -15,6 +15,11 @@ const PREFIX = ".wh.";
 const OPAQUE = ".wh..wh..opq";
 /** Other names with this prefix are AUFS's own bookkeeping in old images and say nothing. */
 const META_PREFIX = ".wh..wh.";
+
+export interface DirectoryTimes {
+  readonly accessed: Timestamp;
+  readonly modified: Timestamp;
+}
 
 /** What lies below a layer while it is written. Directories are named as {@link Directories.canonical} gives them. */
 export interface Below {
@@ -30,6 +35,10 @@ export interface Below {
   replacedByDirectory(fd: number, directory: string, base: string): void;
   /** Makes a directory that no entry describes yet, 0755 but for the umask; false if something else has its name. */
   invent?(parent: number, directory: string, base: string): boolean;
+  /** A directory is about to be written in; O_PATH. */
+  entered?(fd: number, directory: string): void;
+  /** Directories that were only passed through, with the times they had. */
+  passed?(): Iterable<{ readonly path: EntryPath; readonly times: DirectoryTimes }>;
 }
 
 export function isWhiteoutName(base: string): boolean {
@@ -60,6 +69,21 @@ export function applyWhiteout(path: EntryPath, directories: Directories, below: 
 export class MergedView implements Below {
   /** What this layer itself has made, by where it really lies. */
   readonly #own = new Set<string>();
+  /** A directory below is not changed by what a layer puts into it, unless the layer says so. */
+  readonly #times = new Map<string, DirectoryTimes>();
+
+  entered(fd: number, directory: string): void {
+    if (directory === "" || this.#times.has(directory)) return;
+    const { accessed, modified } = statFd(fd);
+    this.#times.set(directory, { accessed, modified });
+  }
+
+  *passed(): Iterable<{ readonly path: EntryPath; readonly times: DirectoryTimes }> {
+    for (const [name, times] of this.#times) {
+      const slash = name.lastIndexOf("/");
+      yield { path: { directory: name.slice(0, Math.max(0, slash)), base: name.slice(slash + 1) }, times };
+    }
+  }
 
   hide(parent: number, directory: string, base: string): void {
     this.#removeLower(parent, directory, base);
@@ -73,7 +97,12 @@ export class MergedView implements Below {
     this.#own.add(`${directory}/${base}`);
   }
 
-  removed(): void {}
+  removed(directory: string, base: string): void {
+    const path = directory === "" ? base : `${directory}/${base}`;
+    for (const known of this.#times.keys()) {
+      if (known === path || known.startsWith(`${path}/`)) this.#times.delete(known);
+    }
+  }
 
   replacedByDirectory(): void {}
 
