@@ -48,21 +48,30 @@ export function newCall(
 type UnaryHandler = (request: Message, context: CallContext) => Promise<Message>;
 type StreamHandler = (request: Message | AsyncIterable<Message>, context: CallContext) => AsyncIterable<Message>;
 
+export interface InvokerOptions {
+  /** Puts foreign errors (a driver's) into our words; default: leaves them foreign. */
+  readonly errorOf?: (error: unknown) => unknown;
+  /** Who serves, in words to the caller. Default: controller. */
+  readonly program?: string;
+  /** Callers are this machine's own operators: they may see every error in its own words. */
+  readonly callersAreTrusted?: boolean;
+}
+
 export class Invoker {
   readonly implementations: readonly Implementation[];
+  readonly program: string;
   readonly #interceptors: readonly Interceptor[];
+  readonly #options: InvokerOptions;
 
-  readonly #errorOf: (error: unknown) => unknown;
-
-  /** @param errorOf puts foreign errors (a driver's) into our words; default: leaves them foreign */
   constructor(
     implementations: readonly Implementation[],
     interceptors: readonly Interceptor[],
-    errorOf: (error: unknown) => unknown = (error) => error,
+    options: InvokerOptions = {},
   ) {
     this.implementations = implementations;
+    this.program = options.program ?? "controller";
     this.#interceptors = interceptors;
-    this.#errorOf = errorOf;
+    this.#options = options;
   }
 
   /** @param read gives the request, once the caller is known; what it throws is the caller's fault */
@@ -132,17 +141,24 @@ export class Invoker {
 
   /** Tells the interceptors how the call ended; gives the error as the caller may see it. */
   #leave(call: Call, error: unknown): StatusError | undefined {
-    const shown = error === undefined ? undefined : shownError(this.#errorOf(error), call);
+    const shown = error === undefined ? undefined : this.#shown(error, call);
     const outcome: Outcome = { code: shown?.code ?? "OK", durationMs: performance.now() - call.startedMs, error };
     for (const interceptor of this.#interceptors) interceptor.after?.(call, outcome);
     return shown;
   }
+
+  #shown(error: unknown, call: Call): StatusError {
+    const { errorOf, callersAreTrusted } = this.#options;
+    const ours = errorOf === undefined ? error : errorOf(error);
+    const shown = shownError(ours, call, this.program);
+    return callersAreTrusted === true && shown.reason === "INTERNAL" ? StatusError.from(ours) : shown;
+  }
 }
 
-function shownError(error: unknown, call: Call): StatusError {
+function shownError(error: unknown, call: Call, program: string): StatusError {
   if (call.signal.aborted && call.signal.reason instanceof StatusError) return call.signal.reason;
   if (error instanceof StatusError && error.code !== "UNKNOWN" && error.code !== "INTERNAL") return error;
-  return new StatusError("INTERNAL", `internal error; the controller's log has it as request ${call.requestId}`, {
+  return new StatusError("INTERNAL", `internal error; the ${program}'s log has it as request ${call.requestId}`, {
     reason: "INTERNAL",
     details: { requestId: call.requestId },
     cause: error,

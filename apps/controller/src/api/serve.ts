@@ -67,7 +67,7 @@ async function assemble(lifetime: Lifetime, deps: ServedApiDeps, config: ServedA
     authInterceptor((token) => authenticator.authenticate(token), [HealthService.method.getHealth]),
     validationInterceptor,
   ];
-  const invoker = new Invoker(services, interceptors, shownStoreError);
+  const invoker = new Invoker(services, interceptors, { errorOf: shownStoreError });
   const { graceMs } = config;
   const extraRoutes = operationRoutes({ checks, metrics, services: services.map(({ service }) => service), version });
   const grpc = lifetime.own(await serveGrpc({ invoker }, { ...config.grpc, graceMs }));

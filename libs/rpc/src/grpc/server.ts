@@ -20,18 +20,28 @@ import type { DescMethod, Message } from "@bufbuild/protobuf";
 import { StatusError, withSignal } from "@berth/base";
 import { newCall, type Call, type Invoker } from "../invoker.ts";
 import { methodDefinition } from "./codec.ts";
+import { bindSocket, removeSocket } from "./unix-socket.ts";
 import { codeNumber, encodeTrailer, ERROR_TRAILER, REQUEST_ID_TRAILER, statusMessage } from "./status.ts";
 
 const DEADLINE_SLACK_MS = 50;
 
 export interface GrpcServer extends AsyncDisposable {
+  /** 0 for a unix socket. */
   readonly port: number;
 }
 
-export interface GrpcServerConfig {
-  readonly host: string;
-  /** 0: any free port. */
-  readonly port: number;
+/** Where to listen: an address, or a unix socket that only its owner may open. */
+export type GrpcAddress =
+  | {
+      readonly host: string;
+      /** 0: any free port. */
+      readonly port: number;
+    }
+  | { readonly socketPath: string };
+
+export type GrpcServerConfig = GrpcAddress & GrpcServerLimits;
+
+export interface GrpcServerLimits {
   readonly maxRequestBytes?: number;
   /** How long calls in flight may go on when the server ends. */
   readonly graceMs?: number;
@@ -58,26 +68,45 @@ export async function serveGrpc(deps: { readonly invoker: Invoker }, config: Grp
   let closing: Promise<void> | undefined;
   return {
     port,
-    [Symbol.asyncDispose]: () => (closing ??= close(server, ending, config.graceMs ?? 5_000)),
+    [Symbol.asyncDispose]: () =>
+      (closing ??= close(server, ending, { graceMs: 5_000, ...config }, deps.invoker.program)),
   };
 }
 
-function bind(server: Server, { host, port }: GrpcServerConfig): Promise<number> {
+async function bind(server: Server, at: GrpcAddress): Promise<number> {
+  if ("socketPath" in at) {
+    await bindSocket(at.socketPath, (path) => bindTo(server, `unix:${path}`));
+    return 0;
+  }
+  const { host, port } = at;
   const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+  try {
+    return await bindTo(server, address);
+  } catch (error) {
+    const message = `gRPC cannot listen on ${address}; is another controller running? choose another listen.grpc`;
+    throw new StatusError("UNAVAILABLE", message, { reason: "LISTEN_FAILED", cause: error });
+  }
+}
+
+function bindTo(server: Server, address: string): Promise<number> {
   return new Promise((resolve, reject) => {
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error, bound) => {
-      if (error === null) return resolve(bound);
-      const message = `gRPC cannot listen on ${address}; is another controller running? choose another listen.grpc`;
-      return reject(new StatusError("UNAVAILABLE", message, { reason: "LISTEN_FAILED", cause: error }));
-    });
+    server.bindAsync(address, ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    );
   });
 }
 
 /** Watches have no end of their own, so they are told at once; other calls get the grace. */
-async function close(server: Server, ending: AbortController, graceMs: number): Promise<void> {
+async function close(
+  server: Server,
+  ending: AbortController,
+  config: GrpcAddress & { readonly graceMs: number },
+  program: string,
+): Promise<void> {
+  if ("socketPath" in config) await removeSocket(config.socketPath);
   const drained = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
-  ending.abort(new StatusError("UNAVAILABLE", "the controller is stopping; try again", { reason: "STOPPING" }));
-  const force = setTimeout(() => server.forceShutdown(), graceMs);
+  ending.abort(new StatusError("UNAVAILABLE", `the ${program} is stopping; try again`, { reason: "STOPPING" }));
+  const force = setTimeout(() => server.forceShutdown(), config.graceMs);
   await drained;
   clearTimeout(force);
 }
