@@ -69,12 +69,15 @@ export const libc = {
 /** System calls by number. Those from 424 on have the same number on every architecture that Linux added since. */
 export const SYS = {
   pidfdSendSignal: 424,
+  openTree: 428,
   moveMount: 429,
   fsopen: 430,
   fsconfig: 431,
   fsmount: 432,
   pidfdOpen: 434,
   openat2: 437,
+  mountSetattr: 442,
+  quotactlFd: 443,
   fchmodat2: 452,
   renameat2: process.arch === "arm64" ? 276 : 316,
 } as const;
@@ -93,6 +96,11 @@ export const syscalls = {
   moveMount: declare<[Int, Int, Path, Int, Path, Int], Int>(
     "long syscall(long, int, const char *, int, const char *, uint32_t)",
   ),
+  openTree: declare<[Int, Int, Path, Int], Int>("long syscall(long, int, const char *, uint32_t)"),
+  mountSetattr: declare<[Int, Int, Path, Int, Bytes, Int], Int>(
+    "long syscall(long, int, const char *, uint32_t, void *, size_t)",
+  ),
+  quotactlFd: declare<[Int, Int, Int, Int, Bytes], Int>("long syscall(long, uint32_t, uint32_t, uint32_t, void *)"),
   pidfdSendSignal: declare<[Int, Int, Int, Bytes, Int], Int>("long syscall(long, int, int, void *, uint32_t)"),
 };
 

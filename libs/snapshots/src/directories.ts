@@ -4,6 +4,7 @@
  * Invariants:
  *  1. A directory is made before its row and goes after it, so a row always has its directory; what has no row, and is not
  *     just being made by this process, is an orphan.
+ *     The same holds for what a snapshot has beside its directory ({@link Volumes}).
  *  2. Going away is a rename, then deleting in the background, one tree at a time, so that a large one never holds up a
  *     caller or fills the thread pool.
  */
@@ -14,15 +15,25 @@ import { StatusError, type Logger } from "@berth/base";
 
 const SLASH = Buffer.from("/");
 
+/** Storage of a snapshot that is not in its directory, or not to be deleted file by file. */
+export interface Volumes {
+  /** Frees it, in the background; `directory` is where the snapshot's directory is now. Gone already is no error. */
+  release(id: string, directory: string): Promise<void>;
+  /** Ids of those that exist, where a directory does not tell. */
+  ids?(): Promise<readonly string[]>;
+}
+
 export class SnapshotDirectories {
   readonly #snapshots: string;
+  readonly #volumes: Volumes | undefined;
   readonly #trash: string;
   readonly #logger: Logger;
   readonly #making = new Set<string>();
   #nextId = 1;
   #deleting: Promise<void> = Promise.resolve();
 
-  private constructor(root: string, logger: Logger) {
+  private constructor(root: string, logger: Logger, volumes: Volumes | undefined) {
+    this.#volumes = volumes;
     this.#snapshots = join(root, "snapshots");
     this.#trash = join(root, "trash");
     this.#logger = logger;
@@ -33,8 +44,8 @@ export class SnapshotDirectories {
    * @throws FAILED_PRECONDITION `SNAPSHOT_ROOT_MISSING` when there are rows but no directory at all: the disk is not
    * mounted, most likely, and taking the snapshots for lost would make them so.
    */
-  static async open(root: string, rowCount: number, logger: Logger): Promise<SnapshotDirectories> {
-    const directories = new SnapshotDirectories(root, logger);
+  static async open(root: string, rowCount: number, logger: Logger, volumes?: Volumes): Promise<SnapshotDirectories> {
+    const directories = new SnapshotDirectories(root, logger, volumes);
     try {
       await mkdir(directories.#snapshots, { recursive: true, mode: 0o711 });
       await mkdir(directories.#trash, { recursive: true, mode: 0o700 });
@@ -49,13 +60,24 @@ export class SnapshotDirectories {
         { reason: "SNAPSHOT_ROOT_MISSING" },
       );
     }
-    for (const id of ids) directories.#nextId = Math.max(directories.#nextId, Number(id) + 1 || 1);
+    const [trash, volumeIds] = await Promise.all([readdir(directories.#trash), volumes?.ids?.() ?? []]);
+    for (const id of [...ids, ...trash.map(idOfTrash), ...volumeIds]) {
+      directories.#nextId = Math.max(directories.#nextId, Number(id) + 1 || 1);
+    }
     return directories;
   }
 
   /** What is in `snapshots/`. */
   ids(): Promise<string[]> {
     return readdir(this.#snapshots);
+  }
+
+  /** Ids of those whose files are all there. */
+  async whole(): Promise<Set<string>> {
+    const [ids, volumes] = await Promise.all([this.ids(), this.#volumes?.ids?.()]);
+    if (volumes === undefined) return new Set(ids);
+    const existing = new Set(volumes);
+    return new Set(ids.filter((id) => existing.has(id)));
   }
 
   path(id: string): string {
@@ -105,12 +127,13 @@ export class SnapshotDirectories {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
       throw fromNodeError(error, "rename", JSON.stringify(this.path(id)));
     }
-    this.#delete(target);
+    this.#delete(id, target);
   }
 
-  #delete(path: string): void {
+  #delete(id: string, path: string): void {
     this.#deleting = this.#deleting.then(async () => {
       try {
+        await this.#volumes?.release(id, path);
         await deleteTree(Buffer.from(path));
       } catch (error) {
         this.#logger.warn({ path, error }, "removing a snapshot's files failed; the next clean-up tries again");
@@ -126,15 +149,30 @@ export class SnapshotDirectories {
     for (const id of orphans) await this.discard(id);
     await this.#deleting;
     const left = await readdir(this.#trash);
-    for (const name of left) this.#delete(join(this.#trash, name));
+    for (const name of left) this.#delete(idOfTrash(name), join(this.#trash, name));
     await this.#deleting;
-    return orphans.length + left.length;
+    return orphans.length + left.length + (await this.#sweepVolumes(known));
+  }
+
+  /** Volumes whose directory is gone: a crash, or another's doing. */
+  async #sweepVolumes(known: (id: string) => boolean): Promise<number> {
+    const directories = new Set(await this.ids());
+    const volumes = (await this.#volumes?.ids?.()) ?? [];
+    const loose = volumes.filter((id) => !directories.has(id) && !this.#making.has(id) && !known(id));
+    // The newest first: the older ones may be what they were made from.
+    for (const id of loose.sort((a, b) => Number(b) - Number(a))) this.#delete(id, this.path(id));
+    await this.#deleting;
+    return loose.length;
   }
 
   /** Resolves when nothing is being deleted any more. */
   async settled(): Promise<void> {
     await this.#deleting;
   }
+}
+
+function idOfTrash(name: string): string {
+  return name.slice(0, Math.max(0, name.indexOf("-")));
 }
 
 /** Removes a tree, one entry after the other; what is gone already is no error. Paths are bytes: names may be any. */

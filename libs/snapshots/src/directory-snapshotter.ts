@@ -1,6 +1,7 @@
 /**
- * A snapshotter that keeps each snapshot as a directory and its records in the agent's metadata: what overlayfs and native
- * have in common. A {@link DirectoryBackend} says how a new directory is filled and how it is mounted.
+ * A snapshotter that keeps each snapshot in a directory and its records in the agent's metadata: what overlayfs, native,
+ * btrfs and zfs have in common. A {@link DirectoryBackend} says how a new directory is filled and how it is mounted, and
+ * owns what the snapshot has beside plain files (a subvolume, a data set, a limit).
  *
  * Order of work, for invariant 3 of the contract:
  *  - make: directory, then row. A crash in between leaves an orphan directory for `cleanup`.
@@ -12,12 +13,15 @@ import { closeSync, openSync } from "node:fs";
 import { StatusError, silentLogger, systemClock, type Clock, type Logger } from "@berth/base";
 import { bootId, syncfs } from "@berth/linux";
 import type { Metadata } from "@berth/metadata";
-import { SnapshotDirectories } from "./directories.ts";
+import { SnapshotDirectories, type Volumes } from "./directories.ts";
+import { assertSupported, resolveOptions, wantedBy, type MissingQuota, type Wanted } from "./options.ts";
+import { parentsFirst } from "./order.ts";
 import { SnapshotRows, type SnapshotRow } from "./rows.ts";
 import type {
   CommitOptions,
   ListedSnapshot,
   Mount,
+  PrepareOptions,
   Snapshotter,
   SnapshotInfo,
   SnapshotKind,
@@ -32,26 +36,43 @@ export interface SnapshotterDeps {
   readonly metadata: Metadata;
   readonly clock?: Clock;
   readonly logger?: Logger;
+  /** Where sizes cannot be bounded and a caller wants it: an error (default) or a warning. */
+  readonly missingQuota?: MissingQuota;
   /** For tests: the boot in which this process runs. */
   readonly bootId?: string;
 }
 
 /** One snapshot on disk. */
 export interface SnapshotPaths {
+  /** A number as text; never another snapshot's while this one exists. */
+  readonly id: string;
   /** `<root>/snapshots/<id>`: exists. */
   readonly directory: string;
   /** The snapshot's own tree, `fs` in it. */
   readonly fs: string;
   /** The parents' own trees, the nearest first. */
   readonly parents: readonly string[];
+  /** And their ids. */
+  readonly parentIds: readonly string[];
 }
+
+type Mounts = readonly Mount[];
 
 export interface DirectoryBackend {
   readonly name: string;
   readonly capabilities: SnapshotterCapabilities;
-  /** Makes `fs`, and what else belongs into the new directory. */
-  populate(paths: SnapshotPaths, kind: "active" | "view"): Promise<void>;
-  mounts(paths: SnapshotPaths, kind: "active" | "view"): readonly Mount[];
+  /** Why, where a capability is missing. */
+  readonly reasons?: { readonly quota?: string | undefined; readonly idmap?: string | undefined };
+  /** Makes `fs`, and what else belongs into the new directory; bounds it if `maxBytes` is wanted. */
+  populate(paths: SnapshotPaths, kind: "active" | "view", wanted: Wanted): Promise<void>;
+  mounts(paths: SnapshotPaths, kind: "active" | "view", wanted: Wanted): Mounts | Promise<Mounts>;
+  /** Makes an active snapshot immutable and lifts its bound, just before its record says committed. */
+  seal?(paths: SnapshotPaths, wanted: Wanted): Promise<void>;
+  /** Takes `seal` back: the record could not be changed, or a crash came between. */
+  unseal?(paths: SnapshotPaths, wanted: Wanted): Promise<void>;
+  /** Where counting `fs` does not tell what the snapshot itself takes. */
+  usage?(paths: SnapshotPaths): Promise<SnapshotUsage>;
+  readonly volumes?: Volumes;
 }
 
 /** Opens a snapshotter on `root`; one process at a time, with the same metadata each time. */
@@ -63,13 +84,17 @@ export async function openDirectorySnapshotter(
   const { clock = systemClock, logger = silentLogger } = deps;
   const rows = new SnapshotRows(deps.metadata, backend.name);
   const known = rows.list();
-  const directories = await SnapshotDirectories.open(root, known.length, logger);
+  const directories = await SnapshotDirectories.open(root, known.length, logger, backend.volumes);
   const boot = deps.bootId ?? bootId();
-  const present = new Set(await directories.ids());
+  const present = await directories.whole();
   const lost = known.filter((row) => !present.has(row.id)).map((row) => row.id);
   const dropped = await rows.dropWithDescendants([...rows.tornIds(boot), ...lost]);
   if (dropped.length > 0) logger.warn({ snapshotter: backend.name, dropped }, "snapshots did not survive a power cut");
-  return new DirectorySnapshotter({ backend, rows, directories, clock, logger, bootId: boot }, openSync(root, "r"));
+  const missingQuota = deps.missingQuota ?? "refuse";
+  const parts = { backend, rows, directories, clock, logger, missingQuota, bootId: boot };
+  const snapshotter = new DirectorySnapshotter(parts, openSync(root, "r"));
+  await snapshotter.resume();
+  return snapshotter;
 }
 
 interface Parts {
@@ -78,6 +103,7 @@ interface Parts {
   readonly directories: SnapshotDirectories;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly missingQuota: MissingQuota;
   readonly bootId: string;
 }
 
@@ -97,6 +123,15 @@ class DirectorySnapshotter implements Snapshotter {
     this.#rootFd = rootFd;
   }
 
+  /** Active snapshots whose commit was cut short are writable again. */
+  async resume(): Promise<void> {
+    const { backend, rows } = this.#parts;
+    if (backend.unseal === undefined) return;
+    for (const row of rows.list()) {
+      if (row.kind === "active") await backend.unseal(this.#paths(row), wantedBy(row.labels));
+    }
+  }
+
   async stat(key: string): Promise<SnapshotInfo> {
     return info(this.#parts.rows.get(key));
   }
@@ -108,10 +143,10 @@ class DirectorySnapshotter implements Snapshotter {
   }
 
   async usage(key: string): Promise<SnapshotUsage> {
-    const { rows, directories } = this.#parts;
+    const { rows, directories, backend } = this.#parts;
     const row = rows.get(key);
     if (row.usage !== undefined) return row.usage;
-    const usage = await diskUsage(directories.fs(row.id));
+    const usage = await (backend.usage?.(this.#paths(row)) ?? diskUsage(directories.fs(row.id)));
     if (row.kind === "committed") await rows.recordUsage(row, usage);
     return usage;
   }
@@ -120,40 +155,56 @@ class DirectorySnapshotter implements Snapshotter {
     return this.#mounts(this.#parts.rows.get(key));
   }
 
-  prepare(key: string, parent: string, options?: SnapshotOptions): Promise<readonly Mount[]> {
+  prepare(key: string, parent: string, options: PrepareOptions = {}): Promise<Mounts> {
     return this.#create("active", key, parent, options);
   }
 
-  view(key: string, parent: string, options?: SnapshotOptions): Promise<readonly Mount[]> {
+  view(key: string, parent: string, options: SnapshotOptions = {}): Promise<Mounts> {
     return this.#create("view", key, parent, options);
   }
 
-  async #create(
-    kind: "active" | "view",
-    key: string,
-    parent: string,
-    options: SnapshotOptions = {},
-  ): Promise<readonly Mount[]> {
+  async #create(kind: "active" | "view", key: string, parent: string, options: PrepareOptions): Promise<Mounts> {
     const { backend, rows, directories, clock } = this.#parts;
     assertNamed(key);
     rows.assertCreatable(key, parent);
-    const parents = this.#chain(parent).map((id) => directories.fs(id));
+    const wanted = this.#wanted(kind, key, options);
+    const parentIds = this.#chain(parent);
     return await directories.make(async (id) => {
-      const paths = { directory: directories.path(id), fs: directories.fs(id), parents };
-      await backend.populate(paths, kind);
-      await rows.insert({ id, key, kind, parent, labels: options.labels ?? {} }, clock.nowMs());
-      return backend.mounts(paths, kind);
+      const paths = this.#pathsOf(id, parentIds);
+      await backend.populate(paths, kind, wanted);
+      const volatileBoot = wanted.volatile ? this.#parts.bootId : undefined;
+      await rows.insert({ id, key, kind, parent, labels: wanted.labels, volatileBoot }, clock.nowMs());
+      return await backend.mounts(paths, kind, wanted);
     });
   }
 
+  #wanted(kind: "active" | "view", key: string, options: PrepareOptions): Wanted {
+    const { backend, missingQuota, logger } = this.#parts;
+    const { name: snapshotter, capabilities, reasons = {} } = backend;
+    const asked = resolveOptions(options);
+    // Nothing can be written into a view, so there is nothing to bound or to lose.
+    const wanted = kind === "view" ? { ...asked, maxBytes: undefined, volatile: false } : asked;
+    return assertSupported(key, wanted, { snapshotter, capabilities, missingQuota, reasons, logger });
+  }
+
   async commit(name: string, key: string, options: CommitOptions = {}): Promise<void> {
-    const { rows, clock, bootId } = this.#parts;
+    const { rows, clock, bootId, backend } = this.#parts;
     assertNamed(name);
     const row = rows.get(key);
     if (row.kind !== "active") throw notActive(row);
     const parent = this.#parentAtCommit(row, options.parent);
     const as = { name, parent, labels: options.labels ?? {}, usage: options.usage, bootId };
-    await rows.commit(key, as, clock.nowMs());
+    if (backend.seal === undefined) return await rows.commit(key, as, clock.nowMs());
+    const [paths, wanted] = [this.#paths(row), wantedBy(row.labels)];
+    rows.assertCommittable(name, key);
+    await backend.seal(paths, wanted);
+    try {
+      await rows.commit(key, as, clock.nowMs());
+    } catch (error) {
+      // It may be committed by now, by another; then it stays sealed.
+      if (rows.find(key)?.id === row.id && rows.get(key).kind === "active") await backend.unseal?.(paths, wanted);
+      throw error;
+    }
   }
 
   #parentAtCommit(row: SnapshotRow, wanted: string | undefined): string {
@@ -218,15 +269,23 @@ class DirectorySnapshotter implements Snapshotter {
     return parent === "" ? [] : [rows.get(parent).id, ...rows.parentIds(parent)];
   }
 
-  #mounts(row: SnapshotRow): readonly Mount[] {
-    const { backend, directories } = this.#parts;
+  #paths(row: SnapshotRow): SnapshotPaths {
+    return this.#pathsOf(row.id, this.#chain(row.parent));
+  }
+
+  #pathsOf(id: string, parentIds: readonly string[]): SnapshotPaths {
+    const { directories } = this.#parts;
+    const parents = parentIds.map((parentId) => directories.fs(parentId));
+    return { id, directory: directories.path(id), fs: directories.fs(id), parents, parentIds };
+  }
+
+  async #mounts(row: SnapshotRow): Promise<Mounts> {
     if (row.kind === "committed") {
       throw new StatusError("FAILED_PRECONDITION", `snapshot "${row.key}": is committed; mount a view of it`, {
         reason: "SNAPSHOT_COMMITTED",
       });
     }
-    const parents = this.#chain(row.parent).map((id) => directories.fs(id));
-    return backend.mounts({ directory: directories.path(row.id), fs: directories.fs(row.id), parents }, row.kind);
+    return await this.#parts.backend.mounts(this.#paths(row), row.kind, wantedBy(row.labels));
   }
 }
 
@@ -242,20 +301,4 @@ function notActive(row: SnapshotRow): StatusError {
 
 function info({ key, kind, parent, labels, createdAtMs, updatedAtMs }: SnapshotRow): SnapshotInfo {
   return { key, kind, parent, labels, createdAtMs, updatedAtMs };
-}
-
-/** By depth, then age: a rebased layer may well be older than its parent. */
-function parentsFirst(rows: readonly SnapshotRow[]): SnapshotRow[] {
-  const byKey = new Map(rows.map((row) => [row.key, row]));
-  const depths = new Map<string, number>();
-  const depth = (row: SnapshotRow): number => {
-    let count = depths.get(row.key);
-    if (count === undefined) {
-      const parent = byKey.get(row.parent);
-      count = parent === undefined ? 0 : depth(parent) + 1;
-      depths.set(row.key, count);
-    }
-    return count;
-  };
-  return [...rows].sort((a, b) => depth(a) - depth(b) || a.createdAtMs - b.createdAtMs || (a.key < b.key ? -1 : 1));
 }

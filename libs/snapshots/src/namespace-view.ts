@@ -5,6 +5,7 @@ import type { SnapshotRef } from "./refs.ts";
 import type {
   CommitOptions,
   Mount,
+  PrepareOptions,
   SnapshotInfo,
   SnapshotKind,
   SnapshotOptions,
@@ -47,7 +48,7 @@ export class NamespaceView implements NamespacedSnapshotter {
     return this.#told(() => this.#all.snapshotter.mounts(this.#resolve(key)));
   }
 
-  prepare(key: string, parent: string, options?: SnapshotOptions): Promise<readonly Mount[]> {
+  prepare(key: string, parent: string, options?: PrepareOptions): Promise<readonly Mount[]> {
     return this.#told(async () => {
       this.#assertFree(key);
       return await this.#all.snapshotter.prepare(this.#private(key), this.#parent(parent), options);

@@ -5,7 +5,8 @@
  * one transaction whose expectations are checked by the database itself, so of two concurrent callers exactly one wins.
  *
  * `unsynced_boot` is the boot id in which a snapshot was committed, until a sync has put its files on disk (A2): after a
- * power cut the row names an earlier boot, and the snapshot is dropped with all that was built on it.
+ * power cut the row names an earlier boot, and the snapshot is dropped with all that was built on it. An active snapshot
+ * that is volatile has it from the start.
  */
 import { StatusError, type StatusCode } from "@berth/base";
 import type { Metadata, Migration, SqlRow, Statement } from "@berth/metadata";
@@ -63,6 +64,8 @@ export interface NewSnapshot {
   readonly kind: SnapshotKind;
   readonly parent: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** Given for one whose files are never put on disk: it does not outlive this boot. */
+  readonly volatileBoot?: string | undefined;
 }
 
 export interface CommittedAs {
@@ -130,14 +133,15 @@ export class SnapshotRows {
   }
 
   async insert(snapshot: NewSnapshot, nowMs: number): Promise<void> {
-    const { id, key, kind, parent, labels } = snapshot;
+    const { id, key, kind, parent, labels, volatileBoot = null } = snapshot;
     await this.#metadata.transact([
       this.#mustBeFree(key),
       ...this.#mustBeCommitted(key, parent),
       {
-        sql: `INSERT INTO snapshots (snapshotter, key, id, kind, parent, labels, created_at_ms, updated_at_ms)
-              VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-        params: [this.#snapshotter, key, id, kind, parent, JSON.stringify(labels), nowMs, nowMs],
+        sql: `INSERT INTO snapshots (snapshotter, key, id, kind, parent, labels, created_at_ms, updated_at_ms,
+                unsynced_boot)
+              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        params: [this.#snapshotter, key, id, kind, parent, JSON.stringify(labels), nowMs, nowMs, volatileBoot],
       },
     ]);
   }
@@ -207,7 +211,7 @@ export class SnapshotRows {
 
   /** Ids of committed snapshots whose files may not be on disk yet. */
   unsyncedIds(): string[] {
-    const sql = "SELECT id FROM snapshots WHERE snapshotter = ? AND unsynced_boot IS NOT NULL";
+    const sql = "SELECT id FROM snapshots WHERE snapshotter = ? AND unsynced_boot IS NOT NULL AND kind = 'committed'";
     return this.#metadata.all(sql, this.#snapshotter).map((row) => String(row["id"]));
   }
 
@@ -216,7 +220,7 @@ export class SnapshotRows {
     await this.#metadata.transact(ids.map((id) => ({ sql, params: [this.#snapshotter, id] })));
   }
 
-  /** Ids of snapshots that were committed in an earlier boot and never synced. */
+  /** Ids of snapshots that were committed in an earlier boot and never synced, and of that boot's volatile ones. */
   tornIds(bootId: string): string[] {
     const sql = "SELECT id FROM snapshots WHERE snapshotter = ? AND unsynced_boot IS NOT NULL AND unsynced_boot <> ?";
     return this.#metadata.all(sql, this.#snapshotter, bootId).map((row) => String(row["id"]));
@@ -242,6 +246,11 @@ export class SnapshotRows {
     const kind = this.find(parent)?.kind;
     if (kind === undefined) throw toError(parentAbsent(key, parent));
     if (kind !== "committed") throw toError(parentNotCommitted(key, parent));
+  }
+
+  /** What `commit` would throw for its name. */
+  assertCommittable(name: string, key: string): void {
+    if (name !== key && this.find(name) !== undefined) throw toError(exists(name));
   }
 
   #mustBeFree(key: string): Statement {

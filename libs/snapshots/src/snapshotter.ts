@@ -45,7 +45,18 @@ export interface Mount {
 }
 
 export interface SnapshotOptions {
+  /** Kept with the record. Some ask for something: see {@link LABELS} in `options.ts`. */
   readonly labels?: Readonly<Record<string, string>>;
+}
+
+export interface PrepareOptions extends SnapshotOptions {
+  /**
+   * The most that may be written into it; writing more gives EDQUOT. @throws UNIMPLEMENTED `SNAPSHOT_QUOTA_UNSUPPORTED`
+   * where `capabilities.quota` is false, unless the snapshotter was opened with `missingQuota: "warn"`.
+   */
+  readonly maxBytes?: number;
+  /** Its files need not survive a crash of the host: the snapshot is then gone. Faster where the snapshotter can. */
+  readonly volatile?: boolean;
 }
 
 export interface CommitOptions extends SnapshotOptions {
@@ -56,8 +67,18 @@ export interface CommitOptions extends SnapshotOptions {
 }
 
 export interface SnapshotterCapabilities {
-  /** Layers may be extracted apart from their parents and be given them at commit. */
+  /**
+   * Layers may be extracted apart from their parents and be given them at commit. Directories that the layer itself does
+   * not describe, its root among them, then have the owner and mode that they were made with (the root: 0:0, 0755):
+   * whoever extracts apart gives them their parent's before the commit.
+   */
   readonly rebase: boolean;
+  /** `maxBytes` is enforced. */
+  readonly quota: boolean;
+  /** Owners are mapped by mounts, when labels ask for it. */
+  readonly idmap: boolean;
+  /** Usage tells inodes; where false they are 0. */
+  readonly countsInodes: boolean;
 }
 
 export interface Snapshotter extends AsyncDisposable {
@@ -72,7 +93,7 @@ export interface Snapshotter extends AsyncDisposable {
   /** The mounts of an active snapshot or a view. @throws FAILED_PRECONDITION for a committed one. */
   mounts(key: string): Promise<readonly Mount[]>;
   /** @throws ALREADY_EXISTS `SNAPSHOT_EXISTS`; NOT_FOUND or FAILED_PRECONDITION `SNAPSHOT_PARENT_MISSING`. */
-  prepare(key: string, parent: string, options?: SnapshotOptions): Promise<readonly Mount[]>;
+  prepare(key: string, parent: string, options?: PrepareOptions): Promise<readonly Mount[]>;
   view(key: string, parent: string, options?: SnapshotOptions): Promise<readonly Mount[]>;
   /** @throws ALREADY_EXISTS when `name` is taken; the active snapshot is then left as it was. */
   commit(name: string, key: string, options?: CommitOptions): Promise<void>;

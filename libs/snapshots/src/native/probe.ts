@@ -2,8 +2,7 @@
 import { accessSync, constants, mkdirSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { StatusError } from "@berth/base";
-
-export type Probe = { readonly usable: true } | { readonly usable: false; readonly reason: string };
+import type { Probe } from "../probe.ts";
 
 /** Never throws: what fails is the reason. Makes `root` if it is missing. */
 export function probe(root: string, searchPath: string = DEFAULT_PATH): Probe {

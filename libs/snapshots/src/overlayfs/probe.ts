@@ -3,9 +3,8 @@ import { mkdtempSync, readFileSync, rmSync, existsSync, mkdirSync, unlinkSync, w
 import { join } from "node:path";
 import { StatusError } from "@berth/base";
 import { isWhiteout, mount, statPath, unmountAll } from "@berth/linux";
+import type { Probe } from "../probe.ts";
 import { overlayOptions } from "./snapshotter.ts";
-
-export type Probe = { readonly usable: true } | { readonly usable: false; readonly reason: string };
 
 /** Never throws: what fails is the reason. Makes `root` if it is missing. */
 export function probe(root: string): Probe {

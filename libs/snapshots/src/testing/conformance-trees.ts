@@ -41,7 +41,7 @@ function move(from: string, to: string): void {
   }
 }
 
-export function treeConformance(open: OpenHost): void {
+export function treeConformance(open: OpenHost, longChain: number): void {
   test("an active snapshot is written, a view of it and its parents stay as they were", async (t) => {
     const host = await open(t);
     const base = await chain(host, "l", [(root) => write(root, { "etc/a": "1", "etc/b": "1" })]);
@@ -165,15 +165,15 @@ export function treeConformance(open: OpenHost): void {
     });
   });
 
-  test("a chain of 110 layers mounts, writable and as a view", async (t) => {
+  test(`a chain of ${longChain} layers mounts, writable and as a view`, async (t) => {
     const host = await open(t);
-    const changes = Array.from({ length: 110 }, (_, i): Change => {
+    const changes = Array.from({ length: longChain }, (_, i): Change => {
       return (root) => write(root, { [`f${i}`]: String(i), same: String(i) });
     });
     const top = await chain(host, "layer-with-a-rather-long-name", changes);
     await within(host, await host.snapshotter.prepare("k", top), (root) => {
-      assert.equal(readdirSync(root).length, 111);
-      assert.equal(readFileSync(join(root, "same"), "utf8"), "109");
+      assert.equal(readdirSync(root).length, longChain + 1);
+      assert.equal(readFileSync(join(root, "same"), "utf8"), String(longChain - 1));
       writeFileSync(join(root, "f0"), "changed");
     });
     await within(host, await host.snapshotter.view("v", top), (root) => {
@@ -214,7 +214,8 @@ export function treeConformance(open: OpenHost): void {
       writeFileSync(Buffer.concat([odd, Buffer.from("/f"), Buffer.from([0xe9])]), "x");
       assert.equal(existsSync(odd), true);
     });
-    assert.equal((await host.snapshotter.usage("k")).inodes, 3);
+    const { countsInodes } = host.snapshotter.capabilities;
+    assert.equal((await host.snapshotter.usage("k")).inodes, countsInodes ? 3 : 0);
     await host.snapshotter.remove("k");
     await host.snapshotter.cleanup();
     assert.equal(await host.snapshotter.cleanup(), 0);

@@ -10,8 +10,8 @@ import type { Snapshotter } from "../snapshotter.ts";
 import type { ConformanceHost } from "./layers.ts";
 
 export interface DirectoryHostOptions {
-  /** `tmpfs` mounts one on the scratch directory. */
-  readonly on: "disk" | "tmpfs";
+  /** `tmpfs` mounts one on the scratch directory; `at` is a directory on a file system that the caller made. */
+  readonly on: "disk" | "tmpfs" | { readonly at: string };
   readonly open: (metadata: Metadata, root: string) => Promise<Snapshotter>;
 }
 
@@ -21,7 +21,8 @@ export interface DirectoryHost extends ConformanceHost {
 }
 
 export async function directoryHost(t: TestContext, options: DirectoryHostOptions): Promise<DirectoryHost> {
-  const scratch = realpathSync(mkdtempSync(join(tmpdir(), "berth-snapshots-")));
+  const base = typeof options.on === "string" ? tmpdir() : options.on.at;
+  const scratch = realpathSync(mkdtempSync(join(base, "berth-snapshots-")));
   if (options.on === "tmpfs") mount({ type: "tmpfs", source: "tmpfs", target: scratch, options: ["mode=755"] });
   const [root, mountDir] = [join(scratch, "root"), join(scratch, "mounts")];
   mkdirSync(mountDir);
@@ -30,6 +31,8 @@ export async function directoryHost(t: TestContext, options: DirectoryHostOption
   t.after(async () => {
     await snapshotter[Symbol.asyncDispose]();
     await metadata[Symbol.asyncDispose]();
+    // The file system goes as a whole, with what only its own tools delete.
+    if (typeof options.on !== "string") return;
     unmountUnder(scratch, { detach: true });
     rmSync(scratch, { recursive: true, force: true });
   });

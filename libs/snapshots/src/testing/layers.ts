@@ -13,7 +13,9 @@ export interface ConformanceHost {
   /** Disposes the snapshotter and opens it again on the same files and records. */
   reopen(): Promise<Snapshotter>;
   /** Puts something where the snapshotter keeps its directories, as a crash between directory and row would. */
-  plantOrphan(): Promise<void>;
+  plantOrphan?(): Promise<void>;
+  /** False for full copies. */
+  readonly sharesWithParents?: boolean;
 }
 
 /** Prepares, changes and commits one layer. */
