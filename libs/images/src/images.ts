@@ -68,13 +68,35 @@ export interface PullRequest {
   readonly onProgress?: (progress: PullProgress) => void;
 }
 
+export interface TagRequest {
+  readonly namespace: string;
+  /** A name that is here. */
+  readonly image: string;
+  /** The new name; an existing one is moved. */
+  readonly tag: string;
+  readonly signal?: AbortSignal;
+}
+
 export interface Images extends AsyncDisposable {
   /** Concurrent pulls of the same thing share the work. Idempotent. Errors name the image and say what to do. */
   pull(request: PullRequest): Promise<UnpackedImage>;
   /** The image as it lies here, unpacked. @throws NOT_FOUND `IMAGE_MISSING`; FAILED_PRECONDITION `IMAGE_IS_ARTIFACT`. */
   unpacked(namespace: string, image: string, snapshotter: string): Promise<UnpackedImage>;
   get(namespace: string, image: string): Promise<ImageRecord>;
-  list(namespace: string): Promise<readonly ImageRecord[]>;
+  /**
+   * By name; those that any of containerd's filters selects, all without one. Fields: `name`, `target.digest`,
+   * `target.mediatype`, `labels."key"`.
+   * @throws INVALID_ARGUMENT `FILTER_INVALID`
+   */
+  list(namespace: string, filters?: readonly string[]): Promise<readonly ImageRecord[]>;
+  /** Another name for the same target, with its labels, if the namespace's policy allows it under that name. */
+  tag(request: TagRequest): Promise<ImageRecord>;
+  /**
+   * May the namespace use the image as it is here, by its policy as it is now? Asked before each start; costs next to nothing
+   * while the policy stays, and then needs no network.
+   * @throws as the policy says: FAILED_PRECONDITION or PERMISSION_DENIED; NOT_FOUND `IMAGE_MISSING`
+   */
+  authorise(namespace: string, image: string, signal?: AbortSignal): Promise<void>;
   /** Drops the name; bytes and layers that nothing else refers to go with {@link Images.collect}. */
   remove(namespace: string, image: string): Promise<void>;
   /** Mark and sweep: removes blobs and layers that no image, container or running pull refers to. */

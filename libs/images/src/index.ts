@@ -20,6 +20,7 @@ export type {
   PullPhase,
   PullProgress,
   PullRequest,
+  TagRequest,
   UnpackedImage,
 } from "./images.ts";
 export {
@@ -59,3 +60,19 @@ export type {
   PushResult,
   TransferProgress,
 } from "./transfer/transfer.ts";
+export { parseSignerKey } from "./verify/keys.ts";
+export type {
+  BindirRequirement,
+  DigestRequirement,
+  KeylessRequirement,
+  KeyRequirement,
+  NamespacePolicy,
+  NoRequirement,
+  PolicyRule,
+  PolicySource,
+  RejectRequirement,
+  Requirement,
+  SignerIdentity,
+} from "./verify/policy.ts";
+export { parseTrustRoot } from "./verify/trust-root.ts";
+export { createVerifier, type PolicyVerifier, type VerificationSubject, type VerifierDeps } from "./verify/verifier.ts";

@@ -78,6 +78,20 @@ export function upsertImage(
   };
 }
 
+/** Another name for the same; fails when the image has lost its own meanwhile. */
+export function tagImage({ namespace, name, target }: ImageRecord, tag: string, nowMs: number): Statement {
+  const { code, reason, message } = imageMissing(namespace, name);
+  return {
+    sql: `INSERT INTO images SELECT namespace, ?, target_media_type, target_digest, target_size, manifest, labels, ?, ?
+      FROM images WHERE namespace = ? AND name = ? AND target_digest = ?
+      ON CONFLICT (namespace, name) DO UPDATE SET target_media_type = excluded.target_media_type,
+        target_digest = excluded.target_digest, target_size = excluded.target_size, manifest = excluded.manifest,
+        labels = excluded.labels, updated_at_ms = excluded.updated_at_ms`,
+    params: [tag, nowMs, nowMs, namespace, name, target.digest],
+    expect: { changes: 1, otherwise: { code, reason, message } },
+  };
+}
+
 export function deleteImage(namespace: string, name: string): Statement {
   const { code, reason, message } = imageMissing(namespace, name);
   return {

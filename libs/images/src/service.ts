@@ -16,11 +16,13 @@ import type { ContentStore } from "@berth/content";
 import { unmountAll } from "@berth/linux";
 import type { Metadata } from "@berth/metadata";
 import {
+  anyFilterMatches,
   formatImageReference,
   formatPlatform,
   hostPlatform,
   MANIFEST_LIMITS,
   normaliseImage,
+  parseFilter,
   parseImageReference,
   parseManifest,
   type OciImageConfig,
@@ -29,7 +31,7 @@ import type { RegistryClient } from "@berth/registry";
 import type { NamespacedSnapshots } from "@berth/snapshots";
 import { defaultArchiveLimits, type ArchiveLimits } from "./archive/entry.ts";
 import { collect, type Collected, type ImageReferences } from "./collect.ts";
-import type { ImageRecord, Images, PullProgress, PullRequest, UnpackedImage } from "./images.ts";
+import type { ImageRecord, Images, PullProgress, PullRequest, TagRequest, UnpackedImage } from "./images.ts";
 import { blobPin, Pins } from "./pins.ts";
 import { ingestRef, isDiskFull } from "./pull/blobs.ts";
 import type { PullInput, Shared } from "./pull/context.ts";
@@ -42,8 +44,10 @@ import { kindOf } from "./pull/artifact.ts";
 import { layersOf } from "./pull/layers.ts";
 import { pullImage } from "./pull/pull.ts";
 import { defaultSlots, LayerSlots, type SlotsConfig } from "./pull/slots.ts";
-import type { ImageVerifier } from "./pull/verification.ts";
-import { deleteImage, ImageRows, type ImageRow } from "./rows.ts";
+import { imageFieldsOf } from "./list-fields.ts";
+import { deleteImage, ImageRows, tagImage, type ImageRow } from "./rows.ts";
+import { authorise } from "./verify/authorise.ts";
+import type { PolicyVerifier } from "./verify/verifier.ts";
 
 export interface ImagesDeps {
   /** Opened with `imageMigrations` among its migrations. */
@@ -57,8 +61,8 @@ export interface ImagesDeps {
   readonly scratch: string;
   /** Asked at each collection. */
   readonly references?: () => Promise<ImageReferences>;
-  /** Asked at every pull; absent, every image may be used. */
-  readonly verify?: ImageVerifier;
+  /** Asked at every pull, import and start; absent, every image may be used. */
+  readonly verifier?: PolicyVerifier;
   readonly logger?: Logger;
   readonly clock?: Clock;
 }
@@ -90,6 +94,7 @@ class ImageService implements Images {
   readonly #shared: Shared;
   readonly #pulls = new JoinedRuns<UnpackedImage, PullProgress>();
   #collecting: Promise<Collected> | undefined;
+  readonly #closing = new AbortController();
   #closed = false;
 
   constructor(deps: ImagesDeps, snapshotters: readonly LayerSnapshots[], config: ImagesConfig) {
@@ -104,7 +109,7 @@ class ImageService implements Images {
       pins: new Pins(),
       slots: new LayerSlots({ ...defaultSlots(availableParallelism()), ...config.slots }),
       limits: { ...defaultArchiveLimits, ...config.limits },
-      verify: deps.verify,
+      verify: deps.verifier?.check,
       scratch: deps.scratch,
       clock: deps.clock ?? systemClock,
       logger: deps.logger ?? silentLogger,
@@ -158,8 +163,23 @@ class ImageService implements Images {
     return this.#shared.rows.get(namespace, normaliseImage(image)).record;
   }
 
-  async list(namespace: string): Promise<readonly ImageRecord[]> {
-    return this.#shared.rows.list(namespace).map(({ record }) => record);
+  async list(namespace: string, filters: readonly string[] = []): Promise<readonly ImageRecord[]> {
+    const parsed = filters.map(parseFilter);
+    const records = this.#shared.rows.list(namespace).map(({ record }) => record);
+    return records.filter((record) => anyFilterMatches(parsed, imageFieldsOf(record)));
+  }
+
+  async tag({ namespace, image, tag, signal }: TagRequest): Promise<ImageRecord> {
+    this.#checkOpen();
+    const row = this.#shared.rows.get(namespace, normaliseImage(image));
+    const name = normaliseImage(tag);
+    await this.#authorise({ ...row, record: { ...row.record, name } }, signal);
+    await this.#shared.metadata.transact([tagImage(row.record, name, this.#shared.clock.nowMs())]);
+    return this.#shared.rows.get(namespace, name).record;
+  }
+
+  async authorise(namespace: string, image: string, signal?: AbortSignal): Promise<void> {
+    await this.#authorise(this.#shared.rows.get(namespace, normaliseImage(image)), signal);
   }
 
   async remove(namespace: string, image: string): Promise<void> {
@@ -175,9 +195,15 @@ class ImageService implements Images {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
+    this.#closing.abort(new StatusError("CANCELLED", "image service is closing"));
     await this.#pulls.abortAll(new StatusError("CANCELLED", "image service is closing"));
     await this.#collecting?.catch(() => undefined);
     await this.#shared.workers[Symbol.asyncDispose]();
+  }
+
+  async #authorise(row: ImageRow, signal: AbortSignal = this.#closing.signal): Promise<void> {
+    const { verifier, content, registry } = this.#deps;
+    await authorise({ verifier, content, registry }, row, signal);
   }
 
   async #run(pull: PullInput): Promise<UnpackedImage> {

@@ -8,7 +8,9 @@ export function observedImages(images: Images, observer: OperationObserver): Ima
     collect: () => observed(observer, "collect_garbage", () => images.collect()),
     unpacked: (namespace, image, snapshotter) => images.unpacked(namespace, image, snapshotter),
     get: (namespace, image) => images.get(namespace, image),
-    list: (namespace) => images.list(namespace),
+    list: (namespace, filters) => images.list(namespace, filters),
+    tag: (request) => images.tag(request),
+    authorise: (namespace, image, signal) => images.authorise(namespace, image, signal),
     remove: (namespace, image) => images.remove(namespace, image),
     [Symbol.asyncDispose]: () => images[Symbol.asyncDispose](),
   };

@@ -11,7 +11,7 @@ import type { LayerSnapshots } from "./layer-snapshots.ts";
 import type { LayerWorkers } from "./layer-workers.ts";
 import type { ProgressTracker } from "./progress.ts";
 import type { LayerSlots, PullShare } from "./slots.ts";
-import type { ImageVerifier } from "./verification.ts";
+import type { ImageVerifier, VerificationCandidate } from "./verification.ts";
 
 /** Parts of the image service, one of each. */
 export interface Shared {
@@ -58,6 +58,8 @@ export interface PullInput {
   readonly progress: ProgressTracker;
   /** Without it, only bytes are fetched. */
   readonly unpack: boolean;
+  /** Signatures that came along with the image, as in an archive. */
+  readonly signatures?: VerificationCandidate["signatures"];
 }
 
 /** One pull whose layers are being worked on. */

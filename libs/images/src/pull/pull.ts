@@ -5,6 +5,7 @@
  * one sync puts all their files on disk, and only then the image's row is written.
  */
 import type { Digest } from "@berth/base";
+import { parseImageReference } from "@berth/model";
 import { insertNamespace, upsertImage } from "../rows.ts";
 import type { Gate, PullInput } from "./context.ts";
 import { layersOf } from "./layers.ts";
@@ -42,13 +43,16 @@ export async function prepareImage(pull: PullInput): Promise<PulledImage> {
   return { ...resolved, chainId: layers.at(-1)?.chainId ?? "" };
 }
 
-/** Asks whether the namespace may use the image. */
-function openGate({ shared, namespace, image, ref, registry, signal }: PullInput, resolved: ResolvedImage): Gate {
+/** Asks whether the namespace may use the image, under the name that it gets. */
+function openGate(pull: PullInput, resolved: ResolvedImage): Gate {
+  const { shared, namespace, image, registry, signal, signatures } = pull;
   if (shared.verify === undefined) return { open: true, passed: Promise.resolve() };
   const { target, manifest } = resolved.documents;
+  const ref = parseImageReference(image);
+  const candidate = { namespace, image, ref, target, manifest, registry, ...(signatures && { signatures }) };
   const gate = {
     open: false,
-    passed: shared.verify({ namespace, image, ref, target, manifest, registry }, signal).then(() => {
+    passed: shared.verify(candidate, signal).then(() => {
       gate.open = true;
     }),
   };

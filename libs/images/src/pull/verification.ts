@@ -28,7 +28,7 @@ export interface VerificationCandidate {
   /** With the namespace's credentials, to look for signatures; undefined where an image comes from no registry. */
   readonly registry: RegistryClient | undefined;
   /** Signatures that came along with the image, as in an archive. */
-  readonly signatures?: (digest: Digest, signal: AbortSignal) => Promise<readonly SignatureMaterial[]>;
+  readonly signatures?: ((digest: Digest, signal: AbortSignal) => Promise<readonly SignatureMaterial[]>) | undefined;
 }
 
 /** Resolves when the image may be used. @throws what the pull shall fail with: FAILED_PRECONDITION or PERMISSION_DENIED */

@@ -1,4 +1,7 @@
-/** The image is here, verified and unpacked for the snapshotter; pulled when it is missing. Undo: images outlive containers. */
+/**
+ * The image is here, unpacked for the snapshotter and allowed by the namespace's policy as it is now; pulled, and verified on the
+ * way, when it is missing. Undo: images outlive containers.
+ */
 import { hasCode } from "@berth/base";
 import type { UnpackedImage } from "@berth/images";
 import type { StartContext, Step, StepDeps } from "./step.ts";
@@ -19,6 +22,7 @@ export function imageStep({ images, onPullProgress }: Pick<StepDeps, "images" | 
     async run(context) {
       const present = await find(context);
       if (present !== undefined) {
+        await images.authorise(context.container.namespace, context.container.plan.image, context.signal);
         context.facts.image = present;
         return;
       }
