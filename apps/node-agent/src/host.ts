@@ -7,7 +7,7 @@ import { mkdir, readFile } from "node:fs/promises";
 import { delimiter, isAbsolute, join } from "node:path";
 import { StatusError, type Lifetime, type Logger } from "@berth/base";
 import type { AgentConfig } from "@berth/config";
-import { contentMigrations, openContentStore } from "@berth/content";
+import { contentMigrations, openContentStore, type FileContentStore } from "@berth/content";
 import { imageMigrations, openImages, type ImageReferences, type Images } from "@berth/images";
 import { journalMigrations, openJournal, type Journal } from "@berth/journal";
 import { openMetadata, type Metadata } from "@berth/metadata";
@@ -31,12 +31,20 @@ const METADATA_HEADROOM_BYTES = 4 * 1024 * 1024;
 export interface Host {
   readonly metadata: Metadata;
   readonly journal: Journal;
+  readonly content: FileContentStore;
   readonly images: Images;
   readonly network: Network;
   /** The default one first. */
   readonly snapshots: readonly NamespacedSnapshots[];
+  /** Those that were tried and cannot be used on this host, and why. */
+  readonly unusableSnapshotters: readonly UnusableSnapshotter[];
   /** By name; the default one first. */
   readonly runtimes: ReadonlyMap<string, Runtime>;
+}
+
+export interface UnusableSnapshotter {
+  readonly name: string;
+  readonly reason: string;
 }
 
 export interface HostDeps {
@@ -76,7 +84,7 @@ export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: Ho
     ),
   );
   await content.recover();
-  const snapshots = await openSnapshots(config, metadata, lifetime, logger);
+  const { snapshots, unusable } = await openSnapshots(config, metadata, lifetime, logger);
   const registry = lifetime.own(createRegistryClient({ hosts: await registryHosts(config), logger }));
   const images = lifetime.own(
     await openImages({
@@ -93,7 +101,7 @@ export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: Ho
     await createNetwork({ metadata, logger }, { ...config.cni, stateDir: join(config.state, "network") }),
   );
   const runtimes = await openRuntimes(config, lifetime, deps);
-  return { metadata, journal, images, network, snapshots, runtimes };
+  return { metadata, journal, content, images, network, snapshots, unusableSnapshotters: unusable, runtimes };
 }
 
 async function openSnapshots(
@@ -101,17 +109,19 @@ async function openSnapshots(
   metadata: Metadata,
   lifetime: Lifetime,
   logger: Logger,
-): Promise<readonly NamespacedSnapshots[]> {
+): Promise<{ readonly snapshots: readonly NamespacedSnapshots[]; readonly unusable: readonly UnusableSnapshotter[] }> {
   const kinds = [
     { name: "overlayfs", probe: probeOverlayfs, open: openOverlayfs },
     { name: "native", probe: probeNative, open: openNative },
   ];
   const opened: NamespacedSnapshots[] = [];
+  const unusable: UnusableSnapshotter[] = [];
   for (const { name, probe, open } of kinds) {
     const root = join(config.root, "snapshots", name);
     const result = probe(root);
     if (!result.usable) {
       logger.warn({ snapshotter: name, reason: result.reason }, `snapshotter ${name} cannot be used: ${result.reason}`);
+      unusable.push({ name, reason: result.reason });
       continue;
     }
     const snapshotter = lifetime.own(await open({ metadata, logger }, { root }));
@@ -123,7 +133,7 @@ async function openSnapshots(
     const text = `snapshotter ${JSON.stringify(config.snapshotter)} (of the configuration) cannot be used here; usable: ${names || "none"}`;
     throw new StatusError("FAILED_PRECONDITION", text, { reason: "SNAPSHOTTER_UNUSABLE" });
   }
-  return [preferred, ...opened.filter((each) => each !== preferred)];
+  return { snapshots: [preferred, ...opened.filter((each) => each !== preferred)], unusable };
 }
 
 async function openRuntimes(

@@ -32,6 +32,8 @@ const schema = z
     root: absolutePath().default("/var/lib/berth"),
     /** What a reboot may take: bundles, sockets, network namespaces. */
     state: absolutePath().default("/run/berth"),
+    /** Where this host's own commands (`berthd images ls`) reach the agent. Default: `berthd.sock` in the state folder. */
+    hostSocket: absolutePath().optional(),
     redisUrl: url("redis", "rediss"),
     natsUrl: url("nats", "tls"),
     metricsListen: hostPort().default("0.0.0.0:1338"),
@@ -90,6 +92,7 @@ const bindings: readonly EnvBinding[] = [
   { variable: "NATS_URL", path: ["natsUrl"] },
   { variable: "BERTH_ROOT", path: ["root"] },
   { variable: "BERTH_STATE", path: ["state"] },
+  { variable: "BERTH_HOST_SOCKET", path: ["hostSocket"] },
   { variable: "BERTH_METRICS_LISTEN", path: ["metricsListen"] },
   { variable: "BERTH_LOG_LEVEL", path: ["logLevel"] },
   { variable: "BERTH_CRASH_AT", path: ["crashAt"] },
