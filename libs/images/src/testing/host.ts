@@ -2,7 +2,7 @@
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { contentMigrations, openContentStore, type ContentStore } from "@berth/content";
+import { contentMigrations, openContentStore, type FileContentStore, type RecoveryReport } from "@berth/content";
 import { mountsUnder } from "@berth/linux";
 import { openMetadata, type Metadata } from "@berth/metadata";
 import {
@@ -24,7 +24,11 @@ import { imageMigrations, openImages, type Images, type ImagesConfig, type Image
 export interface TestHost extends AsyncDisposable {
   readonly root: string;
   readonly metadata: Metadata;
-  readonly content: ContentStore;
+  readonly content: FileContentStore;
+  /** What the content store found at start. */
+  readonly recovered: RecoveryReport;
+  readonly registry: (namespace: string) => RegistryClient;
+  readonly scratch: string;
   readonly images: Images;
   readonly snapshotters: Readonly<Record<string, NamespacedSnapshots>>;
   /** Looks at an unpacked image through a view of it. */
@@ -44,6 +48,9 @@ export interface TestHostOptions {
   readonly config?: ImagesConfig;
   readonly registry?: RegistryClientConfig;
   readonly references?: ImagesDeps["references"];
+  /** The boot in which this host runs, if it shall be another than the machine's. */
+  readonly bootId?: string;
+  readonly verifier?: ImagesDeps["verifier"];
 }
 
 export async function startTestHost(options: TestHostOptions): Promise<TestHost> {
@@ -51,9 +58,10 @@ export async function startTestHost(options: TestHostOptions): Promise<TestHost>
   const migrations = [...contentMigrations, ...snapshotMigrations, ...imageMigrations];
   const metadata = await openMetadata({ path: join(root, "metadata.db"), migrations });
   const content = await openContentStore({ root: join(root, "content"), metadata });
-  await content.recover();
-  const overlayfs = await openOverlayfs({ metadata }, { root: join(root, "overlayfs") });
-  const native = await openNative({ metadata }, { root: join(root, "native") });
+  const recovered = await content.recover();
+  const boot = options.bootId === undefined ? {} : { bootId: options.bootId };
+  const overlayfs = await openOverlayfs({ metadata, ...boot }, { root: join(root, "overlayfs") });
+  const native = await openNative({ metadata, ...boot }, { root: join(root, "native") });
   const snapshotters = {
     overlayfs: await openNamespacedSnapshots({ snapshotter: overlayfs, metadata }),
     native: await openNamespacedSnapshots({ snapshotter: native, metadata }),
@@ -75,6 +83,7 @@ export async function startTestHost(options: TestHostOptions): Promise<TestHost>
       registry,
       scratch,
       ...(options.references === undefined ? {} : { references: options.references }),
+      ...(options.verifier === undefined ? {} : { verifier: options.verifier }),
     },
     options.config,
   );
@@ -91,6 +100,9 @@ export async function startTestHost(options: TestHostOptions): Promise<TestHost>
     root,
     metadata,
     content,
+    recovered,
+    registry,
+    scratch,
     images,
     snapshotters,
     async look(namespace, snapshotter, chainId, body) {

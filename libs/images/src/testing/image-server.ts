@@ -1,4 +1,4 @@
-/** A registry that serves one image from memory and can be told to do it badly. */
+/** A registry that serves images from memory and can be told to do it badly. */
 import type { ServerResponse } from "node:http";
 import { digestOf } from "@berth/base";
 import { startHostileServer, type HostileServer, type SeenRequest } from "@berth/registry/testing";
@@ -12,29 +12,50 @@ export interface ImageServer extends HostileServer {
   mischief(next: Mischief | undefined): void;
 }
 
+/** Serves it under every repository and tag. */
 export async function serveImage(image: BuiltImage, first?: Mischief): Promise<ImageServer> {
-  const blobs = new Map(image.blobs.map((bytes) => [digestOf(bytes) as string, bytes]));
+  return await serve(image.blobs, () => image, first);
+}
+
+/** Serves each under its repository, whatever the tag. */
+export async function serveImages(
+  images: Readonly<Record<string, BuiltImage>>,
+  first?: Mischief,
+): Promise<ImageServer> {
+  const blobs = Object.values(images).flatMap((image) => image.blobs);
+  return await serve(blobs, (path) => images[/^\/v2\/(.+)\/manifests\//.exec(path)?.[1] ?? ""], first);
+}
+
+async function serve(
+  all: readonly Buffer[],
+  find: (path: string) => BuiltImage | undefined,
+  first: Mischief | undefined,
+): Promise<ImageServer> {
+  const blobs = new Map(all.map((bytes) => [digestOf(bytes) as string, bytes]));
   let mischief = first;
   const server = await startHostileServer((seen, response) => {
     const digest = /\/blobs\/(.+)$/.exec(seen.path)?.[1];
     const blob = digest === undefined ? undefined : blobs.get(digest);
     if (mischief?.(seen, response, blob)) return;
-    if (digest === undefined) sendManifest(seen, response, image);
-    else if (blob === undefined) response.writeHead(404).end();
-    else sendBlob(seen, response, blob);
+    const image = find(seen.path);
+    if (blob !== undefined) sendBlob(seen, response, blob);
+    else if (digest === undefined && image !== undefined) sendManifest(seen, response, image);
+    else response.writeHead(404).end();
   });
   return { ...server, mischief: (next) => void (mischief = next) };
 }
 
 export function sendBlob({ method, headers }: SeenRequest, response: ServerResponse, blob: Buffer): void {
-  const from = Number(/^bytes=(\d+)-$/.exec(headers.range ?? "")?.[1] ?? 0);
-  const rest = blob.subarray(from);
-  const range = from > 0 ? { "content-range": `bytes ${from}-${blob.length - 1}/${blob.length}` } : {};
-  response.writeHead(from > 0 ? 206 : 200, { "content-length": String(rest.length), ...range });
+  const [, first = "0", last = ""] = /^bytes=(\d+)-(\d*)$/.exec(headers.range ?? "") ?? [];
+  const end = Math.min(last === "" ? blob.length : Number(last) + 1, blob.length);
+  const rest = blob.subarray(Number(first), end);
+  const partial = headers.range !== undefined;
+  const range = partial ? { "content-range": `bytes ${first}-${end - 1}/${blob.length}` } : {};
+  response.writeHead(partial ? 206 : 200, { "content-length": String(rest.length), ...range });
   response.end(method === "HEAD" ? undefined : rest);
 }
 
-function sendManifest({ method }: SeenRequest, response: ServerResponse, image: BuiltImage): void {
+export function sendManifest({ method }: SeenRequest, response: ServerResponse, image: BuiltImage): void {
   response.writeHead(200, {
     "content-type": image.manifestType,
     "content-length": String(image.manifest.length),
