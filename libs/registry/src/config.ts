@@ -1,6 +1,4 @@
 /** What an operator may set for the registry client, and what is made of it. */
-import type { ImageReference } from "@berth/model";
-import type { RegistryHost } from "./registry.ts";
 
 /** Structured-cloneable, so that a worker thread can build its own client from it. */
 export interface RegistryClientConfig {
@@ -8,12 +6,17 @@ export interface RegistryClientConfig {
   readonly maxAttempts?: number;
   /** A `Retry-After` beyond this is not waited for. Default 60 s. */
   readonly maxRetryAfterMs?: number;
+  /** Default 10 s. */
   readonly connectTimeoutMs?: number;
   /** How long the server may take to begin its answer. Default 30 s. */
   readonly headersTimeoutMs?: number;
   /** A transfer that brings fewer than `stallMinBytes` within `stallWindowMs` is given up. Defaults: 30 s, 30 KiB. */
   readonly stallWindowMs?: number;
   readonly stallMinBytes?: number;
+  /** The same for an endpoint after which another can be asked; a route's budgets win. Defaults: 3 s, 8 s, 8 s. */
+  readonly mirrorConnectTimeoutMs?: number;
+  readonly mirrorHeadersTimeoutMs?: number;
+  readonly mirrorStallWindowMs?: number;
   /** Connections per origin. Default 8. */
   readonly connectionsPerOrigin?: number;
   /** First and longest wait between tries. Defaults: 100 ms, 10 s. */
@@ -31,19 +34,11 @@ export function resolveConfig(given: RegistryClientConfig): ResolvedConfig {
     headersTimeoutMs: given.headersTimeoutMs ?? 30_000,
     stallWindowMs: given.stallWindowMs ?? 30_000,
     stallMinBytes: given.stallMinBytes ?? 30 * 1024,
+    mirrorConnectTimeoutMs: given.mirrorConnectTimeoutMs ?? 3_000,
+    mirrorHeadersTimeoutMs: given.mirrorHeadersTimeoutMs ?? 8_000,
+    mirrorStallWindowMs: given.mirrorStallWindowMs ?? 8_000,
     connectionsPerOrigin: given.connectionsPerOrigin ?? 8,
     backoffInitialMs: given.backoffInitialMs ?? 100,
     backoffMaxMs: given.backoffMaxMs ?? 10_000,
   };
-}
-
-/** Where a registry's API is: Docker Hub's lives under another name than its images. */
-export function originOf(host: RegistryHost): string {
-  const name = host.host === "docker.io" ? "registry-1.docker.io" : host.host;
-  return `${host.plainHttp === true ? "http" : "https"}://${name}`;
-}
-
-/** The host that a reference names, as configured, or as anybody reaches it. */
-export function hostOf(hosts: readonly RegistryHost[], ref: ImageReference): RegistryHost {
-  return hosts.find((host) => host.host === ref.registry) ?? { host: ref.registry };
 }

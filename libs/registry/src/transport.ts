@@ -1,25 +1,41 @@
 /**
- * Requests over pools of connections, one pool per origin and CA, with redirects followed by hand.
+ * Requests with redirects followed by hand, and the ends of answers.
  *
- * Invariants: an `authorization` header never goes to another origin than the one it was made for; a redirect never leads
- * from HTTPS to plain HTTP; at most {@link MAX_REDIRECTS} are followed; an answer is always read, dumped or destroyed.
+ * Invariants: an `authorization` header, a client certificate and an endpoint's own headers never go to another origin than
+ * the endpoint's; where a redirect may lead is redirect.ts's rule; at most {@link MAX_REDIRECTS} are followed; an answer is
+ * always read, dumped or destroyed; a short answer is read within {@link SHORT_ANSWER_MS}, however it trickles.
  */
-import { rootCertificates } from "node:tls";
-import { Pool, type Dispatcher } from "undici";
-import type { ResolvedConfig } from "./config.ts";
-import { fromSocket, refused, type Subject } from "./errors.ts";
+import type { Clock } from "@berth/base";
+import type { Dispatcher } from "undici";
+import { fromSocket, refused, tooSlow, type Subject } from "./errors.ts";
+import type { Pools } from "./pools.ts";
+import { checkTarget, targetOf } from "./redirect.ts";
 
 const MAX_REDIRECTS = 5;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
+const SAME_METHOD = new Set([307, 308]);
 const MAX_SAID_BYTES = 4096;
+const SAID_MS = 5_000;
+export const SHORT_ANSWER_MS = 30_000;
 
 export interface TransportRequest {
   readonly url: URL;
-  readonly method: "GET" | "HEAD" | "POST";
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string;
+  readonly method: "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE";
+  readonly headers: Headers;
+  /** An iterable can be sent once only, so that no redirect of it is followed. */
+  readonly body?: string | Uint8Array | AsyncIterable<Uint8Array>;
   readonly subject: Subject;
+  readonly limits: RequestLimits;
   readonly signal: AbortSignal | undefined;
+}
+
+export type Headers = Readonly<Record<string, string | string[]>>;
+
+/** How long an endpoint may take to be reached, to begin its answer, and to bring nothing while a body comes. */
+export interface RequestLimits {
+  readonly connectMs: number;
+  readonly answerMs: number;
+  readonly stallWindowMs: number;
 }
 
 export interface Answer {
@@ -27,78 +43,128 @@ export interface Answer {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly body: Dispatcher.ResponseData["body"];
   /** Where the answer came from, after redirects. */
-  readonly origin: string;
+  readonly url: URL;
+  /** Did the endpoint itself answer, or somebody to whom it sent us? */
+  readonly isOwn: boolean;
 }
 
-export class Transport implements AsyncDisposable {
-  readonly #pools = new Map<string, Pool>();
-  readonly #config: ResolvedConfig;
+export interface TransportDeps {
+  readonly pools: Pools;
+  readonly clock: Clock;
+}
 
-  constructor(config: ResolvedConfig) {
-    this.#config = config;
+export class Transport {
+  readonly #deps: TransportDeps;
+
+  constructor(deps: TransportDeps) {
+    this.#deps = deps;
+  }
+
+  get clock(): Clock {
+    return this.#deps.clock;
   }
 
   /** The answer, whatever its status; redirects followed. @throws what {@link fromSocket} makes of a failure */
   async send(request: TransportRequest): Promise<Answer> {
-    let url = request.url;
-    let headers = request.headers;
+    let { url } = request;
+    checkTarget(url, request.subject);
     for (let redirects = 0; ; redirects += 1) {
-      const answer = await this.#once({ ...request, url, headers });
+      const answer = await this.#once(request, url);
       const location = answer.headers["location"];
       if (!REDIRECTS.has(answer.status) || typeof location !== "string") return answer;
-      await discard(answer.body);
+      await this.discard(answer);
       if (redirects >= MAX_REDIRECTS) {
         throw refused(request.subject, "REGISTRY_REDIRECTS", `gave up after ${MAX_REDIRECTS} redirects`);
       }
-      const next = redirectTarget(location, url, request.subject);
-      if (next.origin !== url.origin) headers = withoutCredentials(headers);
-      url = next;
+      checkRepeatable(request, answer.status);
+      url = targetOf(location, url, request.subject);
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    const pools = [...this.#pools.values()];
-    this.#pools.clear();
-    await Promise.all(pools.map((pool) => pool.destroy()));
+  /** Ends a body that nobody wants. A short one is read, which keeps its connection. */
+  async discard({ body, headers }: Answer): Promise<void> {
+    if (!(Number(headers["content-length"] ?? 0) <= MAX_SAID_BYTES)) return abandon(body);
+    const ended = new AbortController();
+    const timer = this.clock.sleep(SAID_MS, ended.signal).then(
+      () => abandon(body),
+      () => {},
+    );
+    await body.dump({ limit: MAX_SAID_BYTES }).catch(() => abandon(body));
+    ended.abort();
+    await timer;
   }
 
-  async #once(request: TransportRequest): Promise<Answer> {
+  /** Reads a short answer of at most `maxBytes`, in bounded time; undefined when there is more, the rest being dropped. */
+  async read(
+    answer: Answer,
+    maxBytes: number,
+    subject: Subject,
+    withinMs = SHORT_ANSWER_MS,
+  ): Promise<Buffer | undefined> {
+    const ended = new AbortController();
+    const timer = this.clock.sleep(withinMs, ended.signal).then(
+      () => void answer.body.destroy(tooSlow(subject, withinMs)),
+      () => {},
+    );
     try {
-      const answer = await this.#pool(request.url.origin, request.subject.host.ca).request({
-        path: request.url.pathname + request.url.search,
-        method: request.method,
-        headers: request.headers,
-        body: request.body ?? null,
-        signal: request.signal ?? null,
-      });
-      return { status: answer.statusCode, headers: answer.headers, body: answer.body, origin: request.url.origin };
-    } catch (error) {
-      throw fromSocket(error, request.subject, request.signal);
+      return await readBody(answer.body, maxBytes);
+    } finally {
+      ended.abort();
+      await timer;
     }
   }
 
-  #pool(origin: string, ca: string | undefined): Pool {
-    const key = `${origin} ${ca ?? ""}`;
-    let pool = this.#pools.get(key);
-    if (pool === undefined) {
-      pool = new Pool(origin, {
-        connections: this.#config.connectionsPerOrigin,
-        headersTimeout: this.#config.headersTimeoutMs,
-        bodyTimeout: 0,
-        allowH2: false,
-        connect: {
-          timeout: this.#config.connectTimeoutMs,
-          ...(ca === undefined ? {} : { ca: [...rootCertificates, ca] }),
-        },
-      });
-      this.#pools.set(key, pool);
+  /** What a registry wrote about its refusal, as one short printable line. Of others than the endpoint nothing is quoted. */
+  async said(answer: Answer, subject: Subject): Promise<string> {
+    if (!answer.isOwn) {
+      abandon(answer.body);
+      return `said by ${answer.url.host}`;
     }
-    return pool;
+    const bytes = await this.read(answer, MAX_SAID_BYTES, subject, SAID_MS).catch(() => undefined);
+    if (bytes === undefined || bytes.length === 0) return "";
+    const text = bytes.toString("utf8");
+    const line = distributionMessage(text) ?? (text.trimStart().startsWith("<") ? "an HTML page" : text);
+    return printable(line).slice(0, 200);
+  }
+
+  async #once(request: TransportRequest, url: URL): Promise<Answer> {
+    const { subject, limits, signal, body, method } = request;
+    const isOwn = url.origin === subject.endpoint.origin;
+    const elsewhere = url.origin !== request.url.origin;
+    try {
+      const answer = await this.#deps.pools.to(url.origin, subject.endpoint, limits.connectMs).request({
+        path: url.pathname + url.search,
+        method,
+        headers: {
+          ...(isOwn ? subject.endpoint.headers : {}),
+          ...(elsewhere ? withoutCredentials(request.headers) : request.headers),
+        },
+        // An iterable is what undici streams; it has no type of its own there.
+        body: (body as Dispatcher.DispatchOptions["body"]) ?? null,
+        headersTimeout: limits.answerMs,
+        signal: signal ?? null,
+      });
+      return { status: answer.statusCode, headers: answer.headers, body: answer.body, url, isOwn };
+    } catch (error) {
+      throw fromSocket(error, subject, signal);
+    }
   }
 }
 
-/** Reads a body of at most `maxBytes`; undefined when there is more, the rest being dropped. */
-export async function readBody(body: AsyncIterable<Uint8Array>, maxBytes: number): Promise<Buffer | undefined> {
+/** `Retry-After` as seconds or as a date. */
+export function retryAfterMs(answer: Answer, nowMs: number): number | undefined {
+  const value = answer.headers["retry-after"];
+  if (typeof value !== "string") return undefined;
+  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - nowMs;
+  return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
+}
+
+/** Cuts a body off together with its connection. */
+export function abandon(body: Answer["body"]): void {
+  if (!body.destroyed) body.on("error", () => {}).destroy();
+}
+
+async function readBody(body: AsyncIterable<Uint8Array>, maxBytes: number): Promise<Buffer | undefined> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of body) {
@@ -109,33 +175,15 @@ export async function readBody(body: AsyncIterable<Uint8Array>, maxBytes: number
   return Buffer.concat(chunks);
 }
 
-/** Ends a body that nobody wants. */
-export async function discard(body: Answer["body"]): Promise<void> {
-  await body.dump({ limit: 64 * 1024 }).catch(() => abandon(body));
-}
-
-/** Cuts a body off together with its connection. */
-export function abandon(body: Answer["body"]): void {
-  if (!body.destroyed) body.on("error", () => {}).destroy();
-}
-
-/** What a registry wrote about its refusal, as one short printable line. */
-export async function readSaid(answer: Answer): Promise<string> {
-  const bytes = await readBody(answer.body, MAX_SAID_BYTES).catch(() => undefined);
-  if (bytes === undefined || bytes.length === 0) return "";
-  const text = bytes.toString("utf8");
-  return printable(distributionMessage(text) ?? (text.trimStart().startsWith("<") ? "an HTML page" : text)).slice(
-    0,
-    200,
+function checkRepeatable({ method, body, subject }: TransportRequest, status: number): void {
+  if (method === "GET" || method === "HEAD") return;
+  const once = body !== undefined && typeof body !== "string" && !(body instanceof Uint8Array);
+  if (SAME_METHOD.has(status) && !once) return;
+  throw refused(
+    subject,
+    "REGISTRY_REDIRECTS",
+    `a ${method} was redirected with status ${status}, which is not followed`,
   );
-}
-
-/** `Retry-After` as seconds or as a date. */
-export function retryAfterMs(answer: Answer, nowMs: number): number | undefined {
-  const value = answer.headers["retry-after"];
-  if (typeof value !== "string") return undefined;
-  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - nowMs;
-  return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
 }
 
 function distributionMessage(text: string): string | undefined {
@@ -154,20 +202,6 @@ function printable(text: string): string {
   return text.replaceAll(/[^\x20-\x7e]+/g, " ").trim();
 }
 
-function redirectTarget(location: string, from: URL, subject: Subject): URL {
-  let target: URL;
-  try {
-    target = new URL(location, from);
-  } catch {
-    throw refused(subject, "REGISTRY_REDIRECTS", `registry ${from.host} redirects to something that is no URL`);
-  }
-  const downgrade = from.protocol === "https:" && target.protocol === "http:";
-  if (downgrade || !/^https?:$/.test(target.protocol)) {
-    throw refused(subject, "REGISTRY_REDIRECTS", `${from.host} redirects from ${from.protocol} to ${target.protocol}`);
-  }
-  return target;
-}
-
-function withoutCredentials(headers: Readonly<Record<string, string>>): Record<string, string> {
+function withoutCredentials(headers: Headers): Headers {
   return Object.fromEntries(Object.entries(headers).filter(([name]) => name !== "authorization" && name !== "cookie"));
 }

@@ -1,0 +1,66 @@
+/** Pools of connections, one per origin and way of connecting; TLS contexts are made once per pool, not per connection. */
+import { createSecureContext, getCACertificates } from "node:tls";
+import { Pool } from "undici";
+import { guardedLookup, mayLoopBack } from "./redirect.ts";
+import type { Endpoint } from "./routes/endpoint.ts";
+
+export interface PoolsConfig {
+  readonly connectionsPerOrigin: number;
+}
+
+export class Pools implements AsyncDisposable {
+  readonly #pools = new Map<string, Pool>();
+  readonly #config: PoolsConfig;
+
+  constructor(config: PoolsConfig) {
+    this.#config = config;
+  }
+
+  /**
+   * Connections to an origin on behalf of an endpoint: its own, or one that it sent us to. The latter gets the endpoint's
+   * trust (CA, skipVerify) but not its client certificates.
+   */
+  to(origin: string, endpoint: Endpoint, connectTimeoutMs: number): Pool {
+    const own = origin === endpoint.origin;
+    const loopBack = own || mayLoopBack(endpoint.origin);
+    const tls = origin.startsWith("https:")
+      ? { ca: endpoint.ca, client: own ? endpoint.client : [], skipVerify: endpoint.skipVerify }
+      : undefined;
+    const key = JSON.stringify([origin, own, loopBack, connectTimeoutMs, tls]);
+    let pool = this.#pools.get(key);
+    if (pool === undefined) {
+      pool = new Pool(origin, {
+        connections: this.#config.connectionsPerOrigin,
+        bodyTimeout: 0,
+        allowH2: false,
+        connect: {
+          timeout: connectTimeoutMs,
+          ...(own ? {} : { lookup: guardedLookup(loopBack) }),
+          ...(tls === undefined ? {} : tlsOptions(tls)),
+        },
+      });
+      this.#pools.set(key, pool);
+    }
+    return pool;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const pools = [...this.#pools.values()];
+    this.#pools.clear();
+    await Promise.all(pools.map((pool) => pool.destroy()));
+  }
+}
+
+function tlsOptions({ ca, client, skipVerify }: Pick<Endpoint, "ca" | "client" | "skipVerify">) {
+  const plain = ca.length === 0 && client.length === 0;
+  const context = plain
+    ? {}
+    : {
+        secureContext: createSecureContext({
+          ...(ca.length === 0 ? {} : { ca: [...getCACertificates("default"), ...ca] }),
+          cert: client.map(({ cert }) => cert),
+          key: client.map(({ key }) => key),
+        }),
+      };
+  return { rejectUnauthorized: !skipVerify, ...context };
+}
