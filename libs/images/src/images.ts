@@ -7,6 +7,8 @@
  * (A3); every archive path is resolved beneath its root (A5).
  */
 import type { Digest } from "@berth/base";
+import type { GarbageCollection, ImagePins } from "./gc/gc.ts";
+import type { Leases } from "./leases/leases.ts";
 import type { Descriptor, OciImageConfig, Platform } from "@berth/model";
 
 export interface ImageRecord {
@@ -64,6 +66,8 @@ export interface PullRequest {
   readonly platform?: Platform;
   /** `false` fetches bytes only; the image can be unpacked by another pull. Default true. */
   readonly unpack?: boolean;
+  /** What the pull makes or finds is added to this lease of the namespace. */
+  readonly lease?: string;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: PullProgress) => void;
 }
@@ -99,6 +103,15 @@ export interface Images extends AsyncDisposable {
   authorise(namespace: string, image: string, signal?: AbortSignal): Promise<void>;
   /** Drops the name; bytes and layers that nothing else refers to go with {@link Images.collect}. */
   remove(namespace: string, image: string): Promise<void>;
-  /** Mark and sweep: removes blobs and layers that no image, container or running pull refers to. */
-  collect(): Promise<{ readonly blobs: number; readonly snapshots: number; readonly freedBytes: number }>;
+  /** One collection, on request; {@link Images.gc} has the rest. Asked again meanwhile, the one that runs is shared. */
+  collect(): Promise<Collected>;
+  readonly gc: GarbageCollection;
+  readonly leases: Leases;
+  readonly pins: ImagePins;
+}
+
+export interface Collected {
+  readonly blobs: number;
+  readonly snapshots: number;
+  readonly freedBytes: number;
 }

@@ -1,4 +1,3 @@
-export type { Collected, ImageReferences } from "./collect.ts";
 export { watchChanges, type StoreChanges, type WatchedMetadata } from "./gc/changes.ts";
 export type {
   GarbageCollection,
@@ -13,7 +12,9 @@ export type {
   ImagePins,
   Watermarks,
 } from "./gc/gc.ts";
+export type { HeldContainer, ImageReferences } from "./gc/references.ts";
 export type {
+  Collected,
   ImageRecord,
   Images,
   LayerProgress,

@@ -12,9 +12,9 @@ export class Pins {
   readonly #sinceCollection = new Set<string>();
   #collections = 0;
 
-  /** Adds to a pull's own set; see {@link PinSet}. */
-  set(): PinSet {
-    return new PinSet(this);
+  /** A pull's own set; see {@link PinSet}. `onAdd` hears of each key that is new to it. */
+  set(onAdd?: (key: string) => void): PinSet {
+    return new PinSet(this, onAdd);
   }
 
   take(key: string): void {
@@ -48,16 +48,19 @@ export class Pins {
 /** The pins of one pull; all are released together. */
 export class PinSet implements Disposable {
   readonly #pins: Pins;
+  readonly #onAdd: ((key: string) => void) | undefined;
   readonly #keys = new Set<string>();
 
-  constructor(pins: Pins) {
+  constructor(pins: Pins, onAdd?: (key: string) => void) {
     this.#pins = pins;
+    this.#onAdd = onAdd;
   }
 
   add(key: string): void {
     if (this.#keys.has(key)) return;
     this.#keys.add(key);
     this.#pins.take(key);
+    this.#onAdd?.(key);
   }
 
   keys(): ReadonlySet<string> {

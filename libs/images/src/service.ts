@@ -30,8 +30,18 @@ import {
 import type { RegistryClient } from "@berth/registry";
 import type { NamespacedSnapshots } from "@berth/snapshots";
 import { defaultArchiveLimits, type ArchiveLimits } from "./archive/entry.ts";
-import { collect, type Collected, type ImageReferences } from "./collect.ts";
-import type { ImageRecord, Images, PullProgress, PullRequest, TagRequest, UnpackedImage } from "./images.ts";
+import { watchChanges } from "./gc/changes.ts";
+import { Collection } from "./gc/collection.ts";
+import type { GcConfig } from "./gc/gc.ts";
+import { ImagePinStore } from "./gc/image-pins.ts";
+import { imageKey } from "./gc/keys.ts";
+import type { DiskSpace } from "./gc/pressure.ts";
+import type { ImageReferences } from "./gc/references.ts";
+import { forgetImage } from "./gc/rows.ts";
+import { ImageUses } from "./gc/uses.ts";
+import type { Collected, ImageRecord, Images, PullProgress, PullRequest, TagRequest, UnpackedImage } from "./images.ts";
+import { LeaseRecorder } from "./leases/recorder.ts";
+import { LeaseStore } from "./leases/store.ts";
 import { blobPin, Pins } from "./pins.ts";
 import { ingestRef, isDiskFull } from "./pull/blobs.ts";
 import type { PullInput, Shared } from "./pull/context.ts";
@@ -50,7 +60,7 @@ import { authorise } from "./verify/authorise.ts";
 import type { PolicyVerifier } from "./verify/verifier.ts";
 
 export interface ImagesDeps {
-  /** Opened with `imageMigrations` among its migrations. */
+  /** Opened with `imageMigrations` among its migrations. Where others write to it too, it and they get one `watchChanges`. */
   readonly metadata: Metadata;
   readonly content: ContentStore;
   /** Each opened once per process. */
@@ -61,6 +71,8 @@ export interface ImagesDeps {
   readonly scratch: string;
   /** Asked at each collection. */
   readonly references?: () => Promise<ImageReferences>;
+  /** Of the file system that content and snapshots are on; needed for watermarks. */
+  readonly disk?: () => DiskSpace;
   /** Asked at every pull, import and start; absent, every image may be used. */
   readonly verifier?: PolicyVerifier;
   readonly logger?: Logger;
@@ -73,6 +85,7 @@ export interface ImagesConfig {
   /** How long an idle worker thread is kept. Default 30 s. */
   readonly workerIdleMs?: number;
   readonly limits?: Partial<ArchiveLimits>;
+  readonly gc?: GcConfig;
 }
 
 /** Opens the service and undoes what a crash left half-done. */
@@ -89,6 +102,10 @@ export async function openImages(deps: ImagesDeps, config: ImagesConfig = {}): P
 }
 
 class ImageService implements Images {
+  readonly gc: Collection;
+  readonly leases: LeaseStore;
+  readonly pins: ImagePinStore;
+  readonly #uses: ImageUses;
   readonly #deps: ImagesDeps;
   readonly #snapshotters: readonly LayerSnapshots[];
   readonly #shared: Shared;
@@ -100,9 +117,10 @@ class ImageService implements Images {
   constructor(deps: ImagesDeps, snapshotters: readonly LayerSnapshots[], config: ImagesConfig) {
     this.#deps = deps;
     this.#snapshotters = snapshotters;
+    const metadata = watchChanges(deps.metadata);
     this.#shared = {
-      metadata: deps.metadata,
-      rows: new ImageRows(deps.metadata),
+      metadata,
+      rows: new ImageRows(metadata),
       content: deps.content,
       workers: new LayerWorkers({ idleMs: config.workerIdleMs ?? 30_000, graceMs: 5_000 }),
       locks: new KeyedLock(),
@@ -114,6 +132,14 @@ class ImageService implements Images {
       clock: deps.clock ?? systemClock,
       logger: deps.logger ?? silentLogger,
     };
+    const { clock, logger, pins, locks } = this.#shared;
+    const collect = (): Promise<unknown> => this.gc.run({ trigger: "lease-delete" });
+    this.leases = new LeaseStore({ metadata, content: deps.content, clock, logger, collect });
+    this.pins = new ImagePinStore(metadata, clock);
+    this.#uses = new ImageUses(metadata, clock, logger);
+    const references = deps.references ?? (async () => ({ snapshots: [] }));
+    const parts = { metadata, pins, locks, clock, logger, references, leases: this.leases, uses: this.#uses };
+    this.gc = new Collection({ ...deps, ...parts }, config.gc ?? {});
   }
 
   async pull(request: PullRequest): Promise<UnpackedImage> {
@@ -122,10 +148,13 @@ class ImageService implements Images {
     const image = formatImageReference(ref);
     const platform = request.platform ?? hostPlatform;
     const snapshots = this.#snapshotter(request.snapshotter);
-    const { signal, onProgress, namespace, unpack = true } = request;
-    const key = [namespace, image, snapshots.name, formatPlatform(platform), unpack].join(" ");
+    const { signal, onProgress, namespace, unpack = true, lease } = request;
+    if (lease !== undefined) await this.leases.assertLive(namespace, lease);
+    const key = [namespace, image, snapshots.name, formatPlatform(platform), unpack, lease ?? ""].join(" ");
     return await this.#pulls.join(key, { signal, onProgress }, async (running, tell) => {
-      using pins = this.#shared.pins.set();
+      await using held = this.#recorder(namespace, lease);
+      using pins = this.#shared.pins.set(held?.addPin);
+      pins.add(imageKey(namespace, image));
       using progress = new ProgressTracker(namespace, image, tell, () => this.#shared.clock.monotonicMs());
       const registry = this.#deps.registry(namespace);
       const shared = this.#shared;
@@ -141,12 +170,14 @@ class ImageService implements Images {
         pins,
         progress,
         unpack,
+        lease,
       });
     });
   }
 
   async unpacked(namespace: string, image: string, snapshotter: string): Promise<UnpackedImage> {
     const row = this.#shared.rows.get(namespace, normaliseImage(image));
+    this.#uses.note(namespace, row.record.name);
     const snapshots = this.#snapshotter(snapshotter);
     const found = await this.#describe(row, snapshots.name);
     if (found.artifactType !== undefined) {
@@ -184,12 +215,17 @@ class ImageService implements Images {
 
   async remove(namespace: string, image: string): Promise<void> {
     this.#checkOpen();
-    await this.#shared.metadata.transact([deleteImage(namespace, normaliseImage(image))]);
+    const name = normaliseImage(image);
+    await this.#shared.metadata.transact([deleteImage(namespace, name), ...forgetImage(namespace, name)]);
   }
 
   collect(): Promise<Collected> {
     this.#checkOpen();
-    this.#collecting ??= this.#collect().finally(() => (this.#collecting = undefined));
+    const collected = async (): Promise<Collected> => {
+      const { blobs, snapshots, freedBytes } = await this.gc.run();
+      return { blobs, snapshots, freedBytes };
+    };
+    this.#collecting ??= collected().finally(() => (this.#collecting = undefined));
     return this.#collecting;
   }
 
@@ -197,7 +233,8 @@ class ImageService implements Images {
     this.#closed = true;
     this.#closing.abort(new StatusError("CANCELLED", "image service is closing"));
     await this.#pulls.abortAll(new StatusError("CANCELLED", "image service is closing"));
-    await this.#collecting?.catch(() => undefined);
+    await this.gc[Symbol.asyncDispose]();
+    await this.#uses.flush();
     await this.#shared.workers[Symbol.asyncDispose]();
   }
 
@@ -210,6 +247,7 @@ class ImageService implements Images {
     const { shared, namespace, image } = pull;
     try {
       await pullImage(pull);
+      this.#uses.note(namespace, image);
       return await this.#describe(shared.rows.get(namespace, image), pull.snapshots.name);
     } catch (error) {
       pull.progress.phase("failed");
@@ -224,7 +262,7 @@ class ImageService implements Images {
     const keys = pull.pins.keys();
     pull.pins[Symbol.dispose]();
     await this.#dropIngests(pull.namespace, keys);
-    await this.#collect(keys).catch((error: unknown) => {
+    await this.gc.runFor(keys).catch((error: unknown) => {
       this.#shared.logger.warn(
         { error, image: pull.image },
         "undoing a failed pull failed; the next collection tries again",
@@ -247,9 +285,8 @@ class ImageService implements Images {
     }
   }
 
-  async #collect(only?: ReadonlySet<string>): Promise<Collected> {
-    const references = this.#deps.references ?? (async () => ({ snapshots: [] }));
-    return await collect({ shared: this.#shared, snapshotters: this.#snapshotters, references }, only);
+  #recorder(namespace: string, lease: string | undefined): LeaseRecorder | undefined {
+    return lease === undefined ? undefined : new LeaseRecorder(this.leases, namespace, lease, this.#shared.logger);
   }
 
   /** What the stored manifest and config say. */

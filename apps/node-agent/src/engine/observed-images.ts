@@ -4,6 +4,14 @@ import { observed, type OperationObserver } from "./operations.ts";
 
 export function observedImages(images: Images, observer: OperationObserver): Images {
   return {
+    leases: images.leases,
+    pins: images.pins,
+    gc: {
+      run: (request) => observed(observer, "collect_garbage", () => images.gc.run(request)),
+      counters: () => images.gc.counters(),
+      changes: () => images.gc.changes(),
+      isDiskPressing: () => images.gc.isDiskPressing(),
+    },
     pull: (request) => observed(observer, "pull_image", () => images.pull(request)),
     collect: () => observed(observer, "collect_garbage", () => images.collect()),
     unpacked: (namespace, image, snapshotter) => images.unpacked(namespace, image, snapshotter),

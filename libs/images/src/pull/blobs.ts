@@ -44,6 +44,7 @@ export async function storeSmall(pull: PullInput, what: string, digest: Digest, 
       ref: ingestRef(what, digest),
       totalBytes: bytes.length,
       expected: digest,
+      ...leaseOf(pull),
     });
     await writer.truncate(0);
     await writer.write(bytes);
@@ -112,7 +113,8 @@ export async function ingestLayer(
   const { content } = pull.shared;
   const { digest, size } = layer;
   const ref = ingestRef("layer", digest);
-  await using writer = await content.writer(pull.namespace, { ref, totalBytes: size, expected: digest });
+  const options = { ref, totalBytes: size, expected: digest, ...leaseOf(pull) };
+  await using writer = await content.writer(pull.namespace, options);
   const status = await writer.status();
   if (status.offsetBytes > size) await writer.truncate(0);
   try {
@@ -128,6 +130,11 @@ export async function ingestLayer(
     if (dropsIngest(error)) await dropIngest(pull, writer, ref);
     throw wrongBytes(error, layerSubject(pull, layer));
   }
+}
+
+/** An ingest lives as long as the lease that the pull runs under. */
+function leaseOf({ lease }: PullInput): { readonly lease?: string } {
+  return lease === undefined ? {} : { lease };
 }
 
 /** Bytes that can never become right, or whose space is needed. */

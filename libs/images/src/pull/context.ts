@@ -58,6 +58,8 @@ export interface PullInput {
   readonly progress: ProgressTracker;
   /** Without it, only bytes are fetched. */
   readonly unpack: boolean;
+  /** What the pull needs is added to it. */
+  readonly lease?: string | undefined;
   /** Signatures that came along with the image, as in an archive. */
   readonly signatures?: VerificationCandidate["signatures"];
 }
