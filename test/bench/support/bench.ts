@@ -36,6 +36,8 @@ export interface Bench {
   readonly name: string;
   /** Whatever is started is owned by it. */
   readonly lifetime: Lifetime;
+  /** The values of `BenchOptions.options` that were given. */
+  readonly options: Readonly<Record<string, string | undefined>>;
   /** Where CPU profiles of our own processes go; undefined when none are wanted. */
   readonly profileDir: string | undefined;
   /** Says on standard error what is being done. */
@@ -51,6 +53,8 @@ export interface BenchOptions {
   readonly limitMinutes: number;
   /** What must be free on the tmpfs. */
   readonly needsBytes: number;
+  /** Names of further options, each with what its value is: `{ containerd: "DIRECTORY" }`. */
+  readonly options?: Readonly<Record<string, string>>;
 }
 
 /** Runs a benchmark to its printed report, or ends the process with code 1 and one message. */
@@ -73,7 +77,7 @@ export async function runBench(
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
     process.once(signal, () => void end(`ended by ${signal}`, 130));
   try {
-    const { runs, profileDir } = readOptions(options);
+    const { runs, profileDir, values } = readOptions(options);
     const limitMs = options.limitMinutes * 60_000 * Math.max(1, runs / (options.runs ?? 5));
     setTimeout(() => void end(`not done within ${limitMs / 60_000} minutes`, 1), limitMs).unref();
     const dir = await makeDir(name, options.needsBytes);
@@ -84,6 +88,7 @@ export async function runBench(
       dir,
       name: basename(dir),
       lifetime,
+      options: values,
       profileDir,
       progress: (text) => console.error(`bench ${name}: ${text}`),
       note: (text) => void notes.add(text),
@@ -96,22 +101,27 @@ export async function runBench(
   }
 }
 
-function readOptions(options: BenchOptions): { runs: number; profileDir: string | undefined } {
-  const values = parseOptions(String(options.runs ?? 5));
-  const runs = Number(values.runs);
+type Values = Readonly<Record<string, string | undefined>>;
+
+function readOptions(options: BenchOptions): { runs: number; profileDir: string | undefined; values: Values } {
+  const values = parseOptions(options);
+  const runs = Number(values["runs"] ?? options.runs ?? 5);
   if (!Number.isInteger(runs) || runs < 1) {
-    throw new StatusError("INVALID_ARGUMENT", `--runs ${values.runs}: give a whole number from 1 on`);
+    throw new StatusError("INVALID_ARGUMENT", `--runs ${values["runs"]}: give a whole number from 1 on`);
   }
   if (process.getuid?.() !== 0)
     throw new StatusError("FAILED_PRECONDITION", "needs root: it mounts and starts containers");
-  return { runs, profileDir: values["cpu-prof"] };
+  return { runs, profileDir: values["cpu-prof"], values };
 }
 
-function parseOptions(runs: string) {
+function parseOptions({ options: own = {} }: BenchOptions): Values {
+  const known = { runs: "N", "cpu-prof": "DIRECTORY", ...own };
+  const options = Object.fromEntries(Object.keys(known).map((name) => [name, { type: "string" as const }]));
   try {
-    return parseArgs({ options: { runs: { type: "string", default: runs }, "cpu-prof": { type: "string" } } }).values;
+    return parseArgs({ options }).values;
   } catch (error) {
-    const text = `${(error as Error).message}; there are --runs N and --cpu-prof DIRECTORY`;
+    const all = Object.entries(known).map(([name, value]) => `--${name} ${value}`);
+    const text = `${(error as Error).message}; there are ${all.join(", ")}`;
     throw new StatusError("INVALID_ARGUMENT", text, { cause: error });
   }
 }

@@ -1,7 +1,10 @@
-/** Debian's containerd as the peer: on a root, a state directory and a socket of its own, driven by its own `ctr`. */
+/**
+ * containerd as the peer, Debian's or the one of a given directory: on a root, a state directory and a socket of its own,
+ * driven by its own `ctr`.
+ */
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 import { StatusError } from "@berth/base";
 import { Daemon, unmountTree } from "@berth/testkit";
@@ -21,39 +24,41 @@ export interface Containerd extends AsyncDisposable {
   readonly snapshots: string;
   /** Runs `ctr` and gives its output. @throws INTERNAL with what it said. */
   ctr(...args: string[]): Promise<string>;
-  /** Removes an image, and waits until its content and its snapshots have gone too. */
-  removeImage(name: string): Promise<void>;
+  /** Removes all images there are, and waits until their content and their snapshots have gone too. */
+  removeImages(names: readonly string[]): Promise<void>;
   /** Ends and removes every container. */
   removeContainers(): Promise<void>;
   /** Ends and starts it on the same data. */
   restart(): Promise<void>;
 }
 
-export async function startContainerd(bench: Bench): Promise<Containerd> {
-  const dir = join(bench.dir, "containerd");
-  mkdirSync(dir);
+/** @param programs a directory with `containerd` and `ctr`, or one above `usr/bin` or `bin` that has them */
+export async function startContainerd(bench: Bench, programs?: string): Promise<Containerd> {
+  const env = programs === undefined ? process.env : { ...process.env, PATH: pathWith(programs) };
+  const dir = mkdtempSync(join(bench.dir, "containerd-"));
   const root = join(dir, "root");
   const address = join(dir, "containerd.sock");
   const snapshots = join(root, SNAPSHOTTER, "snapshots");
+  mkdirSync(snapshots, { recursive: true });
   const common = ["--address", address, "--namespace", bench.name];
   const ending = new AbortController();
-  const ctr = (...args: string[]): Promise<string> => runCtr([...common, ...args], ending.signal);
-  const daemon = makeDaemon(dir, root, address, () => ctr("version"));
+  const ctr = (...args: string[]): Promise<string> => runCtr([...common, ...args], env, ending.signal);
+  const daemon = makeDaemon(dir, root, address, env, () => ctr("version"));
   await daemon.start();
   return {
-    version: (await run("containerd", ["--version"])).stdout.trim().split(" ")[2] ?? "unknown",
-    decompressor: await decompressorOf(),
+    version: (await run("containerd", ["--version"], { env })).stdout.trim().split(" ")[2] ?? "unknown",
+    decompressor: await decompressorOf(env),
     get pid() {
       return daemon.identity!.pid;
     },
     address,
     snapshots,
     ctr,
-    async removeImage(name) {
-      await ctr("images", "rm", "--sync", name);
+    async removeImages(names) {
+      await ctr("images", "rm", "--sync", ...names);
       const left = [await ctr("content", "ls", "-q"), ...readdirSync(snapshots)].filter((each) => each.trim() !== "");
       if (left.length > 0)
-        throw new StatusError("INTERNAL", `containerd kept something of ${name}: ${left.join(", ")}`);
+        throw new StatusError("INTERNAL", `containerd kept something of ${names.join(", ")}: ${left.join(", ")}`);
     },
     removeContainers: () => removeContainers(ctr),
     async restart() {
@@ -62,7 +67,7 @@ export async function startContainerd(bench: Bench): Promise<Containerd> {
     },
     async [Symbol.asyncDispose]() {
       ending.abort(); // a ctr that is under way would wait for ever for a daemon that has gone
-      await removeContainers((...args) => runCtr([...common, ...args])).catch((error: unknown) =>
+      await removeContainers((...args) => runCtr([...common, ...args], env)).catch((error: unknown) =>
         console.error(`containerd: ${String(error)}`),
       );
       await daemon.stop();
@@ -72,12 +77,26 @@ export async function startContainerd(bench: Bench): Promise<Containerd> {
 }
 
 /** Its programs' names are in the binary. */
-async function decompressorOf(): Promise<string> {
-  const { stdout } = await run("sh", ["-c", "command -v containerd"]);
+async function decompressorOf(env: NodeJS.ProcessEnv): Promise<string> {
+  const { stdout } = await run("sh", ["-c", "command -v containerd"], { env });
   return readFileSync(stdout.trim()).includes("igzip") ? "igzip" : "unpigz";
 }
 
-function makeDaemon(dir: string, root: string, address: string, ask: () => Promise<unknown>): Daemon {
+/** @throws NOT_FOUND when there is no containerd beneath the directory */
+function pathWith(programs: string): string {
+  const candidates = [programs, join(programs, "bin"), join(programs, "usr/bin")];
+  const found = candidates.find((each) => existsSync(join(each, "containerd")) && existsSync(join(each, "ctr")));
+  if (found !== undefined) return `${found}${delimiter}${process.env["PATH"] ?? ""}`;
+  throw new StatusError("NOT_FOUND", `--containerd ${programs}: no containerd and ctr in it, its bin or its usr/bin`);
+}
+
+function makeDaemon(
+  dir: string,
+  root: string,
+  address: string,
+  env: NodeJS.ProcessEnv,
+  ask: () => Promise<unknown>,
+): Daemon {
   const config = join(dir, "config.toml");
   const lines = [
     "version = 2",
@@ -92,6 +111,7 @@ function makeDaemon(dir: string, root: string, address: string, ask: () => Promi
   return new Daemon({
     name: "containerd",
     argv: ["containerd", "--config", config],
+    env,
     logFile: join(dir, "containerd.log"),
     probe: async () => {
       if (!existsSync(address)) throw new Error("no socket yet");
@@ -100,8 +120,8 @@ function makeDaemon(dir: string, root: string, address: string, ask: () => Promi
   });
 }
 
-async function runCtr(args: readonly string[], signal?: AbortSignal): Promise<string> {
-  const limits = { maxBuffer: 1 << 24, timeout: 120_000, killSignal: "SIGKILL" } as const;
+async function runCtr(args: readonly string[], env: NodeJS.ProcessEnv, signal?: AbortSignal): Promise<string> {
+  const limits = { env, maxBuffer: 1 << 24, timeout: 120_000, killSignal: "SIGKILL" } as const;
   try {
     const { stdout } = await run("ctr", args, { ...limits, ...(signal === undefined ? {} : { signal }) });
     return stdout;

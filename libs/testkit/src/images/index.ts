@@ -1,4 +1,4 @@
-export { benchImage } from "./bench.ts";
+export { benchImages } from "./bench/images.ts";
 export {
   buildImage,
   buildIndex,
