@@ -12,7 +12,7 @@ import { imageMigrations, openImages, type ImageReferences, type Images } from "
 import { journalMigrations, openJournal, type Journal } from "@berth/journal";
 import { openMetadata, type Metadata } from "@berth/metadata";
 import { createNetwork, networkMigrations, type Network } from "@berth/network";
-import { createRegistryClient, type RegistryHost } from "@berth/registry";
+import { Bandwidth, createRegistryClients, type RegistryClients, type RegistryHost } from "@berth/registry";
 import { createOciRuntime, type Runtime } from "@berth/runtime";
 import {
   openNamespacedSnapshots,
@@ -85,13 +85,13 @@ export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: Ho
   );
   await content.recover();
   const { snapshots, unusable } = await openSnapshots(config, metadata, lifetime, logger);
-  const registry = lifetime.own(createRegistryClient({ hosts: await registryHosts(config), logger }));
+  const registries = lifetime.own(await openRegistries(config, deps));
   const images = lifetime.own(
     await openImages({
       metadata,
       content,
       snapshotters: snapshots,
-      registry: () => registry,
+      registry: (namespace) => registries.namespace(namespace),
       scratch: join(config.state, "images"),
       references: deps.references,
       logger,
@@ -173,6 +173,21 @@ async function openRuntimes(
 /** With a leading slash, as the runtime and the cgroup functions want it. */
 export function cgroupParentOf(config: Pick<AgentConfig, "cgroupParent">): string {
   return config.cgroupParent.startsWith("/") ? config.cgroupParent : `/${config.cgroupParent}`;
+}
+
+async function openRegistries(config: AgentConfig, { logger, path }: HostDeps): Promise<RegistryClients> {
+  const { certsDir, dockerConfig, maxBytesPerSecond } = config;
+  const limits = Object.entries(config.registries).flatMap(([host, { maxBytesPerSecond: rate }]) =>
+    rate === undefined ? [] : [[host, rate] as const],
+  );
+  const all = maxBytesPerSecond === undefined ? {} : { maxBytesPerSecond };
+  return createRegistryClients({
+    hosts: await registryHosts(config),
+    certsDir,
+    bandwidth: new Bandwidth({ ...all, registries: Object.fromEntries(limits) }),
+    logger,
+    ...(dockerConfig === undefined ? {} : { dockerConfig: { path: dockerConfig, helperPath: path } }),
+  });
 }
 
 async function registryHosts(config: AgentConfig): Promise<readonly RegistryHost[]> {

@@ -1,5 +1,6 @@
 /** What a node agent is told at start: who it is, where it keeps things, and what its host offers. */
 import { hostname } from "node:os";
+import { join } from "node:path";
 import { z } from "zod";
 import { absolutePath, hostPort, logLevel, url } from "./fields.ts";
 import { resolveConfig, type ConfigSource, type EnvBinding, type Frozen } from "./resolve.ts";
@@ -16,6 +17,8 @@ const registry = z
     password: z.string().min(1).optional(),
     /** PEM certificates to trust for this registry, beside the system's. */
     caFile: absolutePath().optional(),
+    /** Of all transfers from this registry and its mirrors together. */
+    maxBytesPerSecond: count.optional(),
   })
   .refine((r) => (r.username === undefined) === (r.password === undefined), {
     error: "has only one of username and password; give both or neither",
@@ -40,6 +43,12 @@ const schema = z
     logLevel: logLevel.default("info"),
     /** By host[:port], as in an image's name. */
     registries: z.record(z.string(), registry).default({}),
+    /** Mirrors and TLS per registry, in containerd's layout; read when asked, and need not exist. */
+    certsDir: absolutePath().default("/etc/berth/certs.d"),
+    /** What `docker login` wrote: credentials and their helpers, after those of `registries`. */
+    dockerConfig: absolutePath().optional(),
+    /** Of all pulls together. */
+    maxBytesPerSecond: count.optional(),
     /**
      * `isolated`: a namespace uses content of another only after its own credentials reached it. `shared`: naming the digest
      * is enough, as with containerd's default; for hosts of one tenant.
@@ -92,11 +101,17 @@ const bindings: readonly EnvBinding[] = [
   { variable: "NATS_URL", path: ["natsUrl"] },
   { variable: "BERTH_ROOT", path: ["root"] },
   { variable: "BERTH_STATE", path: ["state"] },
+  { variable: "BERTH_CERTS_DIR", path: ["certsDir"] },
   { variable: "BERTH_HOST_SOCKET", path: ["hostSocket"] },
   { variable: "BERTH_METRICS_LISTEN", path: ["metricsListen"] },
   { variable: "BERTH_LOG_LEVEL", path: ["logLevel"] },
   { variable: "BERTH_CRASH_AT", path: ["crashAt"] },
 ];
+
+/** Where the agent listens for this host's own commands. */
+export function hostSocketOf({ hostSocket, state }: Pick<AgentConfig, "hostSocket" | "state">): string {
+  return hostSocket ?? join(state, "berthd.sock");
+}
 
 /** @throws INVALID_ARGUMENT `CONFIG_INVALID`, naming file, line and field. */
 export function loadAgentConfig(source: ConfigSource): Promise<AgentConfig> {
