@@ -7,14 +7,16 @@
  *  3. Ending it leaves containers running (A1).
  */
 import { join } from "node:path";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Emitter, Lifetime, StatusError, systemClock, uuidv7, type Failpoint, type Logger } from "@berth/base";
-import { parseHostPort, type AgentConfig } from "@berth/config";
+import { hostSocketOf, parseHostPort, type AgentConfig } from "@berth/config";
 import type { PullProgress } from "@berth/images";
 import type { Journal } from "@berth/journal";
-import { bootId } from "@berth/linux";
+import { bootId, diskInfo } from "@berth/linux";
 import { Metrics } from "@berth/telemetry";
 import { lockDataRoot } from "./data-root-lock.ts";
 import { hostAddress } from "./doors/fleet/address.ts";
+import { openHostDoor, type HostDoorDeps } from "./doors/host/host-door.ts";
 import { openFleetDoor, type FleetDoor } from "./doors/fleet/fleet-door.ts";
 import type { Engine } from "./engine/engine.ts";
 import { agentEntry } from "./engine/journal-entries.ts";
@@ -73,6 +75,7 @@ async function assemble(deps: AgentDeps, config: AgentConfig, lifetime: Lifetime
   const engine = await openEngine({ config, host, observer, progress, logger, failpoint }, lifetime);
   parts.engine = engine.engine;
   parts.door = lifetime.own(await openDoor(deps, config, host, engine, progress));
+  lifetime.own(await openHostDoor(hostDoorDeps(config, host, parts, logger), { socketPath: hostSocketOf(config) }));
   const health = (): Readonly<Record<string, unknown>> => ({
     status: "ok",
     node: config.node,
@@ -87,6 +90,35 @@ async function assemble(deps: AgentDeps, config: AgentConfig, lifetime: Lifetime
     httpPort: http.port,
     [Symbol.asyncDispose]: () => close(lifetime, host, logger),
   };
+}
+
+function hostDoorDeps(
+  config: AgentConfig,
+  host: Host,
+  parts: { readonly engine?: Engine; readonly door?: FleetDoor },
+  logger: Logger,
+): HostDoorDeps {
+  const startedAt = timestampFromMs(systemClock.nowMs());
+  const status = async (): ReturnType<HostDoorDeps["status"]> => {
+    const disk = diskInfo(config.root);
+    const { blobs, sizeBytes } = await host.content.totals();
+    return {
+      node: config.node,
+      version: VERSION,
+      startedAt,
+      root: config.root,
+      state: config.state,
+      diskTotalBytes: BigInt(disk.totalBytes),
+      diskAvailableBytes: BigInt(disk.availableBytes),
+      blobs: BigInt(blobs),
+      contentBytes: BigInt(sizeBytes),
+      runtimeHandlers: [...host.runtimes.keys()],
+      running: parts.engine?.running().length ?? 0,
+      leaseHeld: parts.door?.status().leaseHeld ?? false,
+      bus: parts.door?.status().bus ?? "",
+    };
+  };
+  return { ...host, status, logger };
 }
 
 async function openDoor(

@@ -24,6 +24,43 @@ const registry = z
     error: "has only one of username and password; give both or neither",
   });
 
+const bytes = z.int({ error: "is not a whole number of bytes" }).min(0, { error: "is less than 0" });
+const ms = z.int({ error: "is not a whole number of milliseconds" }).min(0, { error: "is less than 0" });
+const changes = z.int({ error: "is not a whole number" }).min(0, { error: "is less than 0" });
+const percent = z.number().gt(0, { error: "is not above 0" }).max(100, { error: "is above 100" });
+
+/** When what nobody uses is collected, and when images go for want of space. */
+const gc = z
+  .strictObject({
+    /** After the agent's start. */
+    startupDelayMs: ms.default(10_000),
+    /** Between what calls for a collection and the collection, so that a burst is one. */
+    scheduleDelayMs: ms.default(2_000),
+    /** Collect after so many changes of images, contents, snapshots and leases; 0: not by their number. */
+    mutationThreshold: changes.default(100),
+    /** Collect after so many deletions; 0: not by their number. */
+    deletionThreshold: changes.default(0),
+    /** Collect this often if anything was deleted or has expired meanwhile; 0: never. */
+    intervalMs: ms.default(600_000),
+    /** The share of time that collections may take on the event loop. */
+    pauseThreshold: z.number().gt(0, { error: "is not above 0" }).max(0.5, { error: "is above 0.5" }).default(0.02),
+    /** How often the disk is looked at. */
+    checkDiskMs: ms.min(1, { error: "is less than 1" }).default(60_000),
+    /** Of the file system that the data root is on: above high, images go, least recently used first, until below low. */
+    watermarks: z
+      .strictObject({ highPercent: percent.default(85), lowPercent: percent.default(80) })
+      .refine(({ highPercent, lowPercent }) => lowPercent < highPercent, {
+        error: "has a lowPercent that is not below highPercent",
+      })
+      .nullable()
+      .prefault({}),
+    /** What the images of each namespace may take; 0: no bound. */
+    cacheQuotaBytes: bytes.default(0),
+    /** In its place for these namespaces. */
+    cacheQuotas: z.record(z.string(), bytes).default({}),
+  })
+  .prefault({});
+
 const schema = z
   .strictObject({
     node: z
@@ -88,6 +125,7 @@ const schema = z
         diskBytes: count.optional(),
       })
       .prefault({}),
+    gc,
     /** For tests: the failpoint at which the process kills itself. */
     crashAt: z.string().min(1).optional(),
   })

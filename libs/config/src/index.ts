@@ -1,4 +1,4 @@
-export { loadAgentConfig, type AgentConfig } from "./agent.ts";
+export { hostSocketOf, loadAgentConfig, type AgentConfig } from "./agent.ts";
 export { loadControllerConfig, type ControllerConfig } from "./controller.ts";
 export { parseHostPort } from "./fields.ts";
 export type { ConfigSource } from "./resolve.ts";

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/host/v1/images.proto.
  */
 export const file_berth_host_v1_images: GenFile = /*@__PURE__*/
-  fileDesc("ChpiZXJ0aC9ob3N0L3YxL2ltYWdlcy5wcm90bxINYmVydGguaG9zdC52MSJECgpEZXNjcmlwdG9yEhIKCm1lZGlhX3R5cGUYASABKAkSDgoGZGlnZXN0GAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAMigQIKBUltYWdlEgwKBG5hbWUYASABKAkSKQoGdGFyZ2V0GAIgASgLMhkuYmVydGguaG9zdC52MS5EZXNjcmlwdG9yEjAKBmxhYmVscxgDIAMoCzIgLmJlcnRoLmhvc3QudjEuSW1hZ2UuTGFiZWxzRW50cnkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKRAQoNVW5wYWNrZWRJbWFnZRIjCgVpbWFnZRgBIAEoCzIULmJlcnRoLmhvc3QudjEuSW1hZ2USEAoIbWFuaWZlc3QYAiABKAkSDgoGY29uZmlnGAMgASgJEhMKC3NuYXBzaG90dGVyGAQgASgJEhAKCGNoYWluX2lkGAUgASgJEhIKCnNpemVfYnl0ZXMYBiABKAMiNAoRTGlzdEltYWdlc1JlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUiOgoSTGlzdEltYWdlc1Jlc3BvbnNlEiQKBmltYWdlcxgBIAMoCzIULmJlcnRoLmhvc3QudjEuSW1hZ2UiUAoPR2V0SW1hZ2VSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhwKBWltYWdlGAIgASgJQg2StRgJCAEaBWltYWdlIlMKElJlbW92ZUltYWdlUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIcCgVpbWFnZRgCIAEoCUINkrUYCQgBGgVpbWFnZSIVChNSZW1vdmVJbWFnZVJlc3BvbnNlInIKEFB1bGxJbWFnZVJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSHAoFaW1hZ2UYAiABKAlCDZK1GAkIARoFaW1hZ2USHwoLc25hcHNob3R0ZXIYAyABKAlCCpK1GAYaBG5hbWUiewoRUHVsbEltYWdlUmVzcG9uc2USLwoIcHJvZ3Jlc3MYASABKAsyGy5iZXJ0aC5ob3N0LnYxLlB1bGxQcm9ncmVzc0gAEiwKBGRvbmUYAiABKAsyHC5iZXJ0aC5ob3N0LnYxLlVucGFja2VkSW1hZ2VIAEIHCgVldmVudCJ2CgxQdWxsUHJvZ3Jlc3MSDQoFcGhhc2UYASABKAkSFAoMb2Zmc2V0X2J5dGVzGAIgASgDEhMKC3RvdGFsX2J5dGVzGAMgASgDEiwKBmxheWVycxgEIAMoCzIcLmJlcnRoLmhvc3QudjEuTGF5ZXJQcm9ncmVzcyJZCg1MYXllclByb2dyZXNzEg4KBmRpZ2VzdBgBIAEoCRINCgVzdGF0ZRgCIAEoCRIUCgxvZmZzZXRfYnl0ZXMYAyABKAMSEwoLdG90YWxfYnl0ZXMYBCABKAMyywIKDEltYWdlU2VydmljZRJRCgpMaXN0SW1hZ2VzEiAuYmVydGguaG9zdC52MS5MaXN0SW1hZ2VzUmVxdWVzdBohLmJlcnRoLmhvc3QudjEuTGlzdEltYWdlc1Jlc3BvbnNlEkAKCEdldEltYWdlEh4uYmVydGguaG9zdC52MS5HZXRJbWFnZVJlcXVlc3QaFC5iZXJ0aC5ob3N0LnYxLkltYWdlElQKC1JlbW92ZUltYWdlEiEuYmVydGguaG9zdC52MS5SZW1vdmVJbWFnZVJlcXVlc3QaIi5iZXJ0aC5ob3N0LnYxLlJlbW92ZUltYWdlUmVzcG9uc2USUAoJUHVsbEltYWdlEh8uYmVydGguaG9zdC52MS5QdWxsSW1hZ2VSZXF1ZXN0GiAuYmVydGguaG9zdC52MS5QdWxsSW1hZ2VSZXNwb25zZTABYgZwcm90bzM", [file_berth_v1_options, file_google_protobuf_timestamp]);
+  fileDesc("ChpiZXJ0aC9ob3N0L3YxL2ltYWdlcy5wcm90bxINYmVydGguaG9zdC52MSJECgpEZXNjcmlwdG9yEhIKCm1lZGlhX3R5cGUYASABKAkSDgoGZGlnZXN0GAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAMigQIKBUltYWdlEgwKBG5hbWUYASABKAkSKQoGdGFyZ2V0GAIgASgLMhkuYmVydGguaG9zdC52MS5EZXNjcmlwdG9yEjAKBmxhYmVscxgDIAMoCzIgLmJlcnRoLmhvc3QudjEuSW1hZ2UuTGFiZWxzRW50cnkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKoAQoNVW5wYWNrZWRJbWFnZRIjCgVpbWFnZRgBIAEoCzIULmJlcnRoLmhvc3QudjEuSW1hZ2USEAoIbWFuaWZlc3QYAiABKAkSDgoGY29uZmlnGAMgASgJEhMKC3NuYXBzaG90dGVyGAQgASgJEhAKCGNoYWluX2lkGAUgASgJEhIKCnNpemVfYnl0ZXMYBiABKAMSFQoNYXJ0aWZhY3RfdHlwZRgHIAEoCSJNChFMaXN0SW1hZ2VzUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIXCgdmaWx0ZXJzGAIgAygJQgaStRgCMCAiOgoSTGlzdEltYWdlc1Jlc3BvbnNlEiQKBmltYWdlcxgBIAMoCzIULmJlcnRoLmhvc3QudjEuSW1hZ2UiUAoPR2V0SW1hZ2VSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhwKBWltYWdlGAIgASgJQg2StRgJCAEaBWltYWdlImwKD1RhZ0ltYWdlUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIcCgVpbWFnZRgCIAEoCUINkrUYCQgBGgVpbWFnZRIaCgN0YWcYAyABKAlCDZK1GAkIARoFaW1hZ2UiUwoSUmVtb3ZlSW1hZ2VSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhwKBWltYWdlGAIgASgJQg2StRgJCAEaBWltYWdlIhUKE1JlbW92ZUltYWdlUmVzcG9uc2UihwEKEFB1bGxJbWFnZVJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSHAoFaW1hZ2UYAiABKAlCDZK1GAkIARoFaW1hZ2USHwoLc25hcHNob3R0ZXIYAyABKAlCCpK1GAYaBG5hbWUSEwoLc2tpcF91bnBhY2sYBCABKAgiewoRUHVsbEltYWdlUmVzcG9uc2USLwoIcHJvZ3Jlc3MYASABKAsyGy5iZXJ0aC5ob3N0LnYxLlB1bGxQcm9ncmVzc0gAEiwKBGRvbmUYAiABKAsyHC5iZXJ0aC5ob3N0LnYxLlVucGFja2VkSW1hZ2VIAEIHCgVldmVudCJ2CgxQdWxsUHJvZ3Jlc3MSDQoFcGhhc2UYASABKAkSFAoMb2Zmc2V0X2J5dGVzGAIgASgDEhMKC3RvdGFsX2J5dGVzGAMgASgDEiwKBmxheWVycxgEIAMoCzIcLmJlcnRoLmhvc3QudjEuTGF5ZXJQcm9ncmVzcyJZCg1MYXllclByb2dyZXNzEg4KBmRpZ2VzdBgBIAEoCRINCgVzdGF0ZRgCIAEoCRIUCgxvZmZzZXRfYnl0ZXMYAyABKAMSEwoLdG90YWxfYnl0ZXMYBCABKAMyjQMKDEltYWdlU2VydmljZRJRCgpMaXN0SW1hZ2VzEiAuYmVydGguaG9zdC52MS5MaXN0SW1hZ2VzUmVxdWVzdBohLmJlcnRoLmhvc3QudjEuTGlzdEltYWdlc1Jlc3BvbnNlEkAKCEdldEltYWdlEh4uYmVydGguaG9zdC52MS5HZXRJbWFnZVJlcXVlc3QaFC5iZXJ0aC5ob3N0LnYxLkltYWdlEkAKCFRhZ0ltYWdlEh4uYmVydGguaG9zdC52MS5UYWdJbWFnZVJlcXVlc3QaFC5iZXJ0aC5ob3N0LnYxLkltYWdlElQKC1JlbW92ZUltYWdlEiEuYmVydGguaG9zdC52MS5SZW1vdmVJbWFnZVJlcXVlc3QaIi5iZXJ0aC5ob3N0LnYxLlJlbW92ZUltYWdlUmVzcG9uc2USUAoJUHVsbEltYWdlEh8uYmVydGguaG9zdC52MS5QdWxsSW1hZ2VSZXF1ZXN0GiAuYmVydGguaG9zdC52MS5QdWxsSW1hZ2VSZXNwb25zZTABYgZwcm90bzM", [file_berth_v1_options, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message berth.host.v1.Descriptor
@@ -127,6 +127,13 @@ export type UnpackedImage = Message<"berth.host.v1.UnpackedImage"> & {
    * @generated from field: int64 size_bytes = 6;
    */
   sizeBytes: bigint;
+
+  /**
+   * Set for what is no container image; it is stored and not unpacked.
+   *
+   * @generated from field: string artifact_type = 7;
+   */
+  artifactType: string;
 };
 
 /**
@@ -144,6 +151,13 @@ export type ListImagesRequest = Message<"berth.host.v1.ListImagesRequest"> & {
    * @generated from field: string namespace = 1;
    */
   namespace: string;
+
+  /**
+   * containerd's filters over name, target.digest, target.mediatype and labels."key"; any of them may hold.
+   *
+   * @generated from field: repeated string filters = 2;
+   */
+  filters: string[];
 };
 
 /**
@@ -193,6 +207,35 @@ export const GetImageRequestSchema: GenMessage<GetImageRequest> = /*@__PURE__*/
   messageDesc(file_berth_host_v1_images, 5);
 
 /**
+ * @generated from message berth.host.v1.TagImageRequest
+ */
+export type TagImageRequest = Message<"berth.host.v1.TagImageRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string image = 2;
+   */
+  image: string;
+
+  /**
+   * The new name; an existing one is moved.
+   *
+   * @generated from field: string tag = 3;
+   */
+  tag: string;
+};
+
+/**
+ * Describes the message berth.host.v1.TagImageRequest.
+ * Use `create(TagImageRequestSchema)` to create a new message.
+ */
+export const TagImageRequestSchema: GenMessage<TagImageRequest> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 6);
+
+/**
  * @generated from message berth.host.v1.RemoveImageRequest
  */
 export type RemoveImageRequest = Message<"berth.host.v1.RemoveImageRequest"> & {
@@ -212,7 +255,7 @@ export type RemoveImageRequest = Message<"berth.host.v1.RemoveImageRequest"> & {
  * Use `create(RemoveImageRequestSchema)` to create a new message.
  */
 export const RemoveImageRequestSchema: GenMessage<RemoveImageRequest> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 6);
+  messageDesc(file_berth_host_v1_images, 7);
 
 /**
  * @generated from message berth.host.v1.RemoveImageResponse
@@ -225,7 +268,7 @@ export type RemoveImageResponse = Message<"berth.host.v1.RemoveImageResponse"> &
  * Use `create(RemoveImageResponseSchema)` to create a new message.
  */
 export const RemoveImageResponseSchema: GenMessage<RemoveImageResponse> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 7);
+  messageDesc(file_berth_host_v1_images, 8);
 
 /**
  * @generated from message berth.host.v1.PullImageRequest
@@ -247,6 +290,13 @@ export type PullImageRequest = Message<"berth.host.v1.PullImageRequest"> & {
    * @generated from field: string snapshotter = 3;
    */
   snapshotter: string;
+
+  /**
+   * Fetches bytes only.
+   *
+   * @generated from field: bool skip_unpack = 4;
+   */
+  skipUnpack: boolean;
 };
 
 /**
@@ -254,7 +304,7 @@ export type PullImageRequest = Message<"berth.host.v1.PullImageRequest"> & {
  * Use `create(PullImageRequestSchema)` to create a new message.
  */
 export const PullImageRequestSchema: GenMessage<PullImageRequest> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 8);
+  messageDesc(file_berth_host_v1_images, 9);
 
 /**
  * @generated from message berth.host.v1.PullImageResponse
@@ -285,7 +335,7 @@ export type PullImageResponse = Message<"berth.host.v1.PullImageResponse"> & {
  * Use `create(PullImageResponseSchema)` to create a new message.
  */
 export const PullImageResponseSchema: GenMessage<PullImageResponse> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 9);
+  messageDesc(file_berth_host_v1_images, 10);
 
 /**
  * Offsets never go back within one pull.
@@ -321,7 +371,7 @@ export type PullProgress = Message<"berth.host.v1.PullProgress"> & {
  * Use `create(PullProgressSchema)` to create a new message.
  */
 export const PullProgressSchema: GenMessage<PullProgress> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 10);
+  messageDesc(file_berth_host_v1_images, 11);
 
 /**
  * @generated from message berth.host.v1.LayerProgress
@@ -355,7 +405,7 @@ export type LayerProgress = Message<"berth.host.v1.LayerProgress"> & {
  * Use `create(LayerProgressSchema)` to create a new message.
  */
 export const LayerProgressSchema: GenMessage<LayerProgress> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 11);
+  messageDesc(file_berth_host_v1_images, 12);
 
 /**
  * @generated from service berth.host.v1.ImageService
@@ -375,6 +425,16 @@ export const ImageService: GenService<{
   getImage: {
     methodKind: "unary";
     input: typeof GetImageRequestSchema;
+    output: typeof ImageSchema;
+  },
+  /**
+   * Another name for the same image.
+   *
+   * @generated from rpc berth.host.v1.ImageService.TagImage
+   */
+  tagImage: {
+    methodKind: "unary";
+    input: typeof TagImageRequestSchema;
     output: typeof ImageSchema;
   },
   /**

@@ -1,0 +1,56 @@
+/** Images by the host door. */
+import { create } from "@bufbuild/protobuf";
+import type { Images, PullProgress } from "@berth/images";
+import {
+  ImageService,
+  ListImagesResponseSchema,
+  PullImageResponseSchema,
+  RemoveImageResponseSchema,
+  type PullImageRequest,
+  type PullImageResponse,
+} from "@berth/proto/host";
+import { implement, type CallContext, type Implementation } from "@berth/rpc";
+import { followed } from "./followed.ts";
+import { toImage, toPullProgress, toUnpackedImage } from "./wire.ts";
+
+export interface ImageDeps {
+  readonly images: Images;
+  /** Taken where a request names no snapshotter. */
+  readonly defaultSnapshotter: string;
+}
+
+export function imageService({ images, defaultSnapshotter }: ImageDeps): Implementation {
+  return implement(ImageService, {
+    listImages: async ({ namespace, filters }) => {
+      const records = await images.list(namespace, filters);
+      return create(ListImagesResponseSchema, { images: records.map(toImage) });
+    },
+    getImage: async ({ namespace, image }) => toImage(await images.get(namespace, image)),
+    tagImage: async ({ namespace, image, tag }, { signal }) =>
+      toImage(await images.tag({ namespace, image, tag, signal })),
+    removeImage: async ({ namespace, image }) => {
+      await images.remove(namespace, image);
+      return create(RemoveImageResponseSchema);
+    },
+    pullImage: (request, context) => pull(images, defaultSnapshotter, request, context),
+  });
+}
+
+async function* pull(
+  images: Images,
+  defaultSnapshotter: string,
+  { namespace, image, snapshotter, skipUnpack }: PullImageRequest,
+  context: CallContext,
+): AsyncGenerator<PullImageResponse> {
+  const request = { namespace, image, snapshotter: snapshotter || defaultSnapshotter, unpack: !skipUnpack };
+  const pulling = followed(context.signal, (onProgress: (progress: PullProgress) => void, signal) =>
+    images.pull({ ...request, signal, onProgress }),
+  );
+  for await (const step of pulling) {
+    const event =
+      "done" in step
+        ? { case: "done" as const, value: toUnpackedImage(step.done) }
+        : { case: "progress" as const, value: toPullProgress(step.progress) };
+    yield create(PullImageResponseSchema, { event });
+  }
+}

@@ -1,0 +1,86 @@
+/** The engine's records as the host API's messages. Shapes only: nothing is decided here. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { BlobInfo, IngestStatus } from "@berth/content";
+import type { ImageRecord, PullProgress, UnpackedImage } from "@berth/images";
+import type { Descriptor } from "@berth/model";
+import {
+  BlobSchema,
+  ImageSchema,
+  IngestSchema,
+  PullProgressSchema,
+  SnapshotSchema,
+  UnpackedImageSchema,
+  type Blob,
+  type DescriptorSchema,
+  type Image,
+  type Ingest,
+  type PullProgress as PullProgressMessage,
+  type Snapshot,
+  type UnpackedImage as UnpackedImageMessage,
+} from "@berth/proto/host";
+import type { SnapshotInfo } from "@berth/snapshots";
+
+export function toDescriptor({ mediaType, digest, size }: Descriptor): MessageInitShape<typeof DescriptorSchema> {
+  return { mediaType, digest, sizeBytes: BigInt(size) };
+}
+
+export function toImage(record: ImageRecord): Image {
+  const { name, target, labels } = record;
+  return create(ImageSchema, { name, target: toDescriptor(target), labels, ...times(record) });
+}
+
+export function toUnpackedImage(unpacked: UnpackedImage): UnpackedImageMessage {
+  const { image, manifest, configDigest: config, snapshotter, chainId, sizeBytes, artifactType } = unpacked;
+  return create(UnpackedImageSchema, {
+    image: toImage(image),
+    manifest,
+    config,
+    snapshotter,
+    chainId,
+    sizeBytes: BigInt(sizeBytes),
+    artifactType: artifactType ?? "",
+  });
+}
+
+export function toPullProgress({ phase, offsetBytes, totalBytes, layers }: PullProgress): PullProgressMessage {
+  return create(PullProgressSchema, {
+    phase,
+    offsetBytes: BigInt(offsetBytes),
+    totalBytes: BigInt(totalBytes),
+    layers: layers.map((layer) => ({
+      digest: layer.digest,
+      state: layer.state,
+      offsetBytes: BigInt(layer.offsetBytes),
+      totalBytes: BigInt(layer.totalBytes),
+    })),
+  });
+}
+
+export function toBlob(info: BlobInfo): Blob {
+  const { digest, sizeBytes, labels } = info;
+  return create(BlobSchema, { digest, sizeBytes: BigInt(sizeBytes), labels, ...times(info) });
+}
+
+export function toIngest(status: IngestStatus): Ingest {
+  const { ref, offsetBytes, totalBytes, expected, lease, labels } = status;
+  return create(IngestSchema, {
+    ref,
+    offsetBytes: BigInt(offsetBytes),
+    totalBytes: BigInt(totalBytes),
+    expected: expected ?? "",
+    lease: lease ?? "",
+    labels,
+    startedAt: timestampFromMs(status.startedAtMs),
+    updatedAt: timestampFromMs(status.updatedAtMs),
+  });
+}
+
+export function toSnapshot(info: SnapshotInfo): Snapshot {
+  const { key, kind, parent, labels } = info;
+  return create(SnapshotSchema, { key, kind, parent, labels, ...times(info) });
+}
+
+function times({ createdAtMs, updatedAtMs }: { readonly createdAtMs: number; readonly updatedAtMs: number }) {
+  return { createdAt: timestampFromMs(createdAtMs), updatedAt: timestampFromMs(updatedAtMs) };
+}
