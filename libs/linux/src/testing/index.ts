@@ -1,2 +1,8 @@
-export { powerCutDisk, type PowerCutDisk } from "./power-cut.ts";
+export {
+  livePowerCutDisk,
+  powerCutDisk,
+  type LivePowerCutDisk,
+  type PowerCutDisk,
+  type PowerCutFileSystem,
+} from "./power-cut.ts";
 export { scratch, withoutRoot } from "./scratch.ts";
