@@ -77,3 +77,11 @@ export type {
 } from "./verify/policy.ts";
 export { parseTrustRoot } from "./verify/trust-root.ts";
 export { createVerifier, type PolicyVerifier, type VerificationSubject, type VerifierDeps } from "./verify/verifier.ts";
+export {
+  verify,
+  type VerifyDeps,
+  type VerifyOptions,
+  type VerifyProblem,
+  type VerifyProgress,
+  type VerifyReport,
+} from "./doctor/verify.ts";
