@@ -64,7 +64,11 @@ export function fromSocket(error: unknown, subject: Subject, signal: AbortSignal
     const hint = `certificate of ${name} is not trusted (${code}); ${caHint(subject.endpoint)}`;
     return fail("FAILED_PRECONDITION", "REGISTRY_TLS", subject, hint, { cause: error });
   }
-  const hint = `cannot reach ${name} (${why}); check the name, the network and that it runs`;
+  // With TLS 1.3 a server that misses a client certificate may just close after the handshake.
+  const { client, origin } = subject.endpoint;
+  const closed = code === "UND_ERR_SOCKET" && origin.startsWith("https:") && client.length === 0;
+  const certificate = closed ? ", and whether it wants a client certificate" : "";
+  const hint = `cannot reach ${name} (${why}); check the name, the network and that it runs${certificate}`;
   return fail("UNAVAILABLE", "REGISTRY_UNREACHABLE", subject, hint, { cause: error });
 }
 

@@ -1,47 +1,21 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { test } from "node:test";
 import { StatusError } from "@berth/base";
 import { parseImageReference } from "@berth/model";
 import { createRegistryClient } from "./index.ts";
-import { startHostileServer, type Behaviour } from "./testing/hostile-server.ts";
-
-function openssl(): string | false {
-  try {
-    execFileSync("openssl", ["version"]);
-    return false;
-  } catch {
-    return "making a certificate needs the openssl program";
-  }
-}
-
-/** A certificate for 127.0.0.1 that signs itself. */
-function certificate(): { key: string; cert: string } {
-  const folder = mkdtempSync(join(tmpdir(), "berth-tls-"));
-  try {
-    const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
-    const subject = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"];
-    const what = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
-    execFileSync("openssl", [...what, ...subject, "-keyout", key, "-out", cert], { stdio: "ignore" });
-    return { key: readFileSync(key, "utf8"), cert: readFileSync(cert, "utf8") };
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
+import { createTestAuthority, missingOpenssl, startHostileServer, type Behaviour } from "./testing/index.ts";
 
 const manifest: Behaviour = (_, response) => void response.writeHead(200).end('{"schemaVersion":2,"manifests":[]}');
 
 test(
   "a private CA is trusted where it is configured, and named as the way out where it is not",
-  { skip: openssl() },
+  { skip: missingOpenssl() },
   async () => {
-    const tls = certificate();
+    const authority = createTestAuthority();
+    const tls = authority.issue("registry");
     await using server = await startHostileServer(manifest, tls);
     const ref = parseImageReference(`${server.host}/a:v1`);
-    await using trusting = createRegistryClient({ hosts: [{ host: server.host, ca: tls.cert }] });
+    await using trusting = createRegistryClient({ hosts: [{ host: server.host, ca: authority.cert }] });
     assert.equal((await trusting.manifest(ref)).bytes.length, 34);
     await using other = createRegistryClient({ hosts: [] });
     await assert.rejects(other.manifest(ref), (error: unknown) => {
@@ -53,21 +27,26 @@ test(
   },
 );
 
-test("HTTPS is never left for plain HTTP by a redirect, nor by a token service", { skip: openssl() }, async () => {
-  const tls = certificate();
-  await using plain = await startHostileServer((_, response) => void response.writeHead(200).end("{}"));
-  await using server = await startHostileServer((seen, response) => {
-    if (seen.path.includes("redirect")) response.writeHead(307, { location: `http://${plain.host}/x` }).end();
-    else response.writeHead(401, { "www-authenticate": `Bearer realm="http://${plain.host}/token"` }).end();
-  }, tls);
-  const credentials = { username: "ann", password: "pw" };
-  await using client = createRegistryClient({ hosts: [{ host: server.host, ca: tls.cert, credentials }] });
-  for (const [repository, reason] of [
-    ["redirect", "REGISTRY_REDIRECTS"],
-    ["token", "REGISTRY_DENIED"],
-  ]) {
-    const ref = parseImageReference(`${server.host}/${repository}:v1`);
-    await assert.rejects(client.manifest(ref), { reason });
-  }
-  assert.deepEqual(plain.seen, []);
-});
+test(
+  "HTTPS is never left for plain HTTP by a redirect, nor by a token service",
+  { skip: missingOpenssl() },
+  async () => {
+    const authority = createTestAuthority();
+    const tls = authority.issue("registry");
+    await using plain = await startHostileServer((_, response) => void response.writeHead(200).end("{}"));
+    await using server = await startHostileServer((seen, response) => {
+      if (seen.path.includes("redirect")) response.writeHead(307, { location: `http://${plain.host}/x` }).end();
+      else response.writeHead(401, { "www-authenticate": `Bearer realm="http://${plain.host}/token"` }).end();
+    }, tls);
+    const credentials = { username: "ann", password: "pw" };
+    await using client = createRegistryClient({ hosts: [{ host: server.host, ca: authority.cert, credentials }] });
+    for (const [repository, reason] of [
+      ["redirect", "REGISTRY_REDIRECTS"],
+      ["token", "REGISTRY_DENIED"],
+    ]) {
+      const ref = parseImageReference(`${server.host}/${repository}:v1`);
+      await assert.rejects(client.manifest(ref), { reason });
+    }
+    assert.deepEqual(plain.seen, []);
+  },
+);

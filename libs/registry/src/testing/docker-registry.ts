@@ -1,4 +1,4 @@
-/** Debian's docker-registry on a free loopback port, for tests; and the few requests that push to it. */
+/** Debian's docker-registry on a free loopback port, for tests: plain, with TLS, with credentials, as a mirror. */
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -19,11 +19,31 @@ export interface DockerRegistry extends AsyncDisposable {
   pushManifest(repository: string, tag: string, mediaType: string, bytes: Uint8Array): Promise<Digest>;
 }
 
-/** Starts a registry that keeps its data in a temporary folder (or in `root`) and serves plain HTTP without credentials. */
-export async function startDockerRegistry(root?: string): Promise<DockerRegistry> {
+export interface DockerRegistryOptions {
+  readonly tls?: { readonly cert: string; readonly key: string; readonly clientCa?: string };
+  /** Asks for the name and the password of {@link HTPASSWD}. */
+  readonly htpasswd?: boolean;
+  /** Asks for tokens of this service, signed with the certificate's key. */
+  readonly token?: { readonly realm: string; readonly service: string; readonly issuer: string; readonly cert: string };
+  /** Makes it a pull-through mirror of the registry at this URL. */
+  readonly proxy?: string;
+}
+
+/** The one user of a registry with `htpasswd`; the line is bcrypt of the password. */
+export const HTPASSWD = {
+  username: "ann",
+  password: "open sesame",
+  line: "ann:$2y$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW",
+} as const;
+
+/**
+ * Starts a registry that keeps its data in a temporary folder (or in `root`); by default it serves plain HTTP without
+ * credentials. The pushes below work with that kind only.
+ */
+export async function startDockerRegistry(root?: string, options: DockerRegistryOptions = {}): Promise<DockerRegistry> {
   const folder = await mkdtemp(join(root ?? tmpdir(), "berth-registry-"));
   const config = join(folder, "config.yml");
-  await writeFile(config, configText(folder));
+  await writeFile(config, await configText(folder, options));
   const child = spawn("docker-registry", ["serve", config], { stdio: ["ignore", "ignore", "pipe"] });
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   const stop = async (): Promise<void> => {
@@ -40,14 +60,32 @@ export async function startDockerRegistry(root?: string): Promise<DockerRegistry
   }
 }
 
-function configText(folder: string): string {
-  return `version: 0.1
-log: { level: info, formatter: text }
-storage:
-  filesystem: { rootdirectory: ${folder} }
-  delete: { enabled: true }
-http: { addr: "127.0.0.1:0", secret: test }
-`;
+async function configText(folder: string, { tls, htpasswd, token, proxy }: DockerRegistryOptions): Promise<string> {
+  const file = async (name: string, text: string): Promise<string> => {
+    await writeFile(join(folder, name), text);
+    return join(folder, name);
+  };
+  const http: Record<string, unknown> = { addr: "127.0.0.1:0", secret: "test" };
+  if (tls !== undefined) {
+    const clientcas = tls.clientCa === undefined ? {} : { clientcas: [await file("client-ca.pem", tls.clientCa)] };
+    http["tls"] = { certificate: await file("cert.pem", tls.cert), key: await file("key.pem", tls.key), ...clientcas };
+  }
+  const auth: Record<string, unknown> = {};
+  if (htpasswd === true) auth["htpasswd"] = { realm: "test", path: await file("htpasswd", HTPASSWD.line) };
+  if (token !== undefined) {
+    const { cert, ...rest } = token;
+    auth["token"] = { ...rest, rootcertbundle: await file("token.pem", cert) };
+  }
+  const config = {
+    version: 0.1,
+    log: { level: "info", formatter: "text" },
+    storage: { filesystem: { rootdirectory: folder }, delete: { enabled: true } },
+    http,
+    ...(Object.keys(auth).length === 0 ? {} : { auth }),
+    ...(proxy === undefined ? {} : { proxy: { remoteurl: proxy } }),
+  };
+  // JSON is YAML.
+  return JSON.stringify(config);
 }
 
 async function listening(stderr: NodeJS.ReadableStream): Promise<string> {

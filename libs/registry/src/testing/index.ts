@@ -1,4 +1,5 @@
-export { startDockerRegistry, type DockerRegistry } from "./docker-registry.ts";
+export { createTestAuthority, missingOpenssl, type TestAuthority, type TestCertificate } from "./certificates.ts";
+export { HTPASSWD, startDockerRegistry, type DockerRegistry, type DockerRegistryOptions } from "./docker-registry.ts";
 export {
   sendJson,
   startHostileServer,
@@ -6,3 +7,4 @@ export {
   type HostileServer,
   type SeenRequest,
 } from "./hostile-server.ts";
+export { startTokenIssuer, type IssuerOptions, type TokenIssuer } from "./token-issuer.ts";
