@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Emitter, Lifetime, StatusError, systemClock, uuidv7, type Failpoint, type Logger } from "@berth/base";
 import { hostSocketOf, parseHostPort, type AgentConfig } from "@berth/config";
-import type { PullProgress } from "@berth/images";
+import type { Images, PullProgress } from "@berth/images";
 import type { Journal } from "@berth/journal";
 import { bootId, diskInfo } from "@berth/linux";
 import { Metrics } from "@berth/telemetry";
@@ -59,17 +59,19 @@ export async function startAgent(deps: AgentDeps, config: AgentConfig): Promise<
 async function assemble(deps: AgentDeps, config: AgentConfig, lifetime: Lifetime): Promise<Agent> {
   const { logger, failpoint } = deps;
   lifetime.own(await lockDataRoot(join(config.root, "agent.lock")));
-  const parts: { engine?: Engine; door?: FleetDoor } = {};
+  const parts: { engine?: Engine; door?: FleetDoor; images?: Images } = {};
   const metrics = new Metrics();
   const observer = registerMetrics({
     metrics,
     engine: () => parts.engine,
     door: () => parts.door,
+    gc: () => parts.images?.gc,
     version: VERSION,
     logger,
   });
-  const references = async (): ReturnType<typeof imageReferences> => imageReferences(opened.snapshots);
+  const references = async (): ReturnType<typeof imageReferences> => imageReferences(opened.metadata);
   const opened = await openHost(config, lifetime, { logger, path: deps.path, references });
+  parts.images = opened.images;
   const host: Host = { ...opened, images: observedImages(opened.images, observer) };
   const progress = new Emitter<PullProgress>((error) => logger.error({ err: error }, "a listener of progress failed"));
   const engine = await openEngine({ config, host, observer, progress, logger, failpoint }, lifetime);

@@ -8,8 +8,16 @@ import { delimiter, isAbsolute, join } from "node:path";
 import { StatusError, type Lifetime, type Logger } from "@berth/base";
 import type { AgentConfig } from "@berth/config";
 import { contentMigrations, openContentStore, type FileContentStore } from "@berth/content";
-import { imageMigrations, openImages, type ImageReferences, type Images } from "@berth/images";
+import {
+  imageMigrations,
+  openImages,
+  watchChanges,
+  type GcConfig,
+  type ImageReferences,
+  type Images,
+} from "@berth/images";
 import { journalMigrations, openJournal, type Journal } from "@berth/journal";
+import { diskInfo } from "@berth/linux";
 import { openMetadata, type Metadata } from "@berth/metadata";
 import { createNetwork, networkMigrations, type Network } from "@berth/network";
 import { Bandwidth, createRegistryClients, type RegistryClients, type RegistryHost } from "@berth/registry";
@@ -59,7 +67,7 @@ export interface HostDeps {
 export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: HostDeps): Promise<Host> {
   const { logger } = deps;
   for (const directory of [config.root, config.state]) await mkdir(directory, { recursive: true, mode: 0o711 });
-  const metadata = lifetime.own(
+  const opened = lifetime.own(
     await openMetadata({
       path: join(config.root, "metadata.db"),
       migrations: [
@@ -73,6 +81,8 @@ export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: Ho
       headroomBytes: METADATA_HEADROOM_BYTES,
     }),
   );
+  // Every library writes through it: collection has to know what is referred to while it runs.
+  const metadata = watchChanges(opened);
   const markerPath = join(config.root, "journal.epoch");
   const journal = lifetime.own(
     await openJournal({ metadata, markerPath, logger }, { node: config.node, identity: rootIdentity(config.root) }),
@@ -87,21 +97,29 @@ export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: Ho
   const { snapshots, unusable } = await openSnapshots(config, metadata, lifetime, logger);
   const registries = lifetime.own(await openRegistries(config, deps));
   const images = lifetime.own(
-    await openImages({
-      metadata,
-      content,
-      snapshotters: snapshots,
-      registry: (namespace) => registries.namespace(namespace),
-      scratch: join(config.state, "images"),
-      references: deps.references,
-      logger,
-    }),
+    await openImages(
+      {
+        metadata,
+        content,
+        snapshotters: snapshots,
+        registry: (namespace) => registries.namespace(namespace),
+        scratch: join(config.state, "images"),
+        references: deps.references,
+        disk: () => diskInfo(config.root),
+        logger,
+      },
+      { gc: gcConfigOf(config) },
+    ),
   );
   const network = lifetime.own(
     await createNetwork({ metadata, logger }, { ...config.cni, stateDir: join(config.state, "network") }),
   );
   const runtimes = await openRuntimes(config, lifetime, deps);
   return { metadata, journal, content, images, network, snapshots, unusableSnapshotters: unusable, runtimes };
+}
+
+function gcConfigOf({ gc: { watermarks, cacheQuotaBytes, cacheQuotas } }: AgentConfig): GcConfig {
+  return { cacheQuotaBytes, cacheQuotas, ...(watermarks === null ? {} : { watermarks }) };
 }
 
 async function openSnapshots(

@@ -4,12 +4,15 @@ import type { OperationName, OperationObserver } from "./engine/operations.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { FleetDoor } from "./doors/fleet/fleet-door.ts";
 import type { GaugeInstrument, Metrics } from "@berth/telemetry";
+import type { GarbageCollection } from "@berth/images";
 import { containerdMetrics } from "./metrics-containerd.ts";
+import { registerGcMetrics } from "./metrics-gc.ts";
 
 export interface AgentMetricsDeps {
   readonly metrics: Metrics;
   readonly engine: () => Engine | undefined;
   readonly door: () => FleetDoor | undefined;
+  readonly gc: () => GarbageCollection | undefined;
   readonly version: string;
   readonly logger: Logger;
 }
@@ -31,6 +34,7 @@ export function registerMetrics(deps: AgentMetricsDeps): AgentMetrics {
     .set({ version: deps.version }, 1);
   registerContainers(deps);
   registerFleet(deps);
+  registerGcMetrics(metrics, deps.gc);
   return operations(metrics, containerdMetrics(metrics, deps.version));
 }
 

@@ -40,7 +40,7 @@ const gc = z
     mutationThreshold: changes.default(100),
     /** Collect after so many deletions; 0: not by their number. */
     deletionThreshold: changes.default(0),
-    /** Collect this often if anything was deleted or has expired meanwhile; 0: never. */
+    /** Collect this often in any case, for leases, pins and ingests expire by themselves; 0: never. */
     intervalMs: ms.default(600_000),
     /** The share of time that collections may take on the event loop. */
     pauseThreshold: z.number().gt(0, { error: "is not above 0" }).max(0.5, { error: "is above 0.5" }).default(0.02),

@@ -125,6 +125,24 @@ test("loadAgentConfig refuses half of a credential and a relative root", async (
   assert.deepEqual(error.violations.map((v) => v.field).sort(), ["node", "registries.r.example", "root"]);
 });
 
+test("loadAgentConfig has watermarks by default, takes null for none, and refuses a low one that is not low", async () => {
+  const plain = await loadAgentConfig({ file: await file("plain.yaml", "node: a\n"), env: servers });
+  assert.deepEqual(plain.gc.watermarks, { highPercent: 85, lowPercent: 80 });
+  assert.equal(plain.gc.mutationThreshold, 100);
+  const none = await loadAgentConfig({ file: await file("gc0.yaml", "gc: {watermarks: null}\n"), env: servers });
+  assert.equal(none.gc.watermarks, null);
+  const high = await file(
+    "gc1.yaml",
+    "gc: {watermarks: {highPercent: 70}, cacheQuotas: {shop: -1}, pauseThreshold: 0.9}\n",
+  );
+  const error = await refusal(loadAgentConfig({ file: high, env: servers }));
+  assert.deepEqual(error.violations.map((v) => v.field).sort(), [
+    "gc.cacheQuotas.shop",
+    "gc.pauseThreshold",
+    "gc.watermarks",
+  ]);
+});
+
 test("parseHostPort splits names and IPv6 literals", () => {
   assert.deepEqual(parseHostPort("127.0.0.1:7700"), { host: "127.0.0.1", port: 7700 });
   assert.deepEqual(parseHostPort("[::1]:0"), { host: "::1", port: 0 });

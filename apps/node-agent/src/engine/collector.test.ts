@@ -1,55 +1,119 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ManualClock, silentLogger } from "@berth/base";
-import { startCollector } from "./collector.ts";
+import type { GcReport, GcRequest, GcTrigger } from "@berth/images";
+import { startCollector, type CollectorConfig } from "./collector.ts";
+
+const CONFIG: CollectorConfig = {
+  startupDelayMs: 10_000,
+  scheduleDelayMs: 2_000,
+  mutationThreshold: 100,
+  deletionThreshold: 5,
+  intervalMs: 600_000,
+  pauseThreshold: 0.02,
+  checkDiskMs: 60_000,
+};
 
 async function settle(): Promise<void> {
   for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }
 
-function lab(freeShare: () => number) {
+function report(trigger: GcTrigger, more: Partial<GcReport>): GcReport {
+  const none = { images: 0, leases: 0, blobs: 0, snapshots: 0, ingests: 0, freedBytes: 0 };
+  const fixed = { dryRun: false, startedAtMs: 0, durationMs: 0, busyMs: 0, removed: [], kept: [] };
+  return { trigger, ...fixed, ...none, ...more };
+}
+
+/** Past the collection of the start, with a state that a test changes. */
+async function lab(given: Partial<CollectorConfig> = {}) {
   const clock = new ManualClock();
-  const counts = { collections: 0 };
-  const images = {
-    collect: async () => {
-      counts.collections += 1;
-      return { blobs: 1, snapshots: 0, freedBytes: 10 };
+  const state = { mutations: 0, deletions: 0, pressing: false, busyMs: 0, more: {} as Partial<GcReport> };
+  const triggers: GcTrigger[] = [];
+  const gc = {
+    async run({ trigger = "request" }: GcRequest = {}) {
+      triggers.push(trigger);
+      state.mutations = state.deletions = 0;
+      return report(trigger, { busyMs: state.busyMs, ...state.more });
     },
+    changes: () => ({ mutations: state.mutations, deletions: state.deletions }),
+    isDiskPressing: () => state.pressing,
   };
-  const collector = startCollector({ images, freeShare, logger: silentLogger, clock });
-  return { clock, counts, collector };
+  const collector = startCollector({ gc, logger: silentLogger, clock }, { ...CONFIG, ...given });
+  const pass = async (seconds: number): Promise<void> => {
+    for (let second = 0; second < seconds; second += 1) {
+      await settle();
+      clock.advance(1_000);
+    }
+    await settle();
+  };
+  await pass(10);
+  assert.deepEqual(triggers.splice(0), ["startup"]);
+  return { state, triggers, collector, pass };
 }
 
 test("startCollector makes one collection of several wishes, and none without any", async () => {
-  const { clock, counts, collector } = lab(() => 0.5);
+  const { triggers, collector, pass } = await lab();
   await using _collector = collector;
-  await settle();
-  clock.advance(60_000);
-  await settle();
-  assert.equal(counts.collections, 0);
+  await pass(60);
+  assert.deepEqual(triggers, []);
   collector.want();
   collector.want();
-  await settle();
-  clock.advance(2_000);
-  await settle();
-  assert.equal(counts.collections, 1);
-  clock.advance(60_000);
-  await settle();
-  assert.equal(counts.collections, 1);
+  await pass(1);
+  collector.want();
+  await pass(10);
+  assert.deepEqual(triggers, ["request"]);
 });
 
-test("startCollector collects when the disk runs full, but not all the time", async () => {
-  let free = 0.05;
-  const { clock, counts, collector } = lab(() => free);
+test("startCollector collects after so many changes or deletions, and now and then", async () => {
+  const { state, triggers, collector, pass } = await lab();
   await using _collector = collector;
-  for (let minute = 0; minute < 7; minute += 1) {
-    await settle();
-    clock.advance(60_000);
-  }
-  await settle();
-  assert.equal(counts.collections, 2);
-  free = 0.5;
-  clock.advance(600_000);
-  await settle();
-  assert.equal(counts.collections, 2);
+  state.mutations = 99;
+  state.deletions = 4;
+  await pass(30);
+  assert.deepEqual(triggers, []);
+  state.mutations = 100;
+  await pass(5);
+  state.deletions = 5;
+  await pass(5);
+  assert.deepEqual(triggers.splice(0), ["mutations", "deletions"]);
+  await pass(590);
+  assert.deepEqual(triggers, []);
+  await pass(20);
+  assert.deepEqual(triggers, ["schedule"]);
+});
+
+test("startCollector keeps collections that nobody asked for within their share of time", async () => {
+  const { state, triggers, collector, pass } = await lab();
+  await using _collector = collector;
+  state.busyMs = 1_000;
+  state.mutations = 100;
+  await pass(5);
+  assert.deepEqual(triggers.splice(0), ["mutations"]);
+  // A second on the event loop is 2 % of 50 seconds.
+  state.mutations = 100;
+  await pass(40);
+  assert.deepEqual(triggers, []);
+  collector.want();
+  await pass(5);
+  assert.deepEqual(triggers.splice(0), ["request"], "who asks does not wait for that");
+  state.mutations = 100;
+  await pass(55);
+  assert.deepEqual(triggers, ["mutations"]);
+});
+
+test("startCollector collects when the disk runs full, but not all the time when that frees nothing", async () => {
+  const { state, triggers, collector, pass } = await lab({ intervalMs: 0 });
+  await using _collector = collector;
+  state.pressing = true;
+  state.more = { images: 3 };
+  await pass(130);
+  assert.ok(triggers.length >= 2, "while it frees something, at each look at the disk");
+  assert.ok(triggers.every((trigger) => trigger === "watermark"));
+  state.more = { images: 0 };
+  await pass(60);
+  triggers.length = 0;
+  await pass(200);
+  assert.deepEqual(triggers, []);
+  await pass(150);
+  assert.deepEqual(triggers, ["watermark"]);
 });

@@ -1,63 +1,61 @@
 /**
- * Decides when what nobody uses is collected: soon after something lost its last name, when somebody asks, and when the disk
- * runs full. What is collected is the image service's to know.
+ * Decides when what nobody uses is collected: after the start, soon after something lost its last name or when somebody asks,
+ * after many changes, now and then, and when the disk runs full. What is collected is the image service's to know.
+ *
+ * Collections that nobody asked for keep their distance, so that the time they take on the event loop stays below a share
+ * of all time (containerd's pause_threshold).
  */
 import { anySignal, Lifetime, StatusError, systemClock, type Clock, type Logger } from "@berth/base";
-import type { Images } from "@berth/images";
+import type { AgentConfig } from "@berth/config";
+import type { GarbageCollection, GcReport, GcTrigger } from "@berth/images";
 
 export interface CollectorDeps {
-  readonly images: Pick<Images, "collect">;
-  /** Share of the data root's disk that is free. */
-  readonly freeShare: () => number;
+  readonly gc: Pick<GarbageCollection, "run" | "changes" | "isDiskPressing">;
   readonly logger: Logger;
   readonly clock?: Clock;
 }
 
-export interface CollectorConfig {
-  /** Wishes within this time are one collection. */
-  readonly delayMs: number;
-  /** Below this free share the disk is full. */
-  readonly lowShare: number;
-  readonly checkEveryMs: number;
-  /** While the disk is full, not more often than this. */
-  readonly pressureEveryMs: number;
-}
+export type CollectorConfig = Omit<AgentConfig["gc"], "watermarks" | "cacheQuotaBytes" | "cacheQuotas">;
 
-const DEFAULTS: CollectorConfig = { delayMs: 2_000, lowShare: 0.1, checkEveryMs: 60_000, pressureEveryMs: 300_000 };
+/** How often changes are counted. */
+const POLL_MS = 1_000;
+/** After pressure that could not be relieved, not more often than this. */
+const PRESSURE_REST_MS = 300_000;
 
 export interface Collector extends AsyncDisposable {
   /** Collects soon. */
   want(): void;
 }
 
-export function startCollector(deps: CollectorDeps, given: Partial<CollectorConfig> = {}): Collector {
-  const config = { ...DEFAULTS, ...given };
+export function startCollector(deps: CollectorDeps, config: CollectorConfig): Collector {
   const { clock = systemClock, logger } = deps;
   const lifetime = new Lifetime();
+  const schedule = new Schedule(deps.gc, config, clock);
   let wanted = Promise.withResolvers<void>();
-  let pressedAtMs = Number.NEGATIVE_INFINITY;
 
-  const isPressing = (): boolean => {
-    if (deps.freeShare() >= config.lowShare) return false;
-    return clock.monotonicMs() - pressedAtMs >= config.pressureEveryMs;
-  };
-  const collect = async (): Promise<void> => {
+  const collect = async (trigger: GcTrigger, signal: AbortSignal): Promise<void> => {
     try {
-      const freed = await deps.images.collect();
-      if (freed.blobs + freed.snapshots > 0) logger.info({ ...freed }, "collected what nobody uses");
+      const report = await deps.gc.run({ trigger, signal });
+      schedule.ran(report);
+      tell(logger, report);
     } catch (error) {
-      logger.error({ err: StatusError.from(error) }, "collecting failed");
+      if (signal.aborted) return;
+      schedule.failed();
+      logger.error({ err: StatusError.from(error), trigger }, "collecting failed");
     }
   };
   lifetime.loop(
     async (signal) => {
+      await clock.sleep(config.startupDelayMs, signal);
+      await collect("startup", signal);
       while (!signal.aborted) {
-        const asked = await wishWithin(wanted.promise, config.checkEveryMs, signal, clock);
-        if (asked) await clock.sleep(config.delayMs, signal);
-        wanted = asked ? Promise.withResolvers<void>() : wanted;
-        if (!asked && !isPressing()) continue;
-        if (!asked) pressedAtMs = clock.monotonicMs();
-        await collect();
+        const asked = await wishWithin(wanted.promise, POLL_MS, signal, clock);
+        const trigger = asked ? "request" : schedule.due();
+        if (trigger === undefined) continue;
+        if (trigger !== "watermark") await clock.sleep(config.scheduleDelayMs, signal);
+        // A wish of the delay is part of this collection.
+        wanted = Promise.withResolvers<void>();
+        await collect(trigger, signal);
       }
     },
     (error) => logger.error({ err: StatusError.from(error) }, "the collector has ended"),
@@ -66,6 +64,63 @@ export function startCollector(deps: CollectorDeps, given: Partial<CollectorConf
     want: () => wanted.resolve(),
     [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose](),
   };
+}
+
+class Schedule {
+  readonly #gc: CollectorDeps["gc"];
+  readonly #config: CollectorConfig;
+  readonly #clock: Clock;
+  #endedAtMs: number;
+  #notBeforeMs = 0;
+  #diskCheckedAtMs: number;
+  #pressureNotBeforeMs = 0;
+
+  constructor(gc: CollectorDeps["gc"], config: CollectorConfig, clock: Clock) {
+    this.#gc = gc;
+    this.#config = config;
+    this.#clock = clock;
+    this.#endedAtMs = clock.monotonicMs();
+    this.#diskCheckedAtMs = Number.NEGATIVE_INFINITY;
+  }
+
+  due(): GcTrigger | undefined {
+    const nowMs = this.#clock.monotonicMs();
+    if (this.#isDiskPressing(nowMs)) return "watermark";
+    if (nowMs < this.#notBeforeMs) return undefined;
+    const { mutationThreshold, deletionThreshold, intervalMs } = this.#config;
+    const { mutations, deletions } = this.#gc.changes();
+    if (deletionThreshold > 0 && deletions >= deletionThreshold) return "deletions";
+    if (mutationThreshold > 0 && mutations >= mutationThreshold) return "mutations";
+    return intervalMs > 0 && nowMs - this.#endedAtMs >= intervalMs ? "schedule" : undefined;
+  }
+
+  ran({ busyMs, trigger, shortfall, images }: GcReport): void {
+    this.#endedAtMs = this.#clock.monotonicMs();
+    this.#notBeforeMs = this.#endedAtMs + busyMs / this.#config.pauseThreshold - busyMs;
+    if (trigger === "watermark" && (shortfall !== undefined || images === 0)) {
+      this.#pressureNotBeforeMs = this.#endedAtMs + PRESSURE_REST_MS;
+    }
+  }
+
+  failed(): void {
+    this.#endedAtMs = this.#clock.monotonicMs();
+    this.#notBeforeMs = this.#endedAtMs + PRESSURE_REST_MS;
+    this.#pressureNotBeforeMs = this.#notBeforeMs;
+  }
+
+  #isDiskPressing(nowMs: number): boolean {
+    if (nowMs - this.#diskCheckedAtMs < this.#config.checkDiskMs || nowMs < this.#pressureNotBeforeMs) return false;
+    this.#diskCheckedAtMs = nowMs;
+    return this.#gc.isDiskPressing();
+  }
+}
+
+function tell(logger: Logger, report: GcReport): void {
+  const { removed, kept, shortfall, ...figures } = report;
+  const { images, leases, blobs, snapshots, ingests } = figures;
+  if (shortfall !== undefined)
+    logger.warn({ trigger: report.trigger }, `collection could not free enough: ${shortfall}`);
+  if (images + leases + blobs + snapshots + ingests > 0) logger.info(figures, "collected what nobody uses");
 }
 
 async function wishWithin(wish: Promise<void>, ms: number, signal: AbortSignal, clock: Clock): Promise<boolean> {

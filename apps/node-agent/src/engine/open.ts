@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { StatusError, systemClock, type Emitter, type Failpoint, type Lifetime, type Logger } from "@berth/base";
 import type { AgentConfig } from "@berth/config";
 import type { PullProgress } from "@berth/images";
-import { bootId, detectCgroupLayout, diskInfo, removeCgroup } from "@berth/linux";
+import { bootId, detectCgroupLayout, removeCgroup } from "@berth/linux";
 import { normaliseImage } from "@berth/model";
 import { readHostFacts, type HostFacts, type Runtime } from "@berth/runtime";
 import type { NamespacedSnapshotter } from "@berth/snapshots";
@@ -97,11 +97,7 @@ function openImageKeeping(
   lifetime: Lifetime,
 ): { readonly keeper: ImageKeeper; readonly collector: Collector } {
   const { images, journal } = host;
-  const freeShare = (): number => {
-    const { availableBytes, totalBytes } = diskInfo(config.root);
-    return totalBytes === 0 ? 1 : availableBytes / totalBytes;
-  };
-  const collector = lifetime.own(startCollector({ images, freeShare, logger }));
+  const collector = lifetime.own(startCollector({ gc: images.gc, logger }, config.gc));
   const isUsed = (namespace: string, image: string): boolean =>
     engine.executions().some((each) => {
       return each.namespace === namespace && each.plan !== undefined && normaliseImage(each.plan.image) === image;
