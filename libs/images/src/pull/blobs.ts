@@ -151,6 +151,7 @@ const DISK_FULL: ReadonlySet<string> = new Set([
   "DISK_FULL",
   "CONTENT_DISK_FULL",
   "METADATA_DISK_FULL",
+  "SNAPSHOT_DISK_FULL",
   "ENOSPC",
   "EDQUOT",
 ]);

@@ -21,6 +21,10 @@ import type { RegistryClient } from "@berth/registry";
 import { fromNodeError } from "@berth/linux";
 import type { JobResult, LayerJob } from "./layer-job.ts";
 
+function isDiskFull(error: unknown): boolean {
+  return error instanceof StatusError && error.reason === "DISK_FULL";
+}
+
 const READ_BYTES = 256 * 1024;
 /** Tries in a row that bring nothing, and tries in all. */
 const MAX_FRUITLESS = 5;
@@ -118,7 +122,8 @@ export class Download {
       }
       if (this.#offset === this.#job.sizeBytes) return;
       throwIfAborted(this.#options.signal);
-      if (failure !== undefined && !isTransient(failure)) throw failure;
+      // A full disk is not the transfer's failure, and trying again would not empty it.
+      if (failure !== undefined && (isDiskFull(failure) || !isTransient(failure))) throw failure;
       fruitless = this.#offset > before ? 0 : fruitless + 1;
       if (fruitless >= MAX_FRUITLESS || resumes >= MAX_RESUMES) throw this.#truncated(failure);
       await systemClock.sleep(backoffMs(this.#backoff(), fruitless + 1), this.#options.signal);
