@@ -116,11 +116,20 @@ class Schedule {
 }
 
 function tell(logger: Logger, report: GcReport): void {
-  const { removed, kept, shortfall, ...figures } = report;
-  const { images, leases, blobs, snapshots, ingests } = figures;
-  if (shortfall !== undefined)
-    logger.warn({ trigger: report.trigger }, `collection could not free enough: ${shortfall}`);
-  if (images + leases + blobs + snapshots + ingests > 0) logger.info(figures, "collected what nobody uses");
+  const { trigger, shortfall, images, leases, blobs, snapshots, ingests, freedBytes, durationMs } = report;
+  if (shortfall !== undefined) logger.warn({ trigger }, `collection could not free enough: ${shortfall}`);
+  if (images + leases + blobs + snapshots + ingests === 0) return;
+  const figures = {
+    trigger,
+    images,
+    leases,
+    blobs,
+    snapshots,
+    ingests,
+    freedBytes,
+    durationMs: Math.round(durationMs),
+  };
+  logger.info(figures, "collected what nobody uses");
 }
 
 async function wishWithin(wish: Promise<void>, ms: number, signal: AbortSignal, clock: Clock): Promise<boolean> {

@@ -7,7 +7,10 @@ export function observedImages(images: Images, observer: OperationObserver): Ima
     leases: images.leases,
     pins: images.pins,
     gc: {
-      run: (request) => observed(observer, "collect_garbage", () => images.gc.run(request)),
+      run: (request) => {
+        if (request?.dryRun === true) return images.gc.run(request);
+        return observed(observer, "collect_garbage", () => images.gc.run(request));
+      },
       counters: () => images.gc.counters(),
       changes: () => images.gc.changes(),
       isDiskPressing: () => images.gc.isDiskPressing(),
