@@ -1,35 +1,36 @@
 /**
- * `berthd`: the node agent's process. Owns arguments, environment, signals and the exit code; everything else is `agent.ts`,
- * imported only when there is something to run, so that `--help` answers at once.
- *
- * Exit codes: 0 asked to end; 1 could not start; 2 wrong arguments or configuration.
+ * `berthd`: the node agent's process, and the commands that ask one which runs. Owns arguments, environment, signals and the
+ * exit code; the agent is `agent.ts`, commands are in `commands/`, and either is imported only when it runs, so that `--help`
+ * answers at once. Exit codes are in `commands/exit-code.ts`.
  */
-import { hasCode, StatusError } from "@berth/base";
-import { parseCommand, USAGE, type Command } from "./args.ts";
-import { VERSION } from "./version.ts";
+import { exitCodeOf, reportError } from "./commands/exit-code.ts";
+import { createProgram, runProgram, type GlobalOptions } from "./commands/program.ts";
+import type { Session } from "./commands/session.ts";
 
-process.exitCode = await main(process.argv.slice(2));
+const interrupt = new AbortController();
 
-async function main(argv: readonly string[]): Promise<number> {
-  let command: Command;
-  try {
-    command = parseCommand(argv);
-  } catch (error) {
-    return fail(error);
-  }
-  switch (command.kind) {
-    case "help":
-      process.stdout.write(USAGE);
-      return 0;
-    case "version":
-      process.stdout.write(`berthd ${VERSION}\n`);
-      return 0;
-    case "run":
-      return await run(command.configFile).catch(fail);
-  }
+try {
+  const { stdout, stderr } = process;
+  await runProgram(createProgram({ stdout, stderr, runAgent, openSession }), process.argv.slice(2));
+} catch (error) {
+  const interrupted = interrupt.signal.aborted;
+  if (!interrupted) reportError(process.stderr, error);
+  process.exitCode = interrupted ? 130 : exitCodeOf(error);
 }
 
-async function run(configFile: string | undefined): Promise<number> {
+async function openSession(options: GlobalOptions): Promise<Session> {
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => interrupt.abort());
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    // Whoever read, such as `head`, has seen enough.
+    if (error.code === "EPIPE") process.exit(0);
+    throw error;
+  });
+  const { openSession: open } = await import("./commands/session.ts");
+  const { env, stdin, stdout, stderr } = process;
+  return await open({ env, cwd: process.cwd(), stdin, stdout, stderr, signal: interrupt.signal }, options);
+}
+
+async function runAgent(configFile: string | undefined): Promise<void> {
   const { promise: asked, resolve: end } = Promise.withResolvers<string>();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => end(signal));
   const [{ crashAt, noFailpoints }, { loadAgentConfig }, { createLogger }, { startAgent }] = await Promise.all([
@@ -53,10 +54,4 @@ async function run(configFile: string | undefined): Promise<number> {
   logger.info({}, "ended");
   // Timers of foreign libraries may linger.
   process.exit(0);
-}
-
-function fail(error: unknown): number {
-  const status = StatusError.from(error);
-  process.stderr.write(`berthd: ${status.message}\n`);
-  return hasCode(status, "INVALID_ARGUMENT") ? 2 : 1;
 }

@@ -61,7 +61,7 @@ async function* read(
   await using reader = await content.reader(namespace, parseDigest(digest));
   const length = lengthBytes === 0n ? {} : { length: Number(lengthBytes) };
   for await (const data of reader.stream({ offset: Number(offsetBytes), ...length })) {
-    yield create(ReadContentResponseSchema, { data: data as Uint8Array<ArrayBuffer> });
+    yield create(ReadContentResponseSchema, { data });
   }
 }
 

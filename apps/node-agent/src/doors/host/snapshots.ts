@@ -33,7 +33,7 @@ export function snapshotService(deps: SnapshotDeps): Implementation {
     getSnapshot: async (request) => toSnapshot(await at(request).stat(request.key)),
     getUsage: async (request) => {
       const { sizeBytes, inodes } = await at(request).usage(request.key);
-      return create(SnapshotUsageSchema, { sizeBytes: BigInt(sizeBytes), inodes: BigInt(inodes) });
+      return create(SnapshotUsageSchema, { key: request.key, sizeBytes: BigInt(sizeBytes), inodes: BigInt(inodes) });
     },
     getMounts: async (request) => {
       const mounts = await at(request).mounts(request.key);

@@ -1,0 +1,226 @@
+/**
+ * The command tree of `berthd`: names, options and help. What a command does is in its own file and loaded when it runs, so that
+ * `berthd --help` answers at once. Without a command, the program is the agent.
+ */
+import { Command } from "commander";
+import { EXIT_CODES, UsageError } from "./exit-code.ts";
+import type { Session } from "./session.ts";
+import { VERSION } from "../version.ts";
+
+export interface GlobalOptions {
+  readonly config?: string;
+  readonly address?: string;
+  readonly namespace: string;
+  readonly output: string;
+}
+
+export interface ProgramDeps {
+  readonly stdout: { write(text: string): unknown };
+  readonly stderr: { write(text: string): unknown };
+  /** Is the agent, until it is asked to end. */
+  readonly runAgent: (configFile: string | undefined) => Promise<void>;
+  readonly openSession: (options: GlobalOptions) => Promise<Session>;
+}
+
+type Module = Record<string, unknown>;
+type Add = (parent: Command, usage: string, summary: string, examples?: string) => Command;
+/** Binds a command to the function of a module, loaded when it runs. */
+type Bind = (load: () => Promise<Module>, name: string) => (...args: unknown[]) => Promise<void>;
+
+export function createProgram(deps: ProgramDeps): Command {
+  const program = new Command("berthd")
+    .summary("the node agent of Berth")
+    .description(
+      "Without a command: runs the node agent, containers of this host for the fleet's controller.\n" +
+        "With one: asks the agent that runs on this host, through its socket.",
+    )
+    .usage("[--config FILE] | [options] COMMAND")
+    .version(VERSION, "-V, --version", "print the version")
+    .option(
+      "--config <file>",
+      "the agent's configuration, YAML or JSON; BERTH_NODE, REDIS_URL and the like win over it",
+    )
+    .option("--address <address>", "socket of the agent, as unix:/run/berth/berthd.sock")
+    .option("-n, --namespace <name>", "act in this namespace", "default")
+    .option("-o, --output <format>", "table or json", "table")
+    .helpOption("-h, --help", "print this help")
+    .configureHelp({ sortSubcommands: false, showGlobalOptions: true })
+    .configureOutput({
+      writeOut: (text) => deps.stdout.write(text),
+      writeErr: (text) => deps.stderr.write(text),
+      outputError: (text, write) => write(text.replace(/^error: /, "berthd: ")),
+    })
+    .helpCommand(false)
+    .exitOverride();
+  const bind: Bind =
+    (load, name) =>
+    async (...args) => {
+      const command = args.at(-1) as Command;
+      const [session, loaded] = await Promise.all([deps.openSession(command.optsWithGlobals()), load()]);
+      const action = loaded[name] as (...given: unknown[]) => Promise<void>;
+      await using _ = session;
+      await action(session, ...args.slice(0, -1));
+    };
+  const add: Add = (parent, usage, summary, examples) => {
+    const command = parent.command(usage).summary(summary).description(summary).copyInheritedSettings(program);
+    return examples === undefined ? command : command.addHelpText("after", `\nExamples:\n${examples}`);
+  };
+  program.action(async () => {
+    if (
+      program.getOptionValueSource("namespace") !== "default" ||
+      program.getOptionValueSource("output") !== "default"
+    ) {
+      throw new UsageError("-n and -o belong to a command; there is none (berthd --help lists them)");
+    }
+    await deps.runAgent(program.opts<GlobalOptions>().config);
+  });
+  addImages(program, add, bind);
+  addContent(program, add, bind);
+  addSnapshots(program, add, bind);
+  addNode(program, add, bind);
+  add(program, "help [topic...]", "help on a command, or on exit-codes").action((topic: readonly string[]) => {
+    deps.stdout.write(helpOn(program, topic));
+  });
+  program.addHelpText("after", FOOTER);
+  for (const command of allCommands(program)) command.showHelpAfterError(`(see ${pathOf(command)} --help)`);
+  return program;
+}
+
+/** Runs a command line; refuses an unknown command by name before its options are looked at. */
+export async function runProgram(program: Command, argv: readonly string[]): Promise<void> {
+  const [word] = program.parseOptions([...argv]).operands;
+  const known = program.commands.map((command) => command.name());
+  if (word !== undefined && !known.includes(word)) {
+    const { suggest } = await import("@berth/model");
+    throw new UsageError(
+      `there is no command ${JSON.stringify(word)}${suggest(word, known)} (berthd --help lists them)`,
+    );
+  }
+  await program.parseAsync([...argv], { from: "user" });
+}
+
+const FILTER_HELP = 'containerd\'s filters, any of which may hold, such as name~=busybox or labels."a.b"==c';
+
+function addImages(program: Command, add: Add, bind: Bind): void {
+  program.commandsGroup("Images:");
+  add(
+    program,
+    "pull <image>",
+    "pull an image, unpack it, and show how far it is",
+    "  berthd pull docker.io/library/busybox:1\n  berthd -n shop pull registry.test/app:v2 --snapshotter native",
+  )
+    .option("--snapshotter <name>", "unpack with this snapshotter (default: the agent's)")
+    .option("--no-unpack", "fetch the bytes only")
+    .action(bind(() => import("./pull.ts"), "pull"));
+  const images = add(program, "images", "list images, and what is done with them");
+  add(
+    images,
+    "ls [filter...]",
+    "list the images of a namespace",
+    "  berthd images ls\n  berthd -n shop images ls name~=app -o json",
+  )
+    .usage("[options] [FILTER...]")
+    .addHelpText("after", `\nFilters: ${FILTER_HELP}`)
+    .action(bind(() => import("./images.ts"), "list"));
+  add(images, "inspect <image>", "tell all about an image", "  berthd images inspect busybox").action(
+    bind(() => import("./images.ts"), "inspect"),
+  );
+  add(
+    images,
+    "tag <image> <name>",
+    "give an image another name",
+    "  berthd images tag busybox registry.test/tools:1",
+  ).action(bind(() => import("./images.ts"), "tag"));
+  add(
+    images,
+    "rm <image...>",
+    "drop names; what nothing else needs goes with the next collection",
+    "  berthd images rm busybox registry.test/tools:1",
+  ).action(bind(() => import("./images.ts"), "remove"));
+}
+
+function addContent(program: Command, add: Add, bind: Bind): void {
+  program.commandsGroup("What they are made of:");
+  const load = (): Promise<Module> => import("./content.ts");
+  const content = add(program, "content", "blobs by digest, and those on their way");
+  add(
+    content,
+    "ls [filter...]",
+    "list the blobs of a namespace",
+    "  berthd content ls\n  berthd content ls 'size>1000000'",
+  )
+    .usage("[options] [FILTER...]")
+    .action(bind(load, "list"));
+  add(content, "info <digest>", "tell size, age and labels of a blob").action(bind(load, "info"));
+  add(content, "cat <digest>", "write a blob's bytes to standard output", "  berthd content cat sha256:… | jq .")
+    .option("--offset <bytes>", "begin here", "0")
+    .option("--length <bytes>", "so many only (default: to the end)", "0")
+    .action(bind(load, "cat"));
+  add(
+    content,
+    "label <digest> <label...>",
+    "set labels, or take them away",
+    "  berthd content label sha256:… owner=me old-",
+  )
+    .usage("[options] DIGEST KEY=VALUE... KEY-...")
+    .action(bind(load, "label"));
+  add(content, "rm <digest...>", "drop this namespace's reference").action(bind(load, "remove"));
+  add(content, "ingests [filter...]", "list what is on its way").action(bind(load, "ingests"));
+  add(content, "abort <ref...>", "give up what is on its way").action(bind(load, "abort"));
+}
+
+function addSnapshots(program: Command, add: Add, bind: Bind): void {
+  const load = (): Promise<Module> => import("./snapshots.ts");
+  const snapshots = add(program, "snapshots", "layers and containers' file systems");
+  const of = (usage: string, summary: string, name: string, examples?: string): Command =>
+    add(snapshots, usage, summary, examples)
+      .option("--snapshotter <name>", "of this snapshotter (default: the agent's)")
+      .action(bind(load, name));
+  of("ls", "list the snapshots of a namespace", "list")
+    .option("--parent <key>", "only the children of this one")
+    .option("--kind <kind>", "only active, view or committed ones");
+  of("info <key>", "tell all about a snapshot", "info");
+  of("usage [key...]", "what snapshots take, without their parents; all of them without a key", "usage");
+  of("mounts <key>", "the mounts of an active snapshot or a view", "mounts", "  berthd -n shop snapshots mounts web-1");
+  of("rm <key...>", "remove snapshots; children first", "remove");
+  add(snapshots, "snapshotters", "list the snapshotters, and why some cannot be used").action(
+    bind(load, "snapshotters"),
+  );
+}
+
+function addNode(program: Command, add: Add, bind: Bind): void {
+  program.commandsGroup("The node:");
+  add(program, "status", "how the agent is: version, disk, runtimes, its connection to the controller").action(
+    bind(() => import("./status.ts"), "status"),
+  );
+  add(program, "gc", "remove what nothing refers to", "  berthd gc").action(bind(() => import("./gc.ts"), "collect"));
+}
+
+function allCommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(allCommands)];
+}
+
+function pathOf(command: Command): string {
+  return command.parent === null ? command.name() : `${pathOf(command.parent)} ${command.name()}`;
+}
+
+function helpOn(program: Command, topic: readonly string[]): string {
+  if (topic.length === 1 && topic[0] === "exit-codes") {
+    return EXIT_CODES.map(([code, meaning]) => `${code.padStart(5)}  ${meaning}\n`).join("");
+  }
+  let command = program;
+  for (const word of topic) {
+    const sub = command.commands.find((candidate) => candidate.name() === word);
+    if (sub === undefined) throw new UsageError(`no help on ${JSON.stringify(topic.join(" "))}: see berthd --help`);
+    command = sub;
+  }
+  return command === program ? `${command.helpInformation()}${FOOTER}\n` : command.helpInformation();
+}
+
+const FOOTER = `
+Examples:
+  berthd --config /etc/berth/agent.yaml       berthd -n shop images ls
+  berthd pull docker.io/library/busybox:1     berthd content cat sha256:…
+
+SIGTERM ends the agent and leaves its containers running; started again, it takes them up.
+Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 not allowed, 6 unreachable (berthd help exit-codes).`;
