@@ -50,13 +50,19 @@ export interface TestHostOptions {
   readonly references?: ImagesDeps["references"];
   /** The boot in which this host runs, if it shall be another than the machine's. */
   readonly bootId?: string;
+  /** Space that the metadata keeps for a full disk; none by default. */
+  readonly headroomBytes?: number;
   readonly verifier?: ImagesDeps["verifier"];
 }
 
 export async function startTestHost(options: TestHostOptions): Promise<TestHost> {
   const root = options.root ?? (await mkdtemp(join(tmpdir(), "berth-images-")));
   const migrations = [...contentMigrations, ...snapshotMigrations, ...imageMigrations];
-  const metadata = await openMetadata({ path: join(root, "metadata.db"), migrations });
+  const metadata = await openMetadata({
+    path: join(root, "metadata.db"),
+    migrations,
+    headroomBytes: options.headroomBytes ?? 0,
+  });
   const content = await openContentStore({ root: join(root, "content"), metadata });
   const recovered = await content.recover();
   const boot = options.bootId === undefined ? {} : { bootId: options.bootId };
