@@ -106,7 +106,9 @@ export class Directories implements Disposable {
     if (known !== undefined) return known;
     const path = pathOf(fd);
     const root = this.#rootPath === "/" ? "" : this.#rootPath;
-    if (!path.startsWith(`${root}/`)) throw invalidArchive(`directory ${showName(path)} is not beneath the root`);
+    // A link may well lead to the root itself.
+    if (path !== this.#rootPath && !path.startsWith(`${root}/`))
+      throw new Error("a kept directory is not beneath the root");
     const canonical = path.slice(root.length + 1);
     this.#canonical.set(fd, canonical);
     return canonical;

@@ -27,6 +27,7 @@ function cleanName(name: string, limits: ArchiveLimits): string {
     throw invalidArchive(`entry ${showName(name)}: its name is longer than ${limits.maxNameBytes} bytes`);
   }
   if (name.includes("\0")) throw invalidArchive(`entry ${showName(name)}: its name contains a NUL byte`);
+  if (isClean(name, limits.maxPathDepth)) return name;
   const components = name.split("/").filter((component) => component !== "" && component !== ".");
   if (components.length > limits.maxPathDepth) {
     throw invalidArchive(`entry ${showName(name)}: it lies deeper than ${limits.maxPathDepth} directories`);
@@ -38,4 +39,18 @@ function cleanName(name: string, limits: ArchiveLimits): string {
     }
   }
   return components.join("/");
+}
+
+/** Most names are fine as they stand: no component that is empty, too long, or begins with a dot. */
+function isClean(name: string, maxDepth: number): boolean {
+  let depth = 0;
+  for (let start = 0; ;) {
+    const slash = name.indexOf("/", start);
+    const end = slash < 0 ? name.length : slash;
+    depth += 1;
+    if (end === start || end - start > MAX_COMPONENT_BYTES || depth > maxDepth) return false;
+    if (name.charCodeAt(start) === 0x2e) return false;
+    if (slash < 0) return true;
+    start = slash + 1;
+  }
 }

@@ -6,6 +6,7 @@
  * valid during the call only. Everything malformed is LAYER_INVALID; it knows nothing of file systems.
  */
 import {
+  archiveTooLarge,
   defaultArchiveLimits,
   invalidArchive,
   showName,
@@ -15,7 +16,7 @@ import {
   type TarEntry,
 } from "./entry.ts";
 import { BLOCK, parseHeader, parseTimestamp, sparseRuns, type Header } from "./header.ts";
-import { decimal, mergePax, noPaxRecords, pairs, parsePax, type PaxRecords } from "./pax.ts";
+import { decimal, globalPax, mergePax, noPaxRecords, pairs, parsePax, type PaxRecords } from "./pax.ts";
 import { SparseMap } from "./sparse-map.ts";
 
 export interface TarSink {
@@ -31,7 +32,7 @@ type State =
   /** The body of a pax header or of a long name. */
   | { readonly kind: "meta"; readonly flag: string }
   /** Further blocks of an old GNU sparse header. */
-  | { readonly kind: "sparse-header"; readonly header: Header; readonly runs: SparseRun[] }
+  | { readonly kind: "sparse-header"; readonly header: Header; readonly pax: PaxRecords; readonly runs: SparseRun[] }
   /** The map of a pax sparse 1.0 file, at the start of its data. */
   | { readonly kind: "sparse-map"; readonly header: Header; readonly pax: PaxRecords; readonly map: SparseMap }
   | { readonly kind: "data" }
@@ -106,6 +107,21 @@ export class TarReader {
     }
   }
 
+  /**
+   * Passes by what comes next of the current file's data and padding, for a caller that can seek: `data` hears nothing of it.
+   * @returns how many bytes not to push
+   */
+  skip(): number {
+    let skipped = 0;
+    if (this.#state.kind === "data") {
+      skipped = this.#remaining;
+      this.#remaining = 0;
+      this.#sink.endEntry();
+      this.#afterData();
+    }
+    return skipped + this.#skipPadding(this.#state.kind === "padding" ? this.#padding : 0);
+  }
+
   /** There is no more. @throws LAYER_INVALID when the archive breaks off */
   end(): void {
     const complete = this.#state.kind === "ended" || (this.#state.kind === "header" && this.#pendingBytes === 0);
@@ -136,7 +152,7 @@ export class TarReader {
       case "meta":
         return this.#meta(state.flag, block);
       case "sparse-header":
-        return this.#sparseHeader(state.header, state.runs, block);
+        return this.#sparseHeader(state.header, state.pax, state.runs, block);
       case "sparse-map":
         return this.#sparseMap(state.header, state.pax, state.map, block);
       case "data":
@@ -154,7 +170,7 @@ export class TarReader {
     const pax = mergePax(this.#global, this.#local ?? noPaxRecords);
     const named = this.#rename(header, pax);
     if (named.gnuSparse?.more) {
-      this.#state = { kind: "sparse-header", header: named, runs: named.gnuSparse.runs };
+      this.#state = { kind: "sparse-header", header: named, pax, runs: named.gnuSparse.runs };
     } else if (pax.values.get("GNU.sparse.major") === "1" && TYPES[named.flag] === "file") {
       if (pax.values.get("GNU.sparse.minor") !== "0") throw invalidArchive("sparse format is newer than 1.0");
       this.#expect({ kind: "sparse-map", header: named, pax, map: new SparseMap(this.#limits.maxHeaderBytes) }, BLOCK);
@@ -176,7 +192,7 @@ export class TarReader {
   #expectMeta(header: Header): void {
     const { storedBytes } = header;
     if (storedBytes > this.#limits.maxHeaderBytes) {
-      throw invalidArchive(`archive has a header of ${storedBytes} bytes, more than ${this.#limits.maxHeaderBytes}`);
+      throw archiveTooLarge(`archive has a header of ${storedBytes} bytes, more than ${this.#limits.maxHeaderBytes}`);
     }
     this.#entries += 1;
     this.#checkEntries();
@@ -196,7 +212,7 @@ export class TarReader {
 
   #meta(flag: string, body: Buffer): void {
     if (flag === "x") this.#local = parsePax(body);
-    else if (flag === "g") this.#global = withoutEmpty(mergePax(this.#global, parsePax(body)));
+    else if (flag === "g") this.#global = globalPax(this.#global, parsePax(body));
     else if (flag === "L") this.#longName = untilNul(body);
     else this.#longLink = untilNul(body);
     this.#afterData();
@@ -206,27 +222,28 @@ export class TarReader {
   #rename(header: Header, pax: PaxRecords): Header {
     const name = pax.values.get("GNU.sparse.name") || pax.values.get("path") || this.#longName || header.name;
     const linkName = pax.values.get("linkpath") || this.#longLink || header.linkName;
-    const number = (key: string): number | undefined => {
-      const text = pax.values.get(key);
-      return text === undefined || text === "" ? undefined : decimal(text, key);
-    };
     this.#local = undefined;
     this.#longName = undefined;
     this.#longLink = undefined;
     return {
-      ...header,
       name,
       linkName,
-      uid: number("uid") ?? header.uid,
-      gid: number("gid") ?? header.gid,
-      storedBytes: number("size") ?? header.storedBytes,
+      mode: header.mode,
+      uid: paxNumber(pax, "uid") ?? header.uid,
+      gid: paxNumber(pax, "gid") ?? header.gid,
+      storedBytes: paxNumber(pax, "size") ?? header.storedBytes,
+      modifiedSeconds: header.modifiedSeconds,
+      flag: header.flag,
+      deviceMajor: header.deviceMajor,
+      deviceMinor: header.deviceMinor,
+      gnuSparse: header.gnuSparse,
     };
   }
 
-  #sparseHeader(header: Header, runs: SparseRun[], block: Buffer): void {
+  #sparseHeader(header: Header, pax: PaxRecords, runs: SparseRun[], block: Buffer): void {
     runs.push(...sparseRuns(block, 0, 21, header.name));
     if (runs.length * 24 > this.#limits.maxHeaderBytes) throw invalidArchive("sparse map is too long");
-    if (block[504] === 0) this.#begin(header, noPaxRecords, runs);
+    if (block[504] === 0) this.#begin(header, pax, runs);
   }
 
   #sparseMap(header: Header, pax: PaxRecords, map: SparseMap, block: Buffer): void {
@@ -250,7 +267,7 @@ export class TarReader {
     if (runs !== undefined) checkRuns(runs, realBytes(header, pax), stored, header.name);
     this.#totalBytes += stored;
     if (this.#totalBytes > this.#limits.maxTotalBytes) {
-      throw invalidArchive(`archive holds more than ${this.#limits.maxTotalBytes} bytes of data`);
+      throw archiveTooLarge(`archive holds more than ${this.#limits.maxTotalBytes} bytes of data`);
     }
     const [modified, accessed] = [pax.values.get("mtime"), pax.values.get("atime")];
     this.#sink.entry({
@@ -286,7 +303,7 @@ export class TarReader {
 
   #checkEntries(): void {
     if (this.#entries > this.#limits.maxEntries) {
-      throw invalidArchive(`archive has more than ${this.#limits.maxEntries} entries`);
+      throw archiveTooLarge(`archive has more than ${this.#limits.maxEntries} entries`);
     }
   }
 
@@ -316,7 +333,7 @@ export class TarReader {
   #skipPadding(available: number): number {
     const skip = Math.min(available, this.#padding);
     this.#padding -= skip;
-    if (this.#padding === 0) this.#state = HEADER;
+    if (this.#padding === 0 && this.#state.kind === "padding") this.#state = HEADER;
     return skip;
   }
 }
@@ -330,8 +347,9 @@ function untilNul(body: Buffer): string {
   return body.toString("latin1", 0, end < 0 ? body.length : end);
 }
 
-function withoutEmpty(pax: PaxRecords): PaxRecords {
-  return { ...pax, values: new Map([...pax.values].filter(([, value]) => value !== "")) };
+function paxNumber(pax: PaxRecords, key: string): number | undefined {
+  const text = pax.values.get(key);
+  return text === undefined || text === "" ? undefined : decimal(text, key);
 }
 
 /** Runs of pax sparse 0.0 and 0.1. */
@@ -349,15 +367,15 @@ function realBytes(header: Header, pax: PaxRecords): number {
 
 /** What system calls can take; (uint32)-1 means "leave as it is" to chown. */
 function checkNumbers({ name, uid, gid, deviceMajor, deviceMinor }: Header): void {
-  for (const [field, value, max] of [
-    ["uid", uid, 0xffff_fffe],
-    ["gid", gid, 0xffff_fffe],
-    ["devmajor", deviceMajor, 0xfff],
-    ["devminor", deviceMinor, 0xf_ffff],
-  ] as const) {
-    if (value < 0 || value > max)
-      throw invalidArchive(`entry ${showName(name)}: its ${field} ${value} is out of range`);
-  }
+  checkRange(name, "uid", uid, 0xffff_fffe);
+  checkRange(name, "gid", gid, 0xffff_fffe);
+  checkRange(name, "devmajor", deviceMajor, 0xfff);
+  checkRange(name, "devminor", deviceMinor, 0xf_ffff);
+}
+
+function checkRange(name: string, field: string, value: number, max: number): void {
+  if (value >= 0 && value <= max) return;
+  throw invalidArchive(`entry ${showName(name)}: its ${field} ${value} is out of range`);
 }
 
 /** The runs in order, within the file, and together as long as the data. */
