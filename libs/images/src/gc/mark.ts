@@ -46,7 +46,12 @@ export async function walk(
     for (const start of edges(deps.graph, key, reach)) stack.push(start);
     if (reach !== DEEP || !key.startsWith("blob ")) continue;
     const found = documentEdges(deps, key, options.isLater ?? false);
-    for (const start of found instanceof Promise ? await found : found) stack.push(start);
+    if (!(found instanceof Promise)) stack.push(...found);
+    else {
+      slices.rest();
+      stack.push(...(await found));
+      slices.begin();
+    }
   }
 }
 

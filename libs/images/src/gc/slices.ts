@@ -17,7 +17,7 @@ export class Slices {
     this.#signal = signal;
   }
 
-  /** Time spent between pauses; waits for others' work count as well, so that this is an upper bound. */
+  /** Time spent, without pauses and rests. */
   get busyMs(): number {
     return this.#busyMs;
   }
