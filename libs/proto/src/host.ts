@@ -2,5 +2,6 @@
 export * from "./gen/berth/host/v1/content_pb.ts";
 export * from "./gen/berth/host/v1/gc_pb.ts";
 export * from "./gen/berth/host/v1/images_pb.ts";
+export * from "./gen/berth/host/v1/leases_pb.ts";
 export * from "./gen/berth/host/v1/node_pb.ts";
 export * from "./gen/berth/host/v1/snapshots_pb.ts";

@@ -1,6 +1,6 @@
 /** Ages, times, sizes and durations as people read them. */
 import { timestampDate, type Timestamp } from "@bufbuild/protobuf/wkt";
-import { formatSeconds } from "@berth/base/terminal";
+import { formatSeconds, parseDurationMs as parseDuration } from "@berth/base/terminal";
 import { UsageError } from "../exit-code.ts";
 
 /** `45s`, `3m10s`, `2h5m`, `4d3h`: the two largest units, rounded down. */
@@ -18,13 +18,11 @@ export function formatCpu(millis: number | bigint): string {
   return value % 1000 === 0 ? String(value / 1000) : `${value}m`;
 }
 
-const MS_BY_UNIT: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
 /** `90s`, `5m`, `1h30m`. @throws UsageError that names the option. */
 export function parseDurationMs(text: string, option: string): number {
-  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)];
-  if (parts.length === 0 || parts.map((part) => part[0]).join("") !== text) {
+  const ms = parseDuration(text);
+  if (ms === undefined) {
     throw new UsageError(`${option} ${JSON.stringify(text)} is not a duration such as 90s, 5m or 1h30m`);
   }
-  return parts.reduce((sum, part) => sum + Number(part[1]) * (MS_BY_UNIT[part[2]!] ?? 0), 0);
+  return ms;
 }

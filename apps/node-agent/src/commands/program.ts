@@ -77,6 +77,7 @@ export function createProgram(deps: ProgramDeps): Command {
   addImages(program, add, bind);
   addContent(program, add, bind);
   addSnapshots(program, add, bind);
+  addLeases(program, add, bind);
   addNode(program, add, bind);
   add(program, "help [topic...]", "help on a command, or on exit-codes").action((topic: readonly string[]) => {
     deps.stdout.write(helpOn(program, topic));
@@ -111,6 +112,7 @@ function addImages(program: Command, add: Add, bind: Bind): void {
   )
     .option("--snapshotter <name>", "unpack with this snapshotter (default: the agent's)")
     .option("--no-unpack", "fetch the bytes only")
+    .option("--lease <id>", "add what it makes or finds to this lease")
     .action(bind(() => import("./pull.ts"), "pull"));
   const images = add(program, "images", "list images, and what is done with them");
   add(
@@ -137,6 +139,19 @@ function addImages(program: Command, add: Add, bind: Bind): void {
     "drop names; what nothing else needs goes with the next collection",
     "  berthd images rm busybox registry.test/tools:1",
   ).action(bind(() => import("./images.ts"), "remove"));
+  add(
+    images,
+    "pin <image>",
+    "keep an image when the disk is full, and from expiring",
+    "  berthd images pin busybox --for 7d",
+  )
+    .option("--for <duration>", "so long (default: until it is unpinned)")
+    .option("--holder <name>", "in this one's name; it stays while any holder's pin lasts")
+    .action(bind(() => import("./images.ts"), "pin"));
+  add(images, "unpin <image>", "take a pin away")
+    .option("--holder <name>", "this one's")
+    .action(bind(() => import("./images.ts"), "unpin"));
+  add(images, "pins", "list the pins of a namespace").action(bind(() => import("./images.ts"), "pins"));
 }
 
 function addContent(program: Command, add: Add, bind: Bind): void {
@@ -188,12 +203,50 @@ function addSnapshots(program: Command, add: Add, bind: Bind): void {
   );
 }
 
+function addLeases(program: Command, add: Add, bind: Bind): void {
+  const load = (): Promise<Module> => import("./leases.ts");
+  const leases = add(program, "leases", "what stays although nothing refers to it yet");
+  add(leases, "ls [filter...]", "list the leases of a namespace")
+    .usage("[options] [FILTER...]")
+    .action(bind(load, "list"));
+  add(leases, "create [id]", "make a lease; its id is printed", "  berthd leases create --expires 24h --label owner=me")
+    .option("--expires <duration>", "let it end after this long, such as 24h (default: when it is removed)")
+    .option("--label <key=value...>", "with these labels")
+    .action(bind(load, "create"));
+  add(leases, "rm <id...>", "end leases; what only they held goes with the next collection")
+    .option("--sync", "collect before it is done")
+    .action(bind(load, "remove"));
+  const held = "TYPE is content, snapshots/SNAPSHOTTER, ingests or images";
+  add(
+    leases,
+    "add <id> <type> <resource>",
+    "let a lease hold something",
+    "  berthd leases add l1 images docker.io/library/busybox:1",
+  )
+    .addHelpText("after", `\n${held}.`)
+    .action(bind(load, "add"));
+  add(leases, "release <id> <type> <resource>", "let a lease no longer hold something")
+    .addHelpText("after", `\n${held}.`)
+    .action(bind(load, "release"));
+  add(leases, "resources <id>", "list what a lease holds").action(bind(load, "resources"));
+}
+
 function addNode(program: Command, add: Add, bind: Bind): void {
   program.commandsGroup("The node:");
   add(program, "status", "how the agent is: version, disk, runtimes, its connection to the controller").action(
     bind(() => import("./status.ts"), "status"),
   );
-  add(program, "gc", "remove what nothing refers to", "  berthd gc").action(bind(() => import("./gc.ts"), "collect"));
+  const load = (): Promise<Module> => import("./gc.ts");
+  const gc = add(
+    program,
+    "gc",
+    "remove what nothing refers to, in all namespaces",
+    "  berthd gc --dry-run\n  berthd gc status",
+  )
+    .option("--dry-run", "change nothing, and say what would go and why")
+    .option("--details", "say what went, and what stayed and why")
+    .action(bind(load, "run"));
+  add(gc, "status", "what collections have done since the agent started").action(bind(load, "status"));
 }
 
 function allCommands(command: Command): Command[] {

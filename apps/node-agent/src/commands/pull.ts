@@ -7,6 +7,7 @@ import { printJson, type Session } from "./session.ts";
 export interface PullOptions {
   readonly snapshotter?: string;
   readonly unpack: boolean;
+  readonly lease?: string;
 }
 
 export async function pull(session: Session, image: string, options: PullOptions): Promise<void> {
@@ -18,7 +19,13 @@ export async function pull(session: Session, image: string, options: PullOptions
 
 async function follow(session: Session, image: string, options: PullOptions): Promise<UnpackedImage> {
   const { namespace } = session;
-  const request = { namespace, image, snapshotter: options.snapshotter ?? "", skipUnpack: !options.unpack };
+  const request = {
+    namespace,
+    image,
+    snapshotter: options.snapshotter ?? "",
+    skipUnpack: !options.unpack,
+    lease: options.lease ?? "",
+  };
   using view = createPullView(session, image);
   for await (const { event } of session.client(ImageService).pullImage(request)) {
     if (event.case === "progress") view.update(event.value);

@@ -5,7 +5,14 @@
 import { toJson, type DescMessage, type DescService, type MessageShape } from "@bufbuild/protobuf";
 import { timestampDate, type Timestamp } from "@bufbuild/protobuf/wkt";
 import { Lifetime } from "@berth/base";
-import { createPaint, formatSeconds, formatTable, type Column, type Paint } from "@berth/base/terminal";
+import {
+  createPaint,
+  formatSeconds,
+  formatTable,
+  parseDurationMs,
+  type Column,
+  type Paint,
+} from "@berth/base/terminal";
 import { createGrpcClient, type GrpcClient } from "@berth/rpc";
 import { UsageError } from "./exit-code.ts";
 import type { GlobalOptions } from "./program.ts";
@@ -117,6 +124,15 @@ export function shortDigest(digest: string): string {
 export function labelsOf(labels: Readonly<Record<string, string>>): string {
   const pairs = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
   return pairs.length === 0 ? "-" : pairs.sort().join(",");
+}
+
+/** `90s`, `24h`, `7d`, in milliseconds. */
+export function parseDuration(text: string, option: string): number {
+  const ms = parseDurationMs(text);
+  if (ms === undefined) {
+    throw new UsageError(`${option} ${JSON.stringify(text)} is not a duration such as 90s, 24h or 7d`);
+  }
+  return ms;
 }
 
 /** `KEY=VALUE` sets, `KEY-` takes away (an empty value). */

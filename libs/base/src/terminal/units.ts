@@ -13,6 +13,15 @@ export function formatSeconds(seconds: number): string {
   return days < 10 && hours % 24 !== 0 ? `${days}d${hours % 24}h` : `${days}d`;
 }
 
+const MS_BY_UNIT: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** `90s`, `5m`, `1h30m`, `7d`; undefined for anything else. */
+export function parseDurationMs(text: string): number | undefined {
+  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)];
+  if (parts.length === 0 || parts.map((part) => part[0]).join("") !== text) return undefined;
+  return parts.reduce((sum, part) => sum + Number(part[1]) * (MS_BY_UNIT[part[2]!] ?? 0), 0);
+}
+
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"] as const;
 
 export function formatBytes(bytes: number | bigint): string {

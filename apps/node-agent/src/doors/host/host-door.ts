@@ -4,7 +4,8 @@
  *
  * Invariants:
  *  1. The socket is root's alone (0600): whoever reaches it may do everything on this host anyway, so there are no tokens.
- *  2. Every request names its namespace, and is answered from that namespace's view only (D7).
+ *  2. Every request names its namespace, and is answered from that namespace's view only (D7). Collection and the node's own
+ *     status alone are the whole host's.
  */
 import type { Logger } from "@berth/base";
 import type { ContentStore } from "@berth/content";
@@ -12,6 +13,7 @@ import { loggingInterceptor, Invoker, serveGrpc, validationInterceptor } from "@
 import { contentService } from "./content.ts";
 import { gcService } from "./gc.ts";
 import { imageService, type ImageDeps } from "./images.ts";
+import { leaseService } from "./leases.ts";
 import { nodeService, type NodeDeps } from "./node.ts";
 import { snapshotService, type SnapshotDeps } from "./snapshots.ts";
 
@@ -33,7 +35,8 @@ export async function openHostDoor(deps: HostDoorDeps, config: HostDoorConfig): 
     imageService({ ...deps, defaultSnapshotter }),
     contentService(deps.content),
     snapshotService(deps),
-    gcService(deps.images),
+    gcService(deps.images.gc),
+    leaseService(deps.images.leases),
     nodeService(deps),
   ];
   const invoker = new Invoker(services, [loggingInterceptor(deps.logger), validationInterceptor], {

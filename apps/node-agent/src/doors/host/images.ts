@@ -1,17 +1,20 @@
 /** Images by the host door. */
 import { create } from "@bufbuild/protobuf";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Images, PullProgress } from "@berth/images";
 import {
   ImageService,
   ListImagesResponseSchema,
+  ListPinsResponseSchema,
   PullImageResponseSchema,
   RemoveImageResponseSchema,
+  UnpinImageResponseSchema,
   type PullImageRequest,
   type PullImageResponse,
 } from "@berth/proto/host";
 import { implement, type CallContext, type Implementation } from "@berth/rpc";
 import { followed } from "./followed.ts";
-import { toImage, toPullProgress, toUnpackedImage } from "./wire.ts";
+import { toImage, toPin, toPullProgress, toUnpackedImage } from "./wire.ts";
 
 export interface ImageDeps {
   readonly images: Images;
@@ -32,6 +35,18 @@ export function imageService({ images, defaultSnapshotter }: ImageDeps): Impleme
       await images.remove(namespace, image);
       return create(RemoveImageResponseSchema);
     },
+    pinImage: async ({ namespace, image, holder, until }) => {
+      const expiry = until === undefined ? {} : { until: timestampMs(until) };
+      return toPin(await images.pins.pin(namespace, image, { ...(holder === "" ? {} : { holder }), ...expiry }));
+    },
+    unpinImage: async ({ namespace, image, holder }) => {
+      await images.pins.unpin(namespace, image, holder === "" ? {} : { holder });
+      return create(UnpinImageResponseSchema);
+    },
+    listPins: async ({ namespace }) => {
+      const pins = await images.pins.list(namespace);
+      return create(ListPinsResponseSchema, { pins: pins.map(toPin) });
+    },
     pullImage: (request, context) => pull(images, defaultSnapshotter, request, context),
   });
 }
@@ -39,10 +54,16 @@ export function imageService({ images, defaultSnapshotter }: ImageDeps): Impleme
 async function* pull(
   images: Images,
   defaultSnapshotter: string,
-  { namespace, image, snapshotter, skipUnpack }: PullImageRequest,
+  { namespace, image, snapshotter, skipUnpack, lease }: PullImageRequest,
   context: CallContext,
 ): AsyncGenerator<PullImageResponse> {
-  const request = { namespace, image, snapshotter: snapshotter || defaultSnapshotter, unpack: !skipUnpack };
+  const request = {
+    namespace,
+    image,
+    snapshotter: snapshotter || defaultSnapshotter,
+    unpack: !skipUnpack,
+    ...(lease === "" ? {} : { lease }),
+  };
   const pulling = followed(context.signal, (onProgress: (progress: PullProgress) => void, signal) =>
     images.pull({ ...request, signal, onProgress }),
   );

@@ -2,10 +2,11 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { BlobInfo, IngestStatus } from "@berth/content";
-import type { ImageRecord, PullProgress, UnpackedImage } from "@berth/images";
+import type { ImagePin, ImageRecord, PullProgress, UnpackedImage } from "@berth/images";
 import type { Descriptor } from "@berth/model";
 import {
   BlobSchema,
+  ImagePinSchema,
   ImageSchema,
   IngestSchema,
   PullProgressSchema,
@@ -14,6 +15,7 @@ import {
   type Blob,
   type DescriptorSchema,
   type Image,
+  type ImagePin as ImagePinMessage,
   type Ingest,
   type PullProgress as PullProgressMessage,
   type Snapshot,
@@ -28,6 +30,11 @@ export function toDescriptor({ mediaType, digest, size }: Descriptor): MessageIn
 export function toImage(record: ImageRecord): Image {
   const { name, target, labels } = record;
   return create(ImageSchema, { name, target: toDescriptor(target), labels, ...times(record) });
+}
+
+export function toPin({ name, holder, untilMs }: ImagePin): ImagePinMessage {
+  const until = untilMs === undefined ? {} : { until: timestampFromMs(untilMs) };
+  return create(ImagePinSchema, { image: name, holder, ...until });
 }
 
 export function toUnpackedImage(unpacked: UnpackedImage): UnpackedImageMessage {

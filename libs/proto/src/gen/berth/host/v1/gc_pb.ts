@@ -4,18 +4,255 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file berth/host/v1/gc.proto.
  */
 export const file_berth_host_v1_gc: GenFile = /*@__PURE__*/
-  fileDesc("ChZiZXJ0aC9ob3N0L3YxL2djLnByb3RvEg1iZXJ0aC5ob3N0LnYxIg4KDFJ1bkdjUmVxdWVzdCJGCg1SdW5HY1Jlc3BvbnNlEg0KBWJsb2JzGAEgASgDEhEKCXNuYXBzaG90cxgCIAEoAxITCgtmcmVlZF9ieXRlcxgDIAEoAzJPCglHY1NlcnZpY2USQgoFUnVuR2MSGy5iZXJ0aC5ob3N0LnYxLlJ1bkdjUmVxdWVzdBocLmJlcnRoLmhvc3QudjEuUnVuR2NSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("ChZiZXJ0aC9ob3N0L3YxL2djLnByb3RvEg1iZXJ0aC5ob3N0LnYxIloKBkdjSXRlbRIMCgRraW5kGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRILCgNrZXkYAyABKAkSEgoKc2l6ZV9ieXRlcxgEIAEoAxIOCgZyZWFzb24YBSABKAkiygIKCEdjUmVwb3J0Eg8KB3RyaWdnZXIYASABKAkSDwoHZHJ5X3J1bhgCIAEoCBIuCgpzdGFydGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtkdXJhdGlvbl9tcxgEIAEoAxIPCgdidXN5X21zGAUgASgBEg4KBmltYWdlcxgGIAEoAxIOCgZsZWFzZXMYByABKAMSDQoFYmxvYnMYCCABKAMSEQoJc25hcHNob3RzGAkgASgDEg8KB2luZ2VzdHMYCiABKAMSEwoLZnJlZWRfYnl0ZXMYCyABKAMSJgoHcmVtb3ZlZBgMIAMoCzIVLmJlcnRoLmhvc3QudjEuR2NJdGVtEiMKBGtlcHQYDSADKAsyFS5iZXJ0aC5ob3N0LnYxLkdjSXRlbRIRCglzaG9ydGZhbGwYDiABKAki2gIKCEdjU3RhdHVzEj0KC2NvbGxlY3Rpb25zGAEgAygLMiguYmVydGguaG9zdC52MS5HY1N0YXR1cy5Db2xsZWN0aW9uc0VudHJ5EhAKCGZhaWx1cmVzGAIgASgDEhMKC2R1cmF0aW9uX21zGAMgASgDEg8KB2J1c3lfbXMYBCABKAESEwoLZnJlZWRfYnl0ZXMYBSABKAMSDgoGaW1hZ2VzGAYgASgDEg4KBmxlYXNlcxgHIAEoAxINCgVibG9icxgIIAEoAxIRCglzbmFwc2hvdHMYCSABKAMSDwoHaW5nZXN0cxgKIAEoAxIRCgltdXRhdGlvbnMYCyABKAMSEQoJZGVsZXRpb25zGAwgASgDEhUKDWRpc2tfcHJlc3NpbmcYDSABKAgaMgoQQ29sbGVjdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIjAKDFJ1bkdjUmVxdWVzdBIPCgdkcnlfcnVuGAEgASgIEg8KB2RldGFpbHMYAiABKAgiFAoSR2V0R2NTdGF0dXNSZXF1ZXN0MpUBCglHY1NlcnZpY2USPQoFUnVuR2MSGy5iZXJ0aC5ob3N0LnYxLlJ1bkdjUmVxdWVzdBoXLmJlcnRoLmhvc3QudjEuR2NSZXBvcnQSSQoLR2V0R2NTdGF0dXMSIS5iZXJ0aC5ob3N0LnYxLkdldEdjU3RhdHVzUmVxdWVzdBoXLmJlcnRoLmhvc3QudjEuR2NTdGF0dXNiBnByb3RvMw", [file_google_protobuf_timestamp]);
+
+/**
+ * Collection is of the whole host: it looks at all namespaces, and names them.
+ *
+ * @generated from message berth.host.v1.GcItem
+ */
+export type GcItem = Message<"berth.host.v1.GcItem"> & {
+  /**
+   * image, lease, content, snapshot, ingest.
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * The digest, image name, lease id or ref; `<snapshotter>/<key>` of a snapshot.
+   *
+   * @generated from field: string key = 3;
+   */
+  key: string;
+
+  /**
+   * What its removal gives back.
+   *
+   * @generated from field: int64 size_bytes = 4;
+   */
+  sizeBytes: bigint;
+
+  /**
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message berth.host.v1.GcItem.
+ * Use `create(GcItemSchema)` to create a new message.
+ */
+export const GcItemSchema: GenMessage<GcItem> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_gc, 0);
+
+/**
+ * @generated from message berth.host.v1.GcReport
+ */
+export type GcReport = Message<"berth.host.v1.GcReport"> & {
+  /**
+   * @generated from field: string trigger = 1;
+   */
+  trigger: string;
+
+  /**
+   * @generated from field: bool dry_run = 2;
+   */
+  dryRun: boolean;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp started_at = 3;
+   */
+  startedAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: int64 duration_ms = 4;
+   */
+  durationMs: bigint;
+
+  /**
+   * Time on the agent's event loop, of the duration.
+   *
+   * @generated from field: double busy_ms = 5;
+   */
+  busyMs: number;
+
+  /**
+   * @generated from field: int64 images = 6;
+   */
+  images: bigint;
+
+  /**
+   * @generated from field: int64 leases = 7;
+   */
+  leases: bigint;
+
+  /**
+   * @generated from field: int64 blobs = 8;
+   */
+  blobs: bigint;
+
+  /**
+   * @generated from field: int64 snapshots = 9;
+   */
+  snapshots: bigint;
+
+  /**
+   * @generated from field: int64 ingests = 10;
+   */
+  ingests: bigint;
+
+  /**
+   * Of a dry run: what would be freed.
+   *
+   * @generated from field: int64 freed_bytes = 11;
+   */
+  freedBytes: bigint;
+
+  /**
+   * What went, or would go.
+   *
+   * @generated from field: repeated berth.host.v1.GcItem removed = 12;
+   */
+  removed: GcItem[];
+
+  /**
+   * Roots, and why each stays.
+   *
+   * @generated from field: repeated berth.host.v1.GcItem kept = 13;
+   */
+  kept: GcItem[];
+
+  /**
+   * What pressure could not free; empty when all is well.
+   *
+   * @generated from field: string shortfall = 14;
+   */
+  shortfall: string;
+};
+
+/**
+ * Describes the message berth.host.v1.GcReport.
+ * Use `create(GcReportSchema)` to create a new message.
+ */
+export const GcReportSchema: GenMessage<GcReport> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_gc, 1);
+
+/**
+ * Since the agent started.
+ *
+ * @generated from message berth.host.v1.GcStatus
+ */
+export type GcStatus = Message<"berth.host.v1.GcStatus"> & {
+  /**
+   * By what began them.
+   *
+   * @generated from field: map<string, int64> collections = 1;
+   */
+  collections: { [key: string]: bigint };
+
+  /**
+   * @generated from field: int64 failures = 2;
+   */
+  failures: bigint;
+
+  /**
+   * @generated from field: int64 duration_ms = 3;
+   */
+  durationMs: bigint;
+
+  /**
+   * @generated from field: double busy_ms = 4;
+   */
+  busyMs: number;
+
+  /**
+   * @generated from field: int64 freed_bytes = 5;
+   */
+  freedBytes: bigint;
+
+  /**
+   * @generated from field: int64 images = 6;
+   */
+  images: bigint;
+
+  /**
+   * @generated from field: int64 leases = 7;
+   */
+  leases: bigint;
+
+  /**
+   * @generated from field: int64 blobs = 8;
+   */
+  blobs: bigint;
+
+  /**
+   * @generated from field: int64 snapshots = 9;
+   */
+  snapshots: bigint;
+
+  /**
+   * @generated from field: int64 ingests = 10;
+   */
+  ingests: bigint;
+
+  /**
+   * Since the last collection.
+   *
+   * @generated from field: int64 mutations = 11;
+   */
+  mutations: bigint;
+
+  /**
+   * @generated from field: int64 deletions = 12;
+   */
+  deletions: bigint;
+
+  /**
+   * Is the disk above its high watermark?
+   *
+   * @generated from field: bool disk_pressing = 13;
+   */
+  diskPressing: boolean;
+};
+
+/**
+ * Describes the message berth.host.v1.GcStatus.
+ * Use `create(GcStatusSchema)` to create a new message.
+ */
+export const GcStatusSchema: GenMessage<GcStatus> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_gc, 2);
 
 /**
  * @generated from message berth.host.v1.RunGcRequest
  */
 export type RunGcRequest = Message<"berth.host.v1.RunGcRequest"> & {
+  /**
+   * Changes nothing, and names what would go and what stays.
+   *
+   * @generated from field: bool dry_run = 1;
+   */
+  dryRun: boolean;
+
+  /**
+   * Names what went and what stayed, of a real run too.
+   *
+   * @generated from field: bool details = 2;
+   */
+  details: boolean;
 };
 
 /**
@@ -23,34 +260,20 @@ export type RunGcRequest = Message<"berth.host.v1.RunGcRequest"> & {
  * Use `create(RunGcRequestSchema)` to create a new message.
  */
 export const RunGcRequestSchema: GenMessage<RunGcRequest> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_gc, 0);
+  messageDesc(file_berth_host_v1_gc, 3);
 
 /**
- * @generated from message berth.host.v1.RunGcResponse
+ * @generated from message berth.host.v1.GetGcStatusRequest
  */
-export type RunGcResponse = Message<"berth.host.v1.RunGcResponse"> & {
-  /**
-   * @generated from field: int64 blobs = 1;
-   */
-  blobs: bigint;
-
-  /**
-   * @generated from field: int64 snapshots = 2;
-   */
-  snapshots: bigint;
-
-  /**
-   * @generated from field: int64 freed_bytes = 3;
-   */
-  freedBytes: bigint;
+export type GetGcStatusRequest = Message<"berth.host.v1.GetGcStatusRequest"> & {
 };
 
 /**
- * Describes the message berth.host.v1.RunGcResponse.
- * Use `create(RunGcResponseSchema)` to create a new message.
+ * Describes the message berth.host.v1.GetGcStatusRequest.
+ * Use `create(GetGcStatusRequestSchema)` to create a new message.
  */
-export const RunGcResponseSchema: GenMessage<RunGcResponse> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_gc, 1);
+export const GetGcStatusRequestSchema: GenMessage<GetGcStatusRequest> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_gc, 4);
 
 /**
  * @generated from service berth.host.v1.GcService
@@ -64,7 +287,15 @@ export const GcService: GenService<{
   runGc: {
     methodKind: "unary";
     input: typeof RunGcRequestSchema;
-    output: typeof RunGcResponseSchema;
+    output: typeof GcReportSchema;
+  },
+  /**
+   * @generated from rpc berth.host.v1.GcService.GetGcStatus
+   */
+  getGcStatus: {
+    methodKind: "unary";
+    input: typeof GetGcStatusRequestSchema;
+    output: typeof GcStatusSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_berth_host_v1_gc, 0);

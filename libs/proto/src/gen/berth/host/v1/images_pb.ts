@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/host/v1/images.proto.
  */
 export const file_berth_host_v1_images: GenFile = /*@__PURE__*/
-  fileDesc("ChpiZXJ0aC9ob3N0L3YxL2ltYWdlcy5wcm90bxINYmVydGguaG9zdC52MSJECgpEZXNjcmlwdG9yEhIKCm1lZGlhX3R5cGUYASABKAkSDgoGZGlnZXN0GAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAMigQIKBUltYWdlEgwKBG5hbWUYASABKAkSKQoGdGFyZ2V0GAIgASgLMhkuYmVydGguaG9zdC52MS5EZXNjcmlwdG9yEjAKBmxhYmVscxgDIAMoCzIgLmJlcnRoLmhvc3QudjEuSW1hZ2UuTGFiZWxzRW50cnkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKoAQoNVW5wYWNrZWRJbWFnZRIjCgVpbWFnZRgBIAEoCzIULmJlcnRoLmhvc3QudjEuSW1hZ2USEAoIbWFuaWZlc3QYAiABKAkSDgoGY29uZmlnGAMgASgJEhMKC3NuYXBzaG90dGVyGAQgASgJEhAKCGNoYWluX2lkGAUgASgJEhIKCnNpemVfYnl0ZXMYBiABKAMSFQoNYXJ0aWZhY3RfdHlwZRgHIAEoCSJNChFMaXN0SW1hZ2VzUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIXCgdmaWx0ZXJzGAIgAygJQgaStRgCMCAiOgoSTGlzdEltYWdlc1Jlc3BvbnNlEiQKBmltYWdlcxgBIAMoCzIULmJlcnRoLmhvc3QudjEuSW1hZ2UiUAoPR2V0SW1hZ2VSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhwKBWltYWdlGAIgASgJQg2StRgJCAEaBWltYWdlImwKD1RhZ0ltYWdlUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIcCgVpbWFnZRgCIAEoCUINkrUYCQgBGgVpbWFnZRIaCgN0YWcYAyABKAlCDZK1GAkIARoFaW1hZ2UiUwoSUmVtb3ZlSW1hZ2VSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhwKBWltYWdlGAIgASgJQg2StRgJCAEaBWltYWdlIhUKE1JlbW92ZUltYWdlUmVzcG9uc2UihwEKEFB1bGxJbWFnZVJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSHAoFaW1hZ2UYAiABKAlCDZK1GAkIARoFaW1hZ2USHwoLc25hcHNob3R0ZXIYAyABKAlCCpK1GAYaBG5hbWUSEwoLc2tpcF91bnBhY2sYBCABKAgiewoRUHVsbEltYWdlUmVzcG9uc2USLwoIcHJvZ3Jlc3MYASABKAsyGy5iZXJ0aC5ob3N0LnYxLlB1bGxQcm9ncmVzc0gAEiwKBGRvbmUYAiABKAsyHC5iZXJ0aC5ob3N0LnYxLlVucGFja2VkSW1hZ2VIAEIHCgVldmVudCJ2CgxQdWxsUHJvZ3Jlc3MSDQoFcGhhc2UYASABKAkSFAoMb2Zmc2V0X2J5dGVzGAIgASgDEhMKC3RvdGFsX2J5dGVzGAMgASgDEiwKBmxheWVycxgEIAMoCzIcLmJlcnRoLmhvc3QudjEuTGF5ZXJQcm9ncmVzcyJZCg1MYXllclByb2dyZXNzEg4KBmRpZ2VzdBgBIAEoCRINCgVzdGF0ZRgCIAEoCRIUCgxvZmZzZXRfYnl0ZXMYAyABKAMSEwoLdG90YWxfYnl0ZXMYBCABKAMyjQMKDEltYWdlU2VydmljZRJRCgpMaXN0SW1hZ2VzEiAuYmVydGguaG9zdC52MS5MaXN0SW1hZ2VzUmVxdWVzdBohLmJlcnRoLmhvc3QudjEuTGlzdEltYWdlc1Jlc3BvbnNlEkAKCEdldEltYWdlEh4uYmVydGguaG9zdC52MS5HZXRJbWFnZVJlcXVlc3QaFC5iZXJ0aC5ob3N0LnYxLkltYWdlEkAKCFRhZ0ltYWdlEh4uYmVydGguaG9zdC52MS5UYWdJbWFnZVJlcXVlc3QaFC5iZXJ0aC5ob3N0LnYxLkltYWdlElQKC1JlbW92ZUltYWdlEiEuYmVydGguaG9zdC52MS5SZW1vdmVJbWFnZVJlcXVlc3QaIi5iZXJ0aC5ob3N0LnYxLlJlbW92ZUltYWdlUmVzcG9uc2USUAoJUHVsbEltYWdlEh8uYmVydGguaG9zdC52MS5QdWxsSW1hZ2VSZXF1ZXN0GiAuYmVydGguaG9zdC52MS5QdWxsSW1hZ2VSZXNwb25zZTABYgZwcm90bzM", [file_berth_v1_options, file_google_protobuf_timestamp]);
+  fileDesc("ChpiZXJ0aC9ob3N0L3YxL2ltYWdlcy5wcm90bxINYmVydGguaG9zdC52MSJECgpEZXNjcmlwdG9yEhIKCm1lZGlhX3R5cGUYASABKAkSDgoGZGlnZXN0GAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAMigQIKBUltYWdlEgwKBG5hbWUYASABKAkSKQoGdGFyZ2V0GAIgASgLMhkuYmVydGguaG9zdC52MS5EZXNjcmlwdG9yEjAKBmxhYmVscxgDIAMoCzIgLmJlcnRoLmhvc3QudjEuSW1hZ2UuTGFiZWxzRW50cnkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKoAQoNVW5wYWNrZWRJbWFnZRIjCgVpbWFnZRgBIAEoCzIULmJlcnRoLmhvc3QudjEuSW1hZ2USEAoIbWFuaWZlc3QYAiABKAkSDgoGY29uZmlnGAMgASgJEhMKC3NuYXBzaG90dGVyGAQgASgJEhAKCGNoYWluX2lkGAUgASgJEhIKCnNpemVfYnl0ZXMYBiABKAMSFQoNYXJ0aWZhY3RfdHlwZRgHIAEoCSJUCghJbWFnZVBpbhINCgVpbWFnZRgBIAEoCRIOCgZob2xkZXIYAiABKAkSKQoFdW50aWwYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk0KEUxpc3RJbWFnZXNSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhcKB2ZpbHRlcnMYAiADKAlCBpK1GAIwICI6ChJMaXN0SW1hZ2VzUmVzcG9uc2USJAoGaW1hZ2VzGAEgAygLMhQuYmVydGguaG9zdC52MS5JbWFnZSJQCg9HZXRJbWFnZVJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSHAoFaW1hZ2UYAiABKAlCDZK1GAkIARoFaW1hZ2UibAoPVGFnSW1hZ2VSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhwKBWltYWdlGAIgASgJQg2StRgJCAEaBWltYWdlEhoKA3RhZxgDIAEoCUINkrUYCQgBGgVpbWFnZSJTChJSZW1vdmVJbWFnZVJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSHAoFaW1hZ2UYAiABKAlCDZK1GAkIARoFaW1hZ2UiFQoTUmVtb3ZlSW1hZ2VSZXNwb25zZSKLAQoPUGluSW1hZ2VSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhwKBWltYWdlGAIgASgJQg2StRgJCAEaBWltYWdlEg4KBmhvbGRlchgDIAEoCRIpCgV1bnRpbBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiYgoRVW5waW5JbWFnZVJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSHAoFaW1hZ2UYAiABKAlCDZK1GAkIARoFaW1hZ2USDgoGaG9sZGVyGAMgASgJIhQKElVucGluSW1hZ2VSZXNwb25zZSIyCg9MaXN0UGluc1JlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUiOQoQTGlzdFBpbnNSZXNwb25zZRIlCgRwaW5zGAEgAygLMhcuYmVydGguaG9zdC52MS5JbWFnZVBpbiKWAQoQUHVsbEltYWdlUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIcCgVpbWFnZRgCIAEoCUINkrUYCQgBGgVpbWFnZRIfCgtzbmFwc2hvdHRlchgDIAEoCUIKkrUYBhoEbmFtZRITCgtza2lwX3VucGFjaxgEIAEoCBINCgVsZWFzZRgFIAEoCSJ7ChFQdWxsSW1hZ2VSZXNwb25zZRIvCghwcm9ncmVzcxgBIAEoCzIbLmJlcnRoLmhvc3QudjEuUHVsbFByb2dyZXNzSAASLAoEZG9uZRgCIAEoCzIcLmJlcnRoLmhvc3QudjEuVW5wYWNrZWRJbWFnZUgAQgcKBWV2ZW50InYKDFB1bGxQcm9ncmVzcxINCgVwaGFzZRgBIAEoCRIUCgxvZmZzZXRfYnl0ZXMYAiABKAMSEwoLdG90YWxfYnl0ZXMYAyABKAMSLAoGbGF5ZXJzGAQgAygLMhwuYmVydGguaG9zdC52MS5MYXllclByb2dyZXNzIlkKDUxheWVyUHJvZ3Jlc3MSDgoGZGlnZXN0GAEgASgJEg0KBXN0YXRlGAIgASgJEhQKDG9mZnNldF9ieXRlcxgDIAEoAxITCgt0b3RhbF9ieXRlcxgEIAEoAzLyBAoMSW1hZ2VTZXJ2aWNlElEKCkxpc3RJbWFnZXMSIC5iZXJ0aC5ob3N0LnYxLkxpc3RJbWFnZXNSZXF1ZXN0GiEuYmVydGguaG9zdC52MS5MaXN0SW1hZ2VzUmVzcG9uc2USQAoIR2V0SW1hZ2USHi5iZXJ0aC5ob3N0LnYxLkdldEltYWdlUmVxdWVzdBoULmJlcnRoLmhvc3QudjEuSW1hZ2USQAoIVGFnSW1hZ2USHi5iZXJ0aC5ob3N0LnYxLlRhZ0ltYWdlUmVxdWVzdBoULmJlcnRoLmhvc3QudjEuSW1hZ2USVAoLUmVtb3ZlSW1hZ2USIS5iZXJ0aC5ob3N0LnYxLlJlbW92ZUltYWdlUmVxdWVzdBoiLmJlcnRoLmhvc3QudjEuUmVtb3ZlSW1hZ2VSZXNwb25zZRJDCghQaW5JbWFnZRIeLmJlcnRoLmhvc3QudjEuUGluSW1hZ2VSZXF1ZXN0GhcuYmVydGguaG9zdC52MS5JbWFnZVBpbhJRCgpVbnBpbkltYWdlEiAuYmVydGguaG9zdC52MS5VbnBpbkltYWdlUmVxdWVzdBohLmJlcnRoLmhvc3QudjEuVW5waW5JbWFnZVJlc3BvbnNlEksKCExpc3RQaW5zEh4uYmVydGguaG9zdC52MS5MaXN0UGluc1JlcXVlc3QaHy5iZXJ0aC5ob3N0LnYxLkxpc3RQaW5zUmVzcG9uc2USUAoJUHVsbEltYWdlEh8uYmVydGguaG9zdC52MS5QdWxsSW1hZ2VSZXF1ZXN0GiAuYmVydGguaG9zdC52MS5QdWxsSW1hZ2VSZXNwb25zZTABYgZwcm90bzM", [file_berth_v1_options, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message berth.host.v1.Descriptor
@@ -144,6 +144,39 @@ export const UnpackedImageSchema: GenMessage<UnpackedImage> = /*@__PURE__*/
   messageDesc(file_berth_host_v1_images, 2);
 
 /**
+ * Keeps an image from being evicted when the disk is full, and from expiring.
+ *
+ * @generated from message berth.host.v1.ImagePin
+ */
+export type ImagePin = Message<"berth.host.v1.ImagePin"> & {
+  /**
+   * @generated from field: string image = 1;
+   */
+  image: string;
+
+  /**
+   * Who pinned it; an image stays while any holder's pin lasts.
+   *
+   * @generated from field: string holder = 2;
+   */
+  holder: string;
+
+  /**
+   * Not set for a pin that lasts until it is taken away.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 3;
+   */
+  until?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message berth.host.v1.ImagePin.
+ * Use `create(ImagePinSchema)` to create a new message.
+ */
+export const ImagePinSchema: GenMessage<ImagePin> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 3);
+
+/**
  * @generated from message berth.host.v1.ListImagesRequest
  */
 export type ListImagesRequest = Message<"berth.host.v1.ListImagesRequest"> & {
@@ -165,7 +198,7 @@ export type ListImagesRequest = Message<"berth.host.v1.ListImagesRequest"> & {
  * Use `create(ListImagesRequestSchema)` to create a new message.
  */
 export const ListImagesRequestSchema: GenMessage<ListImagesRequest> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 3);
+  messageDesc(file_berth_host_v1_images, 4);
 
 /**
  * @generated from message berth.host.v1.ListImagesResponse
@@ -182,7 +215,7 @@ export type ListImagesResponse = Message<"berth.host.v1.ListImagesResponse"> & {
  * Use `create(ListImagesResponseSchema)` to create a new message.
  */
 export const ListImagesResponseSchema: GenMessage<ListImagesResponse> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 4);
+  messageDesc(file_berth_host_v1_images, 5);
 
 /**
  * @generated from message berth.host.v1.GetImageRequest
@@ -204,7 +237,7 @@ export type GetImageRequest = Message<"berth.host.v1.GetImageRequest"> & {
  * Use `create(GetImageRequestSchema)` to create a new message.
  */
 export const GetImageRequestSchema: GenMessage<GetImageRequest> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 5);
+  messageDesc(file_berth_host_v1_images, 6);
 
 /**
  * @generated from message berth.host.v1.TagImageRequest
@@ -233,7 +266,7 @@ export type TagImageRequest = Message<"berth.host.v1.TagImageRequest"> & {
  * Use `create(TagImageRequestSchema)` to create a new message.
  */
 export const TagImageRequestSchema: GenMessage<TagImageRequest> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 6);
+  messageDesc(file_berth_host_v1_images, 7);
 
 /**
  * @generated from message berth.host.v1.RemoveImageRequest
@@ -255,7 +288,7 @@ export type RemoveImageRequest = Message<"berth.host.v1.RemoveImageRequest"> & {
  * Use `create(RemoveImageRequestSchema)` to create a new message.
  */
 export const RemoveImageRequestSchema: GenMessage<RemoveImageRequest> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 7);
+  messageDesc(file_berth_host_v1_images, 8);
 
 /**
  * @generated from message berth.host.v1.RemoveImageResponse
@@ -268,7 +301,115 @@ export type RemoveImageResponse = Message<"berth.host.v1.RemoveImageResponse"> &
  * Use `create(RemoveImageResponseSchema)` to create a new message.
  */
 export const RemoveImageResponseSchema: GenMessage<RemoveImageResponse> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 8);
+  messageDesc(file_berth_host_v1_images, 9);
+
+/**
+ * @generated from message berth.host.v1.PinImageRequest
+ */
+export type PinImageRequest = Message<"berth.host.v1.PinImageRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string image = 2;
+   */
+  image: string;
+
+  /**
+   * Default: the operator.
+   *
+   * @generated from field: string holder = 3;
+   */
+  holder: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp until = 4;
+   */
+  until?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message berth.host.v1.PinImageRequest.
+ * Use `create(PinImageRequestSchema)` to create a new message.
+ */
+export const PinImageRequestSchema: GenMessage<PinImageRequest> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 10);
+
+/**
+ * @generated from message berth.host.v1.UnpinImageRequest
+ */
+export type UnpinImageRequest = Message<"berth.host.v1.UnpinImageRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string image = 2;
+   */
+  image: string;
+
+  /**
+   * @generated from field: string holder = 3;
+   */
+  holder: string;
+};
+
+/**
+ * Describes the message berth.host.v1.UnpinImageRequest.
+ * Use `create(UnpinImageRequestSchema)` to create a new message.
+ */
+export const UnpinImageRequestSchema: GenMessage<UnpinImageRequest> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 11);
+
+/**
+ * @generated from message berth.host.v1.UnpinImageResponse
+ */
+export type UnpinImageResponse = Message<"berth.host.v1.UnpinImageResponse"> & {
+};
+
+/**
+ * Describes the message berth.host.v1.UnpinImageResponse.
+ * Use `create(UnpinImageResponseSchema)` to create a new message.
+ */
+export const UnpinImageResponseSchema: GenMessage<UnpinImageResponse> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 12);
+
+/**
+ * @generated from message berth.host.v1.ListPinsRequest
+ */
+export type ListPinsRequest = Message<"berth.host.v1.ListPinsRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+};
+
+/**
+ * Describes the message berth.host.v1.ListPinsRequest.
+ * Use `create(ListPinsRequestSchema)` to create a new message.
+ */
+export const ListPinsRequestSchema: GenMessage<ListPinsRequest> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 13);
+
+/**
+ * @generated from message berth.host.v1.ListPinsResponse
+ */
+export type ListPinsResponse = Message<"berth.host.v1.ListPinsResponse"> & {
+  /**
+   * @generated from field: repeated berth.host.v1.ImagePin pins = 1;
+   */
+  pins: ImagePin[];
+};
+
+/**
+ * Describes the message berth.host.v1.ListPinsResponse.
+ * Use `create(ListPinsResponseSchema)` to create a new message.
+ */
+export const ListPinsResponseSchema: GenMessage<ListPinsResponse> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 14);
 
 /**
  * @generated from message berth.host.v1.PullImageRequest
@@ -297,6 +438,13 @@ export type PullImageRequest = Message<"berth.host.v1.PullImageRequest"> & {
    * @generated from field: bool skip_unpack = 4;
    */
   skipUnpack: boolean;
+
+  /**
+   * What the pull makes or finds is added to this lease.
+   *
+   * @generated from field: string lease = 5;
+   */
+  lease: string;
 };
 
 /**
@@ -304,7 +452,7 @@ export type PullImageRequest = Message<"berth.host.v1.PullImageRequest"> & {
  * Use `create(PullImageRequestSchema)` to create a new message.
  */
 export const PullImageRequestSchema: GenMessage<PullImageRequest> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 9);
+  messageDesc(file_berth_host_v1_images, 15);
 
 /**
  * @generated from message berth.host.v1.PullImageResponse
@@ -335,7 +483,7 @@ export type PullImageResponse = Message<"berth.host.v1.PullImageResponse"> & {
  * Use `create(PullImageResponseSchema)` to create a new message.
  */
 export const PullImageResponseSchema: GenMessage<PullImageResponse> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 10);
+  messageDesc(file_berth_host_v1_images, 16);
 
 /**
  * Offsets never go back within one pull.
@@ -371,7 +519,7 @@ export type PullProgress = Message<"berth.host.v1.PullProgress"> & {
  * Use `create(PullProgressSchema)` to create a new message.
  */
 export const PullProgressSchema: GenMessage<PullProgress> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 11);
+  messageDesc(file_berth_host_v1_images, 17);
 
 /**
  * @generated from message berth.host.v1.LayerProgress
@@ -405,7 +553,7 @@ export type LayerProgress = Message<"berth.host.v1.LayerProgress"> & {
  * Use `create(LayerProgressSchema)` to create a new message.
  */
 export const LayerProgressSchema: GenMessage<LayerProgress> = /*@__PURE__*/
-  messageDesc(file_berth_host_v1_images, 12);
+  messageDesc(file_berth_host_v1_images, 18);
 
 /**
  * @generated from service berth.host.v1.ImageService
@@ -446,6 +594,32 @@ export const ImageService: GenService<{
     methodKind: "unary";
     input: typeof RemoveImageRequestSchema;
     output: typeof RemoveImageResponseSchema;
+  },
+  /**
+   * Pinning again replaces the expiry.
+   *
+   * @generated from rpc berth.host.v1.ImageService.PinImage
+   */
+  pinImage: {
+    methodKind: "unary";
+    input: typeof PinImageRequestSchema;
+    output: typeof ImagePinSchema;
+  },
+  /**
+   * @generated from rpc berth.host.v1.ImageService.UnpinImage
+   */
+  unpinImage: {
+    methodKind: "unary";
+    input: typeof UnpinImageRequestSchema;
+    output: typeof UnpinImageResponseSchema;
+  },
+  /**
+   * @generated from rpc berth.host.v1.ImageService.ListPins
+   */
+  listPins: {
+    methodKind: "unary";
+    input: typeof ListPinsRequestSchema;
+    output: typeof ListPinsResponseSchema;
   },
   /**
    * Tells of progress until the image is here and unpacked. Whoever leaves calls off their part of the work.
