@@ -3,13 +3,13 @@
  *
  * Reads of one thread never overlap, for they are synchronous; one read-only connection is therefore all that is needed.
  */
-import { open as openFile, rm } from "node:fs/promises";
-import { dirname } from "node:path";
-import { backup, type DatabaseSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import { Worker } from "node:worker_threads";
-import { abortReason, STATUS_CODES, StatusError, throwIfAborted, type StatusCode } from "@berth/base";
+import { abortReason, StatusError, throwIfAborted } from "@berth/base";
 import { failureOf, type Failure } from "./failure.ts";
 import type { Metadata, Migration, SqlRow, SqlValue, Statement, StatementResult } from "./metadata.ts";
+import { toStatusError } from "./status.ts";
+import { backupMetadata } from "./inspect.ts";
 import { openForReading, query, StatementCache } from "./sqlite.ts";
 import type { WriterInput, WriterReply, WriterRequest } from "./writer.ts";
 
@@ -35,8 +35,6 @@ export interface OpenedMetadata extends Metadata {
 }
 
 const CACHED_QUERIES = 256;
-/** As many pages a step as `backup` takes. */
-const ALL_PAGES = 0x7fffffff;
 const WRITER_THREAD = new URL(
   import.meta.url.endsWith(".ts") ? "./writer-thread.ts" : "./writer-thread.js",
   import.meta.url,
@@ -67,7 +65,7 @@ export async function openMetadata(options: OpenMetadataOptions): Promise<Opened
 function writerOpened(writer: Worker, signal: AbortSignal | undefined): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const onMessage = (reply: WriterReply): void => {
-    if (reply.kind === "refused") reject(toError(reply.failure));
+    if (reply.kind === "refused") reject(toStatusError(reply.failure));
     else resolve();
   };
   const onError = (error: Error): void => reject(StatusError.from(error, "metadata writer"));
@@ -134,7 +132,7 @@ class SqliteMetadata implements OpenedMetadata {
     try {
       return query(this.#queries.prepare(sql), params);
     } catch (error) {
-      throw toError(failureOf(error, this.#path), error);
+      throw toStatusError(failureOf(error, this.#path), error);
     }
   }
 
@@ -144,22 +142,7 @@ class SqliteMetadata implements OpenedMetadata {
 
   async backup(path: string): Promise<void> {
     if (!this.#reader.isOpen) throw this.#closed();
-    const file = await openFile(path, "wx", 0o600).catch((error: unknown) => {
-      throw StatusError.from(error, `metadata backup "${path}"`);
-    });
-    const source = openForReading(this.#path);
-    try {
-      // All pages in one step, in a thread of the pool: one read transaction, so that writers neither wait nor restart it.
-      await backup(source, path, { rate: ALL_PAGES });
-      await file.sync();
-      await fsyncDirectory(dirname(path));
-    } catch (error) {
-      await rm(path, { force: true });
-      throw toError(failureOf(error, path), error);
-    } finally {
-      source.close();
-      await file.close();
-    }
+    await backupMetadata(this.#path, path);
   }
 
   counters(): MetadataCounters {
@@ -193,7 +176,7 @@ class SqliteMetadata implements OpenedMetadata {
       const waiting = this.#waiting.get(answer.id);
       this.#waiting.delete(answer.id);
       if ("results" in answer) waiting?.resolve(answer.results);
-      else waiting?.reject(toError(answer.failure));
+      else waiting?.reject(toStatusError(answer.failure));
     }
     if (this.#waiting.size === 0) this.#drained?.();
   }
@@ -236,19 +219,4 @@ function exact(value: SqlValue): SqlValue {
 
 function isView(value: SqlValue): value is Uint8Array {
   return value instanceof Uint8Array && value.byteLength !== value.buffer.byteLength;
-}
-
-function toError(failure: Failure, cause?: unknown): StatusError {
-  const known = (STATUS_CODES as readonly string[]).includes(failure.code) && failure.code !== "OK";
-  const code = known ? (failure.code as StatusCode) : "INTERNAL";
-  return new StatusError(code, failure.message, { reason: failure.reason, cause });
-}
-
-async function fsyncDirectory(directory: string): Promise<void> {
-  const handle = await openFile(directory, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
