@@ -1,3 +1,4 @@
+export { auditContent, type ContentAudit } from "./audit.ts";
 export type {
   BlobInfo,
   BlobReader,

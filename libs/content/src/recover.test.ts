@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { digestHex, digestOf, systemClock, type Clock, type Digest } from "@berth/base";
 import { temporaryMetadata, type TemporaryMetadata } from "@berth/metadata/testing";
-import { contentMigrations, openContentStore, type FileContentStore } from "./index.ts";
+import { auditContent, contentMigrations, openContentStore, type FileContentStore } from "./index.ts";
 import { fails } from "./testing/checks.ts";
 
 interface Bench extends AsyncDisposable {
@@ -58,10 +58,14 @@ test("recover leaves a sound store alone, writers included", async () => {
 test("recover removes blobs without a row, and what is no blob at all", async () => {
   await using bench = await openBench();
   const digest = await bench.put("a", "kept");
+  const sound = { blobs: 1, lost: [], orphanFiles: [], brokenIngests: [] };
+  assert.deepEqual(await auditContent(bench.root, bench.metadata), sound);
   await writeFile(bench.blob(digestOf("orphan")), "orphan");
   await writeFile(join(bench.root, "blobs/sha512/junk"), "");
   await mkdir(join(bench.root, "blobs/sha256/folder/in"), { recursive: true });
+  assert.equal((await auditContent(bench.root, bench.metadata)).orphanFiles.length, 3);
   assert.deepEqual(await bench.store.recover(), { ...NOTHING, orphanBlobs: 3 });
+  assert.deepEqual(await auditContent(bench.root, bench.metadata), sound);
   assert.deepEqual(await readdir(join(bench.root, "blobs/sha256")), [digestHex(digest)]);
 });
 
@@ -94,6 +98,8 @@ test("recover reports and drops rows whose bytes are gone, for every namespace",
   await truncate(bench.blob(short), 3);
   await assert.rejects(bench.store.reader("a", missing), fails("DATA_LOSS", "CONTENT_LOST"));
   await assert.rejects(bench.store.reader("a", short), fails("DATA_LOSS", "CONTENT_LOST"));
+  const audited = (await auditContent(bench.root, bench.metadata)).lost.map(({ what }) => what);
+  assert.deepEqual(audited.toSorted(), ["missing", "wrong size"]);
   const { lost, ...rest } = await bench.store.recover();
   assert.deepEqual(
     lost.toSorted((x, y) => x.what.localeCompare(y.what)),
@@ -127,6 +133,7 @@ test("recover drops ingests that have only a row or only a folder", async () => 
   }
   await mkdir(join(bench.root, "ingest/nobody"));
   await writeFile(join(bench.root, "ingest/nobody/data"), "x");
+  assert.equal((await auditContent(bench.root, bench.metadata)).brokenIngests.length, 3);
   assert.deepEqual(await bench.store.recover(), { ...NOTHING, brokenIngests: 3 });
   const refs = (await bench.store.listStatuses("a")).map(({ ref }) => ref);
   assert.deepEqual(refs, ["whole"]);

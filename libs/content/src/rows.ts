@@ -30,9 +30,9 @@ const INFO = `SELECT r.digest, b.size_bytes, r.labels, r.created_at_ms, r.update
   FROM blob_refs r JOIN blobs b ON b.digest = r.digest`;
 
 export class ContentRows {
-  readonly #metadata: Metadata;
+  readonly #metadata: Pick<Metadata, "all" | "get">;
 
-  constructor(metadata: Metadata) {
+  constructor(metadata: Pick<Metadata, "all" | "get">) {
     this.#metadata = metadata;
   }
 
