@@ -2,8 +2,8 @@
  * One question, asked of a registry's endpoints in order until one answers; and again after a while if none could.
  *
  * Invariants:
- *  - Mirrors that failed lately are passed by (health.ts); the registry itself never is. When nobody else could answer, the
- *    mirrors that were passed by are asked after all.
+ *  - Mirrors that failed lately are passed by (health.ts); the registry itself never is. When nobody else had an answer that
+ *    counts, the mirrors that were passed by are asked after all.
  *  - A mirror's refusal of any kind, "not found" included, sends the question on; the registry's own word is final.
  *  - An endpoint after which another may be asked has seconds only; the registry itself has the long limits.
  *  - The error names what every endpoint said.
@@ -113,7 +113,9 @@ export class Failover {
         if (answer !== undefined) return answer.result;
       } else skipped.push(endpoint);
     }
-    if (failures.length === 0 || (round === 1 && failures.every(({ error }) => isTransient(error)))) {
+    // Without the registry itself nobody's "not found" is final.
+    const final = endpoints.some(({ isOrigin }) => isOrigin);
+    if (!final || (round === 1 && failures.every(({ error }) => isTransient(error)))) {
       for (const endpoint of skipped) {
         const answer = await ask(endpoint, this.#deps.health.look(keyOf(endpoint)));
         if (answer !== undefined) return answer.result;
