@@ -177,7 +177,7 @@ function drained(input: Writable): Promise<void> {
 
 const found = new Map<string, string | undefined>();
 
-function findProgram(name: string): string | undefined {
+export function findProgram(name: string): string | undefined {
   if (!found.has(name)) found.set(name, searchPath(name));
   return found.get(name);
 }

@@ -75,17 +75,23 @@ export type MendResult =
   /** It cannot be: the layer must be extracted over the mounted chain. */
   | { readonly kind: "merge"; readonly why: string };
 
-export type ToWorker =
-  | { readonly kind: "run"; readonly job: LayerJob }
-  | { readonly kind: "mend"; readonly job: MendJob }
-  /** Ends the running job. */
-  | { readonly kind: "cancel" };
+export type Task = { readonly kind: "run"; readonly job: LayerJob } | { readonly kind: "mend"; readonly job: MendJob };
 
-export type FromWorker =
+/** Jobs run side by side: what is said of one carries its number. */
+export type Numbered<T> = T & { readonly id: number };
+
+export type ToWorker = Numbered<
+  | Task
+  /** Ends the job. */
+  | { readonly kind: "cancel" }
+>;
+
+export type FromWorker = Numbered<
   /** Compressed bytes handled so far. */
   | { readonly kind: "progress"; readonly offsetBytes: number }
   | { readonly kind: "done"; readonly result: JobResult | MendResult }
-  | { readonly kind: "failed"; readonly error: PlainError };
+  | { readonly kind: "failed"; readonly error: PlainError }
+>;
 
 /** A StatusError on its way between threads. */
 export interface PlainError {

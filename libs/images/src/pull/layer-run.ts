@@ -12,19 +12,25 @@ import { createHash } from "node:crypto";
 import { closeSync, truncateSync } from "node:fs";
 import { StatusError, toDigest } from "@berth/base";
 import { fromNodeError, openDirectory } from "@berth/linux";
-import { openSession } from "@berth/registry";
 import { writableDirectory } from "@berth/snapshots";
 import { TreeWriter } from "../archive/apply.ts";
 import { TarReader } from "../archive/reader.ts";
 import { childrenOf, removeTree } from "../archive/remove-tree.ts";
-import { Decompressor } from "./decompress.ts";
+import { Decompressor, findProgram } from "./decompress.ts";
 import type { JobResult, LayerJob, UnpackTarget } from "./layer-job.ts";
 import { Download, readBlob, type SourceOptions } from "./layer-source.ts";
 import { openMounts } from "./open-mounts.ts";
+import type { SessionClients } from "./session-clients.ts";
 
 const MAX_WARNINGS = 20;
+/** Below this, starting a program takes longer than decompressing in this thread. */
+const SMALL_BYTES = 512 * 1024;
 
-export async function runLayer(job: LayerJob, options: SourceOptions): Promise<JobResult> {
+export interface RunLayerOptions extends SourceOptions {
+  readonly clients: SessionClients;
+}
+
+export async function runLayer(job: LayerJob, options: RunLayerOptions): Promise<JobResult> {
   try {
     return await run(job, options);
   } catch (raw) {
@@ -39,7 +45,7 @@ export async function runLayer(job: LayerJob, options: SourceOptions): Promise<J
   }
 }
 
-async function run(job: LayerJob, options: SourceOptions): Promise<JobResult> {
+async function run(job: LayerJob, options: RunLayerOptions): Promise<JobResult> {
   const { source, unpack } = job;
   using target = unpack === undefined ? undefined : openMounts(unpack.mounts, unpack.mountPoint);
   using diff = job.diffId === undefined ? undefined : new Diff(job, target?.fd, unpack);
@@ -48,8 +54,8 @@ async function run(job: LayerJob, options: SourceOptions): Promise<JobResult> {
     await diff?.finish();
     return outcome(diff);
   }
-  await using client = openSession(source.session);
-  const download = new Download(job, client, source.path, options);
+  await using borrowed = options.clients.borrow(source.session);
+  const download = new Download(job, borrowed.client, source.path, options);
   await feed(download, diff);
   const computed = download.computed();
   await diff?.finish();
@@ -105,6 +111,7 @@ class Diff implements Disposable {
       this.#reader = new TarReader(this.#writer, limits);
     }
     this.#decompressor = new Decompressor({
+      findProgram: (name) => (name === "igzip" && job.sizeBytes < SMALL_BYTES ? undefined : findProgram(name)),
       onData: (chunk) => {
         this.#hash.update(chunk);
         this.#reader?.push(chunk);

@@ -32,7 +32,7 @@ async function until(done: () => boolean): Promise<void> {
 
 test("LayerWorkers reuses an idle thread and ends it after a while", async () => {
   await withBlob(async (job) => {
-    await using workers = new LayerWorkers({ idleMs: 400, graceMs: 1000 });
+    await using workers = new LayerWorkers({ idleMs: 400, graceMs: 1000, maxThreads: 2 });
     assert.equal(workers.size, 0);
     await workers.run(job);
     await workers.run(job);

@@ -1,10 +1,12 @@
 /**
  * The pool of layer workers: made on demand, reused, ended when idle.
  *
- * How many jobs run at once is the callers' matter (semaphores of the pull); the pool has a worker for each. A cancelled
- * job is awaited, so that its mounts and files are gone when the caller goes on; a worker that does not come to an end
- * within `graceMs` is terminated.
+ * How many jobs run at once is the callers' matter (slots.ts). There is no more than a thread for each processor: beyond
+ * that, jobs share threads, as they mostly wait for the network or for a decompressor, and a thread costs some 100 ms and
+ * 30 MB. A cancelled job is awaited, so that its mounts and files are gone when the caller goes on; a thread whose job
+ * does not come to an end within `graceMs` is terminated, with all that runs on it.
  */
+import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { abortReason, StatusError, throwIfAborted } from "@berth/base";
 import {
@@ -14,12 +16,15 @@ import {
   type LayerJob,
   type MendJob,
   type MendResult,
+  type Task,
   type ToWorker,
 } from "./layer-job.ts";
 
 export interface LayerWorkersConfig {
   readonly idleMs: number;
   readonly graceMs: number;
+  /** Default: the processors, from 2 to 8. */
+  readonly maxThreads?: number;
 }
 
 export interface RunOptions {
@@ -27,28 +32,26 @@ export interface RunOptions {
   readonly onProgress?: (offsetBytes: number) => void;
 }
 
-type Task = Exclude<ToWorker, { kind: "cancel" }>;
-
-interface Idle {
-  readonly worker: Worker;
-  readonly timer: NodeJS.Timeout;
-  /** Takes it out of the pool when it dies while idle. */
-  readonly onExit: () => void;
+interface Running {
+  readonly resolve: (result: JobResult | MendResult) => void;
+  readonly reject: (error: unknown) => void;
+  readonly onProgress: RunOptions["onProgress"];
 }
 
 export class LayerWorkers implements AsyncDisposable {
   readonly #config: LayerWorkersConfig;
-  readonly #idle: Idle[] = [];
-  readonly #busy = new Map<Worker, Promise<unknown>>();
+  readonly #maxThreads: number;
+  readonly #threads = new Set<Thread>();
   readonly #closing = new AbortController();
 
   constructor(config: LayerWorkersConfig) {
     this.#config = config;
+    this.#maxThreads = config.maxThreads ?? Math.min(Math.max(2, availableParallelism()), 8);
   }
 
   /** How many threads there are. */
   get size(): number {
-    return this.#idle.length + this.#busy.size;
+    return this.#threads.size;
   }
 
   /** @throws what the job threw; CANCELLED; INTERNAL `LAYER_WORKER_DIED` */
@@ -61,118 +64,130 @@ export class LayerWorkers implements AsyncDisposable {
     return (await this.#send({ kind: "mend", job }, options)) as MendResult;
   }
 
-  /** Starts threads ahead of the work, so that there are `count` that wait for some. */
+  /** Starts threads ahead of the work, until there are `count` without any, or as many as there may be. */
   warm(count: number): void {
     if (this.#closing.signal.aborted) return;
-    while (this.#idle.length < count) this.#rest(newWorker());
-  }
-
-  async #send(task: Task, options: RunOptions): Promise<JobResult | MendResult> {
-    const signal = AbortSignal.any([this.#closing.signal, ...(options.signal === undefined ? [] : [options.signal])]);
-    throwIfAborted(signal);
-    const worker = this.#take();
-    const running = this.#runOn(worker, task, signal, options.onProgress);
-    const settled = running.then(
-      () => undefined,
-      () => undefined,
-    );
-    this.#busy.set(worker, settled);
-    return await running;
+    for (let idle = this.#idle().length; idle < count && this.size < this.#maxThreads; idle += 1) {
+      this.#start().rest();
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new StatusError("CANCELLED", "image service is closing"));
-    await Promise.all(this.#busy.values());
-    await Promise.all(
-      this.#idle.splice(0).map(async ({ worker, timer }) => {
-        clearTimeout(timer);
-        await worker.terminate();
-      }),
-    );
+    await Promise.all([...this.#threads].map((thread) => thread.end()));
   }
 
-  #take(): Worker {
-    const idle = this.#idle.pop();
-    if (idle === undefined) return newWorker();
-    clearTimeout(idle.timer);
-    idle.worker.off("exit", idle.onExit).ref();
-    return idle.worker;
+  async #send(task: Task, { signal, onProgress }: RunOptions): Promise<JobResult | MendResult> {
+    const within = AbortSignal.any([this.#closing.signal, ...(signal === undefined ? [] : [signal])]);
+    throwIfAborted(within);
+    return await this.#pick().run(task, within, onProgress);
   }
 
-  async #runOn(
-    worker: Worker,
-    task: Task,
-    signal: AbortSignal,
-    onProgress: RunOptions["onProgress"],
-  ): Promise<JobResult | MendResult> {
-    const outcome = Promise.withResolvers<JobResult | MendResult>();
-    const died = (error: unknown): void =>
-      outcome.reject(new StatusError("INTERNAL", "layer worker died", { reason: "LAYER_WORKER_DIED", cause: error }));
-    const onMessage = (message: FromWorker): void => {
-      if (message.kind === "progress") onProgress?.(message.offsetBytes);
-      else if (message.kind === "done") outcome.resolve(message.result);
-      else outcome.reject(fromPlainError(message.error));
-    };
+  /** One without work, else a new one, else the one with the fewest jobs. */
+  #pick(): Thread {
+    const [idle] = this.#idle();
+    if (idle !== undefined) return idle;
+    if (this.size < this.#maxThreads) return this.#start();
+    return [...this.#threads].reduce((least, thread) => (thread.jobs < least.jobs ? thread : least));
+  }
+
+  #idle(): Thread[] {
+    return [...this.#threads].filter(({ jobs }) => jobs === 0);
+  }
+
+  #start(): Thread {
+    const thread: Thread = new Thread(this.#config, () => this.#threads.delete(thread));
+    this.#threads.add(thread);
+    return thread;
+  }
+}
+
+class Thread {
+  readonly #config: LayerWorkersConfig;
+  readonly #worker: Worker;
+  readonly #running = new Map<number, Running>();
+  readonly #exited: Promise<void>;
+  #ids = 0;
+  #idleTimer: NodeJS.Timeout | undefined;
+  #idle = (): void => {};
+
+  constructor(config: LayerWorkersConfig, onExit: () => void) {
+    this.#config = config;
+    // Node would count descriptors, but those of openat2 and openat are opened past it: it would warn at every close.
+    this.#worker = new Worker(new URL("layer-worker.ts", import.meta.url), {
+      name: "berth-layer",
+      trackUnmanagedFds: false,
+    });
+    this.#worker.on("message", (message: FromWorker) => this.#hear(message));
+    let cause: unknown;
+    this.#worker.once("error", (error) => (cause = error));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#exited = promise;
+    this.#worker.once("exit", () => {
+      clearTimeout(this.#idleTimer);
+      onExit();
+      this.#fail(new StatusError("INTERNAL", "layer worker died", { reason: "LAYER_WORKER_DIED", cause }));
+      resolve();
+    });
+  }
+
+  get jobs(): number {
+    return this.#running.size;
+  }
+
+  async run(task: Task, signal: AbortSignal, onProgress: RunOptions["onProgress"]): Promise<JobResult | MendResult> {
+    clearTimeout(this.#idleTimer);
+    this.#worker.ref();
+    const id = (this.#ids += 1);
+    const { promise, resolve, reject } = Promise.withResolvers<JobResult | MendResult>();
+    this.#running.set(id, { resolve, reject, onProgress });
     let grace: NodeJS.Timeout | undefined;
     const onAbort = (): void => {
-      tell(worker, { kind: "cancel" });
-      grace = setTimeout(() => void worker.terminate(), this.#config.graceMs);
+      this.#tell({ kind: "cancel", id });
+      grace = setTimeout(() => void this.#worker.terminate(), this.#config.graceMs);
     };
-    worker.on("message", onMessage).once("error", died).once("exit", died);
     signal.addEventListener("abort", onAbort, { once: true });
-    let alive = true;
     try {
-      tell(worker, task);
-      return await outcome.promise;
+      this.#tell({ ...task, id });
+      return await promise;
     } catch (error) {
-      alive = !(error instanceof StatusError && error.reason === "LAYER_WORKER_DIED");
       throw signal.aborted ? abortReason(signal) : error;
     } finally {
       clearTimeout(grace);
       signal.removeEventListener("abort", onAbort);
-      worker.off("message", onMessage).off("error", died).off("exit", died);
-      this.#giveBack(worker, alive);
+      this.#running.delete(id);
+      if (this.#running.size === 0) this.rest();
     }
   }
 
-  #giveBack(worker: Worker, alive: boolean): void {
-    this.#busy.delete(worker);
-    if (!alive) {
-      void worker.terminate();
-      return;
-    }
-    this.#rest(worker);
+  /** Without work: ends after a while, and does not keep the process. */
+  rest(): void {
+    this.#idle();
+    this.#worker.unref();
+    clearTimeout(this.#idleTimer);
+    this.#idleTimer = setTimeout(() => void this.#worker.terminate(), this.#config.idleMs).unref();
   }
 
-  #rest(worker: Worker): void {
-    worker.unref();
-    const forget = (): void => {
-      const at = this.#idle.findIndex((idle) => idle.worker === worker);
-      if (at < 0) return;
-      clearTimeout(this.#idle[at]!.timer);
-      this.#idle.splice(at, 1);
-    };
-    const timer = setTimeout(() => {
-      forget();
-      void worker.terminate();
-    }, this.#config.idleMs);
-    timer.unref();
-    worker.once("exit", forget);
-    this.#idle.push({ worker, timer, onExit: forget });
+  /** Waits for its jobs, which have been cancelled. */
+  async end(): Promise<void> {
+    if (this.#running.size > 0) await new Promise<void>((resolve) => (this.#idle = resolve));
+    await this.#worker.terminate();
+    await this.#exited;
   }
-}
 
-function newWorker(): Worker {
-  // Node would count descriptors, but those of openat2 and openat are opened past it: it would warn at every close.
-  const worker = new Worker(new URL("layer-worker.ts", import.meta.url), {
-    name: "berth-layer",
-    trackUnmanagedFds: false,
-  });
-  // An error is followed by the exit, which is what counts; without a listener it would end the process.
-  return worker.on("error", () => {});
-}
+  #hear(message: FromWorker): void {
+    const running = this.#running.get(message.id);
+    if (message.kind === "progress") running?.onProgress?.(message.offsetBytes);
+    else if (message.kind === "done") running?.resolve(message.result);
+    else running?.reject(fromPlainError(message.error));
+  }
 
-function tell(worker: Worker, message: ToWorker): void {
-  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
-  worker.postMessage(message);
+  #fail(error: StatusError): void {
+    for (const { reject } of this.#running.values()) reject(error);
+  }
+
+  #tell(message: ToWorker): void {
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+    this.#worker.postMessage(message);
+  }
 }
