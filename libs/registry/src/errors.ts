@@ -86,6 +86,12 @@ export function stalled(subject: Subject, bytes: number, windowMs: number): Stat
   return fail("DEADLINE_EXCEEDED", "TRANSFER_STALLED", subject, text);
 }
 
+/** An upload that the server does not know any more; begun anew it may well succeed. */
+export function uploadLost(subject: Subject): StatusError {
+  const text = `${nameOf(subject.endpoint)} has dropped the upload after it was interrupted`;
+  return fail("UNAVAILABLE", "UPLOAD_LOST", subject, text);
+}
+
 /** A short answer (a manifest, a token, an error) that took too long to come. */
 export function tooSlow(subject: Subject, windowMs: number): StatusError {
   const text = `${nameOf(subject.endpoint)} did not finish a short answer within ${windowMs} ms; given up as stalled`;

@@ -1,5 +1,6 @@
 /**
- * Blobs and manifests, written. A blob goes up in one request, or in pieces of which only the one that broke is sent again.
+ * Blobs and manifests, written. A blob goes up in one request, or in pieces: after a broken one it goes on with what the
+ * server says to have, or from the start where the server has dropped the upload.
  *
  * Invariants: what the repository has is not sent; sources are streamed, a piece at a time, and must bring as many bytes as
  * they announced; everything of an upload goes to the one endpoint that began it; an upload that is given up is cancelled.
@@ -9,7 +10,7 @@ import { createReadStream } from "node:fs";
 import { backoffMs, digestAlgorithm, isTransient, StatusError, toDigest, type Clock, type Digest } from "@berth/base";
 import { formatImageReference, MANIFEST_LIMITS, type Descriptor, type ImageReference } from "@berth/model";
 import { limited, type BandwidthState } from "./bandwidth.ts";
-import { mismatch, notARegistry } from "./errors.ts";
+import { mismatch, notARegistry, uploadLost } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Attempt, Failover } from "./failover.ts";
 import { askBlob } from "./pull.ts";
@@ -216,7 +217,13 @@ class Upload {
   async #askOffset(): Promise<void> {
     const { exchange } = this.#deps;
     const ask = { path: this.#location!, method: "GET" as const, scope: this.#of.scope };
-    const answer = await exchange.expect(ask, this.#attempt, 204, 202, 200);
+    const answer = await exchange.send(ask, this.#attempt);
+    // docker-registry drops an upload of which it holds part of a piece.
+    if (answer.status === 404 || answer.status === 416) {
+      await exchange.discard(answer);
+      throw uploadLost(this.#attempt.subject);
+    }
+    if (![200, 202, 204].includes(answer.status)) throw await exchange.refusal(answer, this.#attempt);
     await exchange.discard(answer);
     this.#moved(answer);
     this.#offset = this.#rangeOf(answer) ?? 0;
@@ -233,7 +240,8 @@ class Upload {
 
   #moved({ headers, url }: Answer): void {
     const location = headers["location"];
-    if (typeof location === "string") this.#location = targetOf(location, url, this.#attempt.subject);
+    if (typeof location === "string" && location !== "")
+      this.#location = targetOf(location, url, this.#attempt.subject);
     if (this.#location === undefined) throw notARegistry(this.#attempt.subject, "began an upload without saying where");
   }
 
