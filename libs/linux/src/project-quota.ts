@@ -87,11 +87,14 @@ export function limitProject(directory: string, projectId: number, maxBytes: num
   }
 }
 
-/** Lifts the limit of a project; its files keep its id. */
-export function unlimitProject(directory: string, projectId: number): void {
+/** Lifts the limit of the project that the directory is, if it is one; its files keep the id. */
+export function unlimitProject(directory: string): void {
   const fd = openDirectory(directory);
   try {
-    run(fd, limitProjectCall(projectId, 0), directory);
+    const current = Buffer.alloc(FSXATTR_BYTES);
+    if (libc.ioctlPointer(fd, FSGETXATTR, current) < 0) return;
+    const projectId = current.readUInt32LE(12);
+    if (projectId !== 0) run(fd, limitProjectCall(projectId, 0), directory);
   } finally {
     closeSync(fd);
   }

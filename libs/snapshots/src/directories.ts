@@ -31,6 +31,7 @@ export class SnapshotDirectories {
   readonly #making = new Set<string>();
   #nextId = 1;
   #deleting: Promise<void> = Promise.resolve();
+  #waiting = 0;
 
   private constructor(root: string, logger: Logger, volumes: Volumes | undefined) {
     this.#volumes = volumes;
@@ -130,27 +131,37 @@ export class SnapshotDirectories {
     this.#delete(id, target);
   }
 
-  #delete(id: string, path: string): void {
+  /** One that fails while others wait is tried again after them: they may be what was made from it. */
+  #delete(id: string, path: string, last = false): void {
+    this.#waiting += 1;
     this.#deleting = this.#deleting.then(async () => {
+      this.#waiting -= 1;
       try {
         await this.#volumes?.release(id, path);
         await deleteTree(Buffer.from(path));
       } catch (error) {
+        if (this.#waiting > 0 && !last) return this.#delete(id, path, true);
         this.#logger.warn({ path, error }, "removing a snapshot's files failed; the next clean-up tries again");
       }
     });
   }
 
+  /** Those that are put off are waited for too. */
+  async #deleted(): Promise<void> {
+    while (this.#waiting > 0) await this.#deleting;
+    await this.#deleting;
+  }
+
   /** Deletes what `known` does not name and all of the trash; returns how many, when they are gone. */
   async sweep(known: (id: string) => boolean): Promise<number> {
-    await this.#deleting;
+    await this.#deleted();
     // The listing comes first: whatever is listed and by now neither recorded nor in the making never will be.
     const orphans = (await this.ids()).filter((id) => !this.#making.has(id) && !known(id));
     for (const id of orphans) await this.discard(id);
-    await this.#deleting;
+    await this.#deleted();
     const left = await readdir(this.#trash);
     for (const name of left) this.#delete(idOfTrash(name), join(this.#trash, name));
-    await this.#deleting;
+    await this.#deleted();
     return orphans.length + left.length + (await this.#sweepVolumes(known));
   }
 
@@ -161,13 +172,13 @@ export class SnapshotDirectories {
     const loose = volumes.filter((id) => !directories.has(id) && !this.#making.has(id) && !known(id));
     // The newest first: the older ones may be what they were made from.
     for (const id of loose.sort((a, b) => Number(b) - Number(a))) this.#delete(id, this.path(id));
-    await this.#deleting;
+    await this.#deleted();
     return loose.length;
   }
 
   /** Resolves when nothing is being deleted any more. */
   async settled(): Promise<void> {
-    await this.#deleting;
+    await this.#deleted();
   }
 }
 

@@ -66,10 +66,12 @@ export interface DirectoryBackend {
   /** Makes `fs`, and what else belongs into the new directory; bounds it if `maxBytes` is wanted. */
   populate(paths: SnapshotPaths, kind: "active" | "view", wanted: Wanted): Promise<void>;
   mounts(paths: SnapshotPaths, kind: "active" | "view", wanted: Wanted): Mounts | Promise<Mounts>;
-  /** Makes an active snapshot immutable and lifts its bound, just before its record says committed. */
-  seal?(paths: SnapshotPaths, wanted: Wanted): Promise<void>;
-  /** Takes `seal` back: the record could not be changed, or a crash came between. */
-  unseal?(paths: SnapshotPaths, wanted: Wanted): Promise<void>;
+  /** Makes an active snapshot fit to be a parent, just before its record says committed. */
+  seal?(paths: SnapshotPaths): Promise<void>;
+  /** Takes `seal` back, because the record could not be changed. */
+  unseal?(paths: SnapshotPaths): Promise<void>;
+  /** For each active snapshot at `open`: a crash may have come between seal and record. */
+  resume?(paths: SnapshotPaths): Promise<void>;
   /** Where counting `fs` does not tell what the snapshot itself takes. */
   usage?(paths: SnapshotPaths): Promise<SnapshotUsage>;
   readonly volumes?: Volumes;
@@ -126,10 +128,8 @@ class DirectorySnapshotter implements Snapshotter {
   /** Active snapshots whose commit was cut short are writable again. */
   async resume(): Promise<void> {
     const { backend, rows } = this.#parts;
-    if (backend.unseal === undefined) return;
-    for (const row of rows.list()) {
-      if (row.kind === "active") await backend.unseal(this.#paths(row), wantedBy(row.labels));
-    }
+    if (backend.resume === undefined) return;
+    for (const row of rows.list()) if (row.kind === "active") await backend.resume(this.#paths(row));
   }
 
   async stat(key: string): Promise<SnapshotInfo> {
@@ -195,14 +195,15 @@ class DirectorySnapshotter implements Snapshotter {
     const parent = this.#parentAtCommit(row, options.parent);
     const as = { name, parent, labels: options.labels ?? {}, usage: options.usage, bootId };
     if (backend.seal === undefined) return await rows.commit(key, as, clock.nowMs());
-    const [paths, wanted] = [this.#paths(row), wantedBy(row.labels)];
+    const paths = this.#paths(row);
     rows.assertCommittable(name, key);
-    await backend.seal(paths, wanted);
+    await backend.seal(paths);
     try {
       await rows.commit(key, as, clock.nowMs());
     } catch (error) {
       // It may be committed by now, by another; then it stays sealed.
-      if (rows.find(key)?.id === row.id && rows.get(key).kind === "active") await backend.unseal?.(paths, wanted);
+      const now = rows.find(key);
+      if (now?.id === row.id && now.kind === "active") await backend.unseal?.(paths);
       throw error;
     }
   }

@@ -1,3 +1,5 @@
+export { probe as probeBtrfs } from "./btrfs/probe.ts";
+export { openBtrfs, type BtrfsConfig } from "./btrfs/snapshotter.ts";
 export type { SnapshotterDeps } from "./directory-snapshotter.ts";
 export { lowerDirectories, mountAll, unmountTarget, withTempMount, writableDirectory } from "./mounts.ts";
 export { probe as probeNative } from "./native/probe.ts";
@@ -10,6 +12,7 @@ export type {
   CommitOptions,
   ListedSnapshot,
   Mount,
+  PrepareOptions,
   Snapshotter,
   SnapshotInfo,
   SnapshotKind,
@@ -24,3 +27,11 @@ export {
   type NamespacedDeps,
   type NamespacedSnapshotter,
 } from "./namespaced.ts";
+export { LABELS as SNAPSHOT_LABELS, type MissingQuota } from "./options.ts";
+export type { Probe } from "./probe.ts";
+export { probe as probeZfs } from "./zfs/probe.ts";
+export { openZfs, type ZfsConfig } from "./zfs/snapshotter.ts";
+export { snapshotHandlers, type ResolveSnapshotter, type SnapshotHandlers } from "./proxy/handlers.ts";
+export { probe as probeProxy } from "./proxy/probe.ts";
+export { serveSnapshots } from "./proxy/serve.ts";
+export { openProxy, type ProxyCapability, type ProxyConfig, type ProxyDeps } from "./proxy/snapshotter.ts";

@@ -66,6 +66,7 @@ function btrfsBackend(root: string): DirectoryBackend {
     mounts: (paths, kind, wanted) => [describe(paths, kind, wanted)],
     seal,
     unseal,
+    resume: unseal,
     usage: ({ fs, parents: [parent] }) => diskUsage(fs, parent),
     volumes: { release: (_, directory) => release(join(directory, "fs")) },
   };
@@ -94,15 +95,12 @@ function describe({ fs, parents }: SnapshotPaths, kind: "active" | "view", wante
   return { type: "bind", source, options: [...idMappingOptions(wanted.labels), access, "rbind"] };
 }
 
-async function seal({ fs }: SnapshotPaths, { maxBytes }: Wanted): Promise<void> {
-  if (maxBytes !== undefined) limitSubvolume(fs, undefined);
+async function seal({ fs }: SnapshotPaths): Promise<void> {
   setSubvolumeReadonly(fs, true);
 }
 
-async function unseal({ fs }: SnapshotPaths, { maxBytes }: Wanted): Promise<void> {
-  if (!isSubvolumeReadonly(fs)) return;
-  setSubvolumeReadonly(fs, false);
-  if (maxBytes !== undefined) limitSubvolume(fs, maxBytes);
+async function unseal({ fs }: SnapshotPaths): Promise<void> {
+  if (isSubvolumeReadonly(fs)) setSubvolumeReadonly(fs, false);
 }
 
 /** What is left of it, if anything, is deleted file by file. */

@@ -83,7 +83,7 @@ function overlayfsBackend(root: string, common: readonly string[]): DirectoryBac
       if (kind === "active" && wanted.volatile) await clearVolatileMark(paths.directory);
       return [describe(paths, kind, wanted, common)];
     },
-    ...(quotaProblem === undefined ? { seal: liftBound, unseal: setBound } : {}),
+    ...(quotaProblem === undefined ? { volumes: { release: liftBound } } : {}),
   };
 }
 
@@ -91,7 +91,7 @@ async function populate(paths: SnapshotPaths, kind: "active" | "view", wanted: W
   const { directory, fs, parents } = paths;
   try {
     // First of all, so that everything made below belongs to the project.
-    if (kind === "active") await setBound(paths, wanted);
+    if (kind === "active") setBound(paths, wanted);
     await mkdir(fs);
     // The upper directory is the root of the merged tree: it looks as the layer below wants it to.
     const below = parents[0] === undefined ? undefined : shown(await stat(parents[0]), wanted.idMapping);
@@ -118,12 +118,13 @@ function shown(info: Owned, mapping: IdMapping | undefined): Owned {
 /** Project ids of this snapshotter; no other program is expected to use numbers this high. */
 const FIRST_PROJECT = 0x4200_0000;
 
-async function setBound({ id, directory }: SnapshotPaths, { maxBytes }: Wanted): Promise<void> {
+function setBound({ id, directory }: SnapshotPaths, { maxBytes }: Wanted): void {
   if (maxBytes !== undefined) limitProject(directory, FIRST_PROJECT + Number(id), maxBytes);
 }
 
-async function liftBound({ id, directory }: SnapshotPaths, { maxBytes }: Wanted): Promise<void> {
-  if (maxBytes !== undefined) unlimitProject(directory, FIRST_PROJECT + Number(id));
+/** The directory may be on its way out, or gone. */
+async function liftBound(_id: string, directory: string): Promise<void> {
+  if (existsSync(directory)) unlimitProject(directory);
 }
 
 /**

@@ -12,6 +12,8 @@ import type { ConformanceHost } from "./layers.ts";
 export interface DirectoryHostOptions {
   /** `tmpfs` mounts one on the scratch directory; `at` is a directory on a file system that the caller made. */
   readonly on: "disk" | "tmpfs" | { readonly at: string };
+  /** The snapshotter's root, where the caller has made one. */
+  readonly root?: string;
   readonly open: (metadata: Metadata, root: string) => Promise<Snapshotter>;
 }
 
@@ -24,7 +26,7 @@ export async function directoryHost(t: TestContext, options: DirectoryHostOption
   const base = typeof options.on === "string" ? tmpdir() : options.on.at;
   const scratch = realpathSync(mkdtempSync(join(base, "berth-snapshots-")));
   if (options.on === "tmpfs") mount({ type: "tmpfs", source: "tmpfs", target: scratch, options: ["mode=755"] });
-  const [root, mountDir] = [join(scratch, "root"), join(scratch, "mounts")];
+  const [root, mountDir] = [options.root ?? join(scratch, "root"), join(scratch, "mounts")];
   mkdirSync(mountDir);
   const metadata = await openMetadata({ path: join(scratch, "meta.db"), migrations: snapshotMigrations });
   let snapshotter = await options.open(metadata, root);

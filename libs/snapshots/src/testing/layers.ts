@@ -14,6 +14,8 @@ export interface ConformanceHost {
   reopen(): Promise<Snapshotter>;
   /** Puts something where the snapshotter keeps its directories, as a crash between directory and row would. */
   plantOrphan?(): Promise<void>;
+  /** False where the file system has no extended attributes (zfs-fuse). */
+  readonly keepsXattrs?: boolean;
   /** False for full copies. */
   readonly sharesWithParents?: boolean;
 }
