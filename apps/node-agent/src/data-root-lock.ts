@@ -32,6 +32,12 @@ export async function lockDataRoot(path: string): Promise<AsyncDisposable> {
   };
 }
 
+/** Who has the data root now: the pid of a living agent, or undefined. Takes nothing. */
+export async function dataRootOwner(path: string): Promise<number | undefined> {
+  const owner = await readOwner(path);
+  return isLiving(owner) ? owner?.pid : undefined;
+}
+
 async function tryLink(mine: string, path: string): Promise<boolean> {
   try {
     await link(mine, path);

@@ -11,16 +11,26 @@ import { contentMigrations, openContentStore, type FileContentStore } from "@ber
 import {
   imageMigrations,
   openImages,
+  verify,
   watchChanges,
   type GcConfig,
   type ImageReferences,
   type Images,
+  type VerifyOptions,
+  type VerifyReport,
+  type WatchedMetadata,
 } from "@berth/images";
 import { journalMigrations, openJournal, type Journal } from "@berth/journal";
 import { diskInfo } from "@berth/linux";
 import { openMetadata, type Metadata } from "@berth/metadata";
 import { createNetwork, networkMigrations, type Network } from "@berth/network";
-import { Bandwidth, createRegistryClients, type RegistryClients, type RegistryHost } from "@berth/registry";
+import {
+  Bandwidth,
+  createRegistryClients,
+  type RegistryClient,
+  type RegistryClients,
+  type RegistryHost,
+} from "@berth/registry";
 import { createOciRuntime, type Runtime } from "@berth/runtime";
 import {
   openNamespacedSnapshots,
@@ -36,16 +46,10 @@ import { engineMigrations } from "./engine/migrations.ts";
 /** Enough for undoing many pulls and recording thousands of changes while the disk is full. */
 const METADATA_HEADROOM_BYTES = 4 * 1024 * 1024;
 
-export interface Host {
-  readonly metadata: Metadata;
+export interface Host extends Stores {
   readonly journal: Journal;
-  readonly content: FileContentStore;
   readonly images: Images;
   readonly network: Network;
-  /** The default one first. */
-  readonly snapshots: readonly NamespacedSnapshots[];
-  /** Those that were tried and cannot be used on this host, and why. */
-  readonly unusableSnapshotters: readonly UnusableSnapshotter[];
   /** By name; the default one first. */
   readonly runtimes: ReadonlyMap<string, Runtime>;
 }
@@ -63,8 +67,24 @@ export interface HostDeps {
   readonly references: () => Promise<ImageReferences>;
 }
 
-/** Opened resources belong to the lifetime, in the order in which they need each other. */
-export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: HostDeps): Promise<Host> {
+/** What a data root holds, without what runs on it. */
+export interface Stores {
+  readonly metadata: WatchedMetadata;
+  readonly content: FileContentStore;
+  /** The default one first. */
+  readonly snapshots: readonly NamespacedSnapshots[];
+  readonly unusableSnapshotters: readonly UnusableSnapshotter[];
+  readonly registry: (namespace: string) => RegistryClient;
+  /** Reads all of it again; see `verify` of `@berth/images`. */
+  readonly verify: (options: VerifyOptions) => Promise<VerifyReport>;
+}
+
+/** Opens the stores of a data root, whose lock the caller has. */
+export async function openStores(
+  config: AgentConfig,
+  lifetime: Lifetime,
+  deps: Pick<HostDeps, "logger" | "path">,
+): Promise<Stores> {
   const { logger } = deps;
   for (const directory of [config.root, config.state]) await mkdir(directory, { recursive: true, mode: 0o711 });
   const opened = lifetime.own(
@@ -83,26 +103,41 @@ export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: Ho
   );
   // Every library writes through it: collection has to know what is referred to while it runs.
   const metadata = watchChanges(opened);
-  const markerPath = join(config.root, "journal.epoch");
-  const journal = lifetime.own(
-    await openJournal({ metadata, markerPath, logger }, { node: config.node, identity: rootIdentity(config.root) }),
-  );
   const content = lifetime.own(
     await openContentStore(
       { root: join(config.root, "content"), metadata, logger },
       { sharing: config.contentSharing },
     ),
   );
-  await content.recover();
   const { snapshots, unusable } = await openSnapshots(config, metadata, lifetime, logger);
   const registries = lifetime.own(await openRegistries(config, deps));
+  const registry = (namespace: string): RegistryClient => registries.namespace(namespace);
+  const scratch = join(config.state, "verify");
+  const verifyAll = async (options: VerifyOptions): Promise<VerifyReport> => {
+    await mkdir(scratch, { recursive: true, mode: 0o700 });
+    return await verify({ metadata, content, snapshotters: snapshots, registry, scratch, logger }, options);
+  };
+  return { metadata, content, snapshots, unusableSnapshotters: unusable, registry, verify: verifyAll };
+}
+
+/** Opened resources belong to the lifetime, in the order in which they need each other. */
+export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: HostDeps): Promise<Host> {
+  const { logger } = deps;
+  const stores = await openStores(config, lifetime, deps);
+  const { metadata, content, snapshots, registry } = stores;
+  // A blob that is lost is dropped here, to be pulled again; `berthd verify --repair` on a stopped agent still finds and mends it.
+  await content.recover();
+  const markerPath = join(config.root, "journal.epoch");
+  const journal = lifetime.own(
+    await openJournal({ metadata, markerPath, logger }, { node: config.node, identity: rootIdentity(config.root) }),
+  );
   const images = lifetime.own(
     await openImages(
       {
         metadata,
         content,
         snapshotters: snapshots,
-        registry: (namespace) => registries.namespace(namespace),
+        registry,
         scratch: join(config.state, "images"),
         references: deps.references,
         disk: () => diskInfo(config.root),
@@ -115,7 +150,7 @@ export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: Ho
     await createNetwork({ metadata, logger }, { ...config.cni, stateDir: join(config.state, "network") }),
   );
   const runtimes = await openRuntimes(config, lifetime, deps);
-  return { metadata, journal, content, images, network, snapshots, unusableSnapshotters: unusable, runtimes };
+  return { ...stores, journal, images, network, runtimes };
 }
 
 function gcConfigOf({ gc: { watermarks, cacheQuotaBytes, cacheQuotas } }: AgentConfig): GcConfig {
@@ -193,7 +228,10 @@ export function cgroupParentOf(config: Pick<AgentConfig, "cgroupParent">): strin
   return config.cgroupParent.startsWith("/") ? config.cgroupParent : `/${config.cgroupParent}`;
 }
 
-async function openRegistries(config: AgentConfig, { logger, path }: HostDeps): Promise<RegistryClients> {
+async function openRegistries(
+  config: AgentConfig,
+  { logger, path }: Pick<HostDeps, "logger" | "path">,
+): Promise<RegistryClients> {
   const { certsDir, dockerConfig, maxBytesPerSecond } = config;
   const limits = Object.entries(config.registries).flatMap(([host, { maxBytesPerSecond: rate }]) =>
     rate === undefined ? [] : [[host, rate] as const],
