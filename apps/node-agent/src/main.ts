@@ -3,11 +3,12 @@
  * exit code; the agent is `agent.ts`, commands are in `commands/`, and either is imported only when it runs, so that `--help`
  * answers at once. Exit codes are in `commands/exit-code.ts`.
  */
-import { exitCodeOf, reportError } from "./commands/exit-code.ts";
+import { agentExitCodeOf, exitCodeOf, reportError } from "./commands/exit-code.ts";
 import { createProgram, runProgram, type GlobalOptions } from "./commands/program.ts";
 import type { Session } from "./commands/session.ts";
 
 const interrupt = new AbortController();
+let isAgent = false;
 
 try {
   const { stdout, stderr } = process;
@@ -15,7 +16,7 @@ try {
 } catch (error) {
   const interrupted = interrupt.signal.aborted;
   if (!interrupted) reportError(process.stderr, error);
-  process.exitCode = interrupted ? 130 : exitCodeOf(error);
+  process.exitCode = interrupted ? 130 : isAgent ? agentExitCodeOf(error) : exitCodeOf(error);
 }
 
 async function openSession(options: GlobalOptions): Promise<Session> {
@@ -31,6 +32,7 @@ async function openSession(options: GlobalOptions): Promise<Session> {
 }
 
 async function runAgent(configFile: string | undefined): Promise<void> {
+  isAgent = true;
   const { promise: asked, resolve: end } = Promise.withResolvers<string>();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => end(signal));
   const [{ crashAt, noFailpoints }, { loadAgentConfig }, { createLogger }, { startAgent }] = await Promise.all([

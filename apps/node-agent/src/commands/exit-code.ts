@@ -1,6 +1,6 @@
 /** Exit codes of `berthd` and its commands, and how failures are told. `docs/berthd.md` has the same table. */
 import { CommanderError } from "commander";
-import { StatusError } from "@berth/base";
+import { hasCode, StatusError } from "@berth/base";
 import { exitCodeOfStatus } from "@berth/base/terminal";
 
 /** `berthd help exit-codes`. */
@@ -25,6 +25,11 @@ export function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   const status = StatusError.from(error);
   return isForbidden(status) ? 5 : exitCodeOfStatus(status.code);
+}
+
+/** Of the agent itself: it starts, or it does not. */
+export function agentExitCodeOf(error: unknown): number {
+  return hasCode(error, "INVALID_ARGUMENT") ? 2 : 1;
 }
 
 /** What went wrong, one line for each field at fault. Commander has told its own errors. */

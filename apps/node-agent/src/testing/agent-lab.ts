@@ -44,17 +44,27 @@ export interface AgentLab extends AsyncDisposable {
   leftovers(): string[];
 }
 
-export async function startAgentLab(options: { readonly start?: boolean } = {}): Promise<AgentLab> {
+export interface AgentLabOptions {
+  /** Default true. */
+  readonly start?: boolean;
+  /** More registries of plain HTTP, by their addresses, once the lab's own is there. */
+  readonly registries?: (registry: RegistryServer, lifetime: Lifetime) => Promise<readonly string[]>;
+}
+
+export async function startAgentLab(options: AgentLabOptions = {}): Promise<AgentLab> {
   const lifetime = new Lifetime();
   try {
-    return await assemble(lifetime, options.start ?? true);
+    return await assemble(lifetime, options);
   } catch (error) {
     await lifetime[Symbol.asyncDispose]();
     throw error;
   }
 }
 
-async function assemble(lifetime: Lifetime, start: boolean): Promise<AgentLab> {
+async function assemble(
+  lifetime: Lifetime,
+  { start = true, registries = async () => [] }: AgentLabOptions,
+): Promise<AgentLab> {
   const { dir } = lifetime.own(scratchDir("berth-agent"));
   const name = "node-1";
   const hosts = lifetime.own(await createHosts({ dir: join(dir, "hosts"), names: [name] }));
@@ -65,6 +75,7 @@ async function assemble(lifetime: Lifetime, start: boolean): Promise<AgentLab> {
   );
   const registry = lifetime.own(await startRegistry({ dir: join(dir, "registry"), host }));
   const { name: image } = await pushImage(registry, "test/busybox", "1", busyboxImage());
+  const plainHttp = [registry.address, ...(await registries(registry, lifetime))];
   const shared = join(dir, "shared");
   mkdirSync(shared);
   const controller = lifetime.own(new FakeController({ node: name, natsUrl: nats.url, redisUrl: redis.url }));
@@ -81,7 +92,7 @@ async function assemble(lifetime: Lifetime, start: boolean): Promise<AgentLab> {
         natsUrl: nats.nodeUrl(name),
         metricsListen: "0.0.0.0:1338",
         logLevel: "debug",
-        registries: { [registry.address]: { plainHttp: true } },
+        registries: Object.fromEntries(plainHttp.map((address) => [address, { plainHttp: true }])),
         cni: { bridge: "berth0", subnet: node!.containerSubnet },
         cgroupParent: `/berth-${dir.slice(-6)}-${name}`,
       },
