@@ -8,6 +8,7 @@ import type { WatchedMetadata } from "./changes.ts";
 import { Documents } from "./documents.ts";
 import type { GarbageCollection, GcConfig, GcCounters, GcReport, GcRequest, GcTrigger } from "./gc.ts";
 import { Graph } from "./graph.ts";
+import { endedIngests } from "./ingests.ts";
 import type { ImageUses } from "./uses.ts";
 import { starts, walk, type WalkDeps } from "./mark.ts";
 import { makePlan, type Plan, type PlanDeps } from "./plan.ts";
@@ -33,6 +34,7 @@ export interface CollectionDeps {
 }
 
 const DEFAULT_SLICE_MS = 4;
+const DAY_MS = 86_400_000;
 /** Estimates are too high where bytes are freed late: then it is measured and chosen again. */
 const PRESSURE_ROUNDS = 3;
 
@@ -137,10 +139,7 @@ export class Collection implements GarbageCollection, AsyncDisposable {
     const { dryRun = false, details = dryRun } = request;
     const plan = await makePlan(planDeps, { config: this.#config, withImages: only === undefined, details });
     slices.rest();
-    if (dryRun) {
-      addPlanned(total, plan);
-      return plan;
-    }
+    if (dryRun) return await this.#planned(plan, graph, nowMs, total);
     await documents.flush();
     const swept = await this.#sweep(request, planDeps, restricted(plan, only), seen);
     for (const key of Object.keys(total) as (keyof Swept)[]) total[key] += swept[key];
@@ -150,6 +149,22 @@ export class Collection implements GarbageCollection, AsyncDisposable {
       metadata.changes.settle(mutations + own, deletions + own);
     }
     return plan;
+  }
+
+  /** What a dry run says: the plan, and the ingests that a sweep would leave to the content store. */
+  async #planned(plan: Plan, graph: Graph, nowMs: number, total: Swept): Promise<Plan> {
+    const { content, leases } = this.#deps;
+    const ttlMs = this.#config.ingestTtlMs ?? DAY_MS;
+    const namespaces = this.#rows.blobNamespaces();
+    const ingests = await endedIngests({ content, leases: leases.rows, namespaces, ttlMs, nowMs }, graph);
+    const removed = [...plan.removed, ...ingests];
+    total.leases += plan.leases.length;
+    total.images += plan.images.length;
+    total.snapshots += plan.snapshots.length;
+    total.blobs += plan.contents.length;
+    total.ingests += ingests.length;
+    total.freedBytes += plan.removed.reduce((sum, { bytes }) => sum + bytes, 0);
+    return { ...plan, removed };
   }
 
   async #sweep(request: GcRequest, planDeps: PlanDeps, plan: Plan, seen: { references: number }): Promise<Swept> {
@@ -254,12 +269,4 @@ function restricted(plan: Plan, only: ReadonlySet<string> | undefined): Plan {
   if (only === undefined) return plan;
   const snapshots = plan.snapshots.filter(({ key }) => only.has(key));
   return { ...plan, leases: [], images: [], snapshots, contents: plan.contents.filter(({ key }) => only.has(key)) };
-}
-
-function addPlanned(total: Swept, plan: Plan): void {
-  total.leases += plan.leases.length;
-  total.images += plan.images.length;
-  total.snapshots += plan.snapshots.length;
-  total.blobs += plan.contents.length;
-  total.freedBytes += plan.removed.reduce((sum, { bytes }) => sum + bytes, 0);
 }

@@ -106,6 +106,8 @@ export interface GcConfig {
   readonly cacheQuotaBytes?: number;
   /** In its place for these namespaces. */
   readonly cacheQuotas?: Readonly<Record<string, number>>;
+  /** After how long without a write the content store drops an ingest, for dry runs to say so. Default: a day. */
+  readonly ingestTtlMs?: number;
   /** Time on the event loop after which it is given back. Default 4. */
   readonly sliceMs?: number;
 }

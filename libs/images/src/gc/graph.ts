@@ -69,6 +69,8 @@ export class Graph {
   /** Roots beside the images. */
   readonly roots = new Map<string, Root>();
   readonly expiredLeases: { readonly lease: Lease; readonly resources: readonly LeaseResource[] }[] = [];
+  /** Objects whose edges differ from those of the reading before. */
+  readonly changed = new Set<string>();
   /** Why an image must not go, though it could. */
   readonly imageHolds = new Map<string, string>();
   readonly #deps: GraphDeps;
@@ -87,6 +89,7 @@ export class Graph {
     await this.readLeases();
     await this.readContent();
     await this.readSnapshots();
+    this.changed.clear();
   }
 
   /** Reads again what these tables hold. */
@@ -111,7 +114,7 @@ export class Graph {
       const node = containerKey(namespace, id);
       const reason = `container "${id}"`;
       this.#root(node, LABELLED, reason);
-      if (key !== "") this.targets.set(node, snapshotKey(namespace, snapshotter, key));
+      if (key !== "") this.#target(node, snapshotKey(namespace, snapshotter, key));
       if (image !== "") this.#hold(namespace, image, `used by ${reason}`);
       this.#label(node, namespace, container.labels);
     }
@@ -129,7 +132,7 @@ export class Graph {
       for (const image of page) {
         const key = imageKey(image.namespace, image.name);
         this.images.set(key, image);
-        this.targets.set(key, contentKey(image.namespace, image.target));
+        this.#target(key, contentKey(image.namespace, image.target));
         this.#label(key, image.namespace, image.labels);
       }
       after = page.at(-1);
@@ -219,13 +222,21 @@ export class Graph {
 
   #label(key: string, namespace: string, labels: Readonly<Record<string, string>>): boolean {
     const { refs, backRefs, root } = labelEdges(namespace, labels);
-    if (refs.length > 0) this.refs.set(key, refs);
+    if (refs.length > 0) {
+      if (this.refs.get(key)?.join() !== refs.join()) this.changed.add(key);
+      this.refs.set(key, refs);
+    }
     for (const owner of backRefs) {
-      const children = this.backRefs.get(owner);
-      if (children === undefined) this.backRefs.set(owner, new Set([key]));
-      else children.add(key);
+      const children = this.backRefs.get(owner) ?? new Set();
+      if (!children.has(key)) this.changed.add(owner);
+      this.backRefs.set(owner, children.add(key));
     }
     return root;
+  }
+
+  #target(key: string, target: string): void {
+    if (this.targets.get(key) !== target) this.changed.add(key);
+    this.targets.set(key, target);
   }
 
   #root(key: string, reach: Reach, reason: string): void {

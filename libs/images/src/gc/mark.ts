@@ -26,7 +26,7 @@ export interface WalkDeps {
 export interface WalkOptions {
   /** Visited by an earlier walk: not entered, and not among the visits of this one. */
   readonly except?: ReadonlyMap<string, Reach>;
-  /** Looks into blobs that came after the graph was read. */
+  /** The graph was read again: follows also its changed edges, and looks into blobs that came since. */
   readonly isLater?: boolean;
 }
 
@@ -36,14 +36,17 @@ export async function walk(
   starts: Iterable<Start>,
   options: WalkOptions = {},
 ): Promise<void> {
-  const { slices } = deps;
+  const { slices, graph } = deps;
   const stack = [...starts];
+  const changed = options.isLater === true ? takeChanged(graph, visits) : undefined;
+  if (changed !== undefined) stack.push(...changed.values());
   for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
     const { key, reach } = next;
-    if ((visits.get(key) ?? 0) >= reach || (options.except?.get(key) ?? 0) >= reach) continue;
+    const visited = Math.max(visits.get(key) ?? 0, options.except?.get(key) ?? 0);
+    if (visited > reach || (visited === reach && changed?.delete(key) !== true)) continue;
     visits.set(key, reach);
     if (slices.due) await slices.pause();
-    for (const start of edges(deps.graph, key, reach)) stack.push(start);
+    for (const start of edges(graph, key, reach)) stack.push(start);
     if (reach !== DEEP || !key.startsWith("blob ")) continue;
     const found = documentEdges(deps, key, options.isLater ?? false);
     if (!(found instanceof Promise)) stack.push(...found);
@@ -53,6 +56,17 @@ export async function walk(
       slices.begin();
     }
   }
+}
+
+/** What was visited and is to be visited once more, as far as it was. */
+function takeChanged(graph: Graph, visits: Visits): Map<string, Start> {
+  const changed = new Map<string, Start>();
+  for (const key of graph.changed) {
+    const reach = visits.get(key);
+    if (reach !== undefined) changed.set(key, { key, reach });
+  }
+  graph.changed.clear();
+  return changed;
 }
 
 /** Edges that the graph knows: parents, targets and labels. */

@@ -2,7 +2,7 @@
  * Carries out a plan. Right before each removal, under the key's own lock, it is asked again whether the thing is needed: by
  * a pull, or by anything that was written since the mark (invariant 1 of gc.ts).
  */
-import { hasCode, type Clock, type Digest, type KeyedLock, type Logger } from "@berth/base";
+import { hasCode, throwIfAborted, type Clock, type Digest, type KeyedLock, type Logger } from "@berth/base";
 import type { ContentStore } from "@berth/content";
 import type { Metadata, Statement } from "@berth/metadata";
 import type { NamespacedSnapshots } from "@berth/snapshots";
@@ -81,7 +81,7 @@ async function sweepSnapshot(deps: SweepDeps, node: GcNode, swept: Swept): Promi
   const all = deps.snapshotters.find(({ snapshotter }) => snapshotter.name === node.snapshotter)!;
   await deps.refresh();
   if (deps.keep(node.key)) return;
-  deps.signal?.throwIfAborted();
+  throwIfAborted(deps.signal);
   await deps.locks.run(`chain ${node.snapshotter} ${node.id}`, async () => {
     await deps.refresh();
     if (deps.keep(node.key)) return;
@@ -133,7 +133,7 @@ async function sweepContents(deps: SweepDeps, nodes: readonly GcNode[], swept: S
 async function sweepContent(deps: SweepDeps, node: GcNode, swept: Swept): Promise<boolean> {
   const { content, locks, keep } = deps;
   if (keep(node.key)) return false;
-  deps.signal?.throwIfAborted();
+  throwIfAborted(deps.signal);
   const digest = node.id as Digest;
   return await locks.run(`blob ${digest}`, async () => {
     await deps.refresh();

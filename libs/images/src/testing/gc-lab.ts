@@ -192,7 +192,7 @@ async function makeImage(
   return { name, manifest, config, blobs, diffIds, chain, all: [manifest, config, ...blobs] };
 }
 
-export function labelImage(namespace: string, name: string, labels: Record<string, string>) {
+function labelImage(namespace: string, name: string, labels: Record<string, string>) {
   return {
     sql: "UPDATE images SET labels = ? WHERE namespace = ? AND name = ?",
     params: [JSON.stringify(labels), namespace, name],
