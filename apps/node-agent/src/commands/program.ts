@@ -61,6 +61,16 @@ export function createProgram(deps: ProgramDeps): Command {
       await using _ = session;
       await action(session, ...args.slice(0, -1));
     };
+  /** For commands that need no agent: they read its configuration themselves. */
+  const bindLocal: Bind =
+    (load, name) =>
+    async (...args) => {
+      const globals = (args.at(-1) as Command).optsWithGlobals<GlobalOptions>();
+      const [session, loaded] = await Promise.all([deps.openSession(globals), load()]);
+      const action = loaded[name] as (...given: unknown[]) => Promise<void>;
+      await using _ = session;
+      await action(session, globals, ...args.slice(0, -1));
+    };
   const add: Add = (parent, usage, summary, examples) => {
     const command = parent.command(usage).summary(summary).description(summary).copyInheritedSettings(program);
     return examples === undefined ? command : command.addHelpText("after", `\nExamples:\n${examples}`);
@@ -79,6 +89,7 @@ export function createProgram(deps: ProgramDeps): Command {
   addSnapshots(program, add, bind);
   addLeases(program, add, bind);
   addNode(program, add, bind);
+  addCare(program, add, bindLocal);
   add(program, "help [topic...]", "help on a command, or on exit-codes").action((topic: readonly string[]) => {
     deps.stdout.write(helpOn(program, topic));
   });
@@ -247,6 +258,35 @@ function addNode(program: Command, add: Add, bind: Bind): void {
     .option("--details", "say what went, and what stayed and why")
     .action(bind(load, "run"));
   add(gc, "status", "what collections have done since the agent started").action(bind(load, "status"));
+}
+
+function addCare(program: Command, add: Add, bindLocal: Bind): void {
+  program.commandsGroup("Care of the node, without its agent (they read --config as the agent does):");
+  add(
+    program,
+    "doctor",
+    "look over the host and the data root; fails if something must be mended",
+    "  berthd --config /etc/berth/agent.yaml doctor\n  berthd doctor --quiet -o json",
+  )
+    .option("-q, --quiet", "only what is not well")
+    .action(bindLocal(() => import("./doctor.ts"), "doctor"));
+  add(
+    program,
+    "verify",
+    "read all blobs (and layers) of a stopped agent again, and mend them from their registries",
+    "  berthd verify --rate 50M\n  berthd verify --layers --repair",
+  )
+    .option("--repair", "fetch bad blobs again, and extract bad layers again")
+    .option("--layers", "also extract every layer beside the one that is there, and compare both")
+    .option("--rate <bytes>", "read no more a second, such as 50M")
+    .option("--after <digest>", "go on after this blob, where an earlier run was interrupted")
+    .action(bindLocal(() => import("./verify.ts"), "verify"));
+  add(
+    program,
+    "backup <file>",
+    "copy the agent's metadata, also while it runs (docs/operations/backup-node.md tells how to restore)",
+    "  berthd backup /var/backups/berth-metadata.db",
+  ).action(bindLocal(() => import("./backup.ts"), "backup"));
 }
 
 function allCommands(command: Command): Command[] {

@@ -46,9 +46,9 @@ export const permissionsCheck: Check = ({ config, metadataPath }) => {
 
 export const diskCheck: Check = ({ config }) => {
   const there = nearest(config.root);
-  const { totalBytes, availableBytes, totalInodes, freeInodes, fsType, mountFlags } = diskInfo(there);
-  const findings = [fullness("disk/space", "space", totalBytes, availableBytes)];
-  if (totalInodes > 0) findings.push(fullness("disk/inodes", "inodes", totalInodes, freeInodes));
+  const { totalBytes, freeBytes, availableBytes, totalInodes, freeInodes, fsType, mountFlags } = diskInfo(there);
+  const findings = [fullness("disk/space", "space", totalBytes - freeBytes, availableBytes)];
+  if (totalInodes > 0) findings.push(fullness("disk/inodes", "inodes", totalInodes - freeInodes, freeInodes));
   if ((mountFlags & READ_ONLY) !== 0) {
     const detail = `${there} is mounted read-only; the kernel does this to a damaged file system`;
     findings.push({
@@ -68,8 +68,9 @@ export const diskCheck: Check = ({ config }) => {
   return findings;
 };
 
-function fullness(check: string, what: string, total: number, free: number): Finding {
-  const used = total === 0 ? 0 : 1 - free / total;
+/** Of what can be used at all, as df counts: without what is reserved. */
+function fullness(check: string, what: string, taken: number, free: number): Finding {
+  const used = taken + free === 0 ? 0 : taken / (taken + free);
   const detail = `${(used * 100).toFixed(0)} % of ${what} used`;
   if (used < FILLING_UP) return { check, status: "ok", detail };
   const remedy = "remove images that are not needed, run berthd gc, or give the data root a larger disk";
