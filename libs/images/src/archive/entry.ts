@@ -47,6 +47,9 @@ export interface ArchiveLimits {
   readonly maxPathDepth: number;
   /** One pax header, one long name or one sparse map. */
   readonly maxHeaderBytes: number;
+  /** How many times its compressed size a layer may have; counted once more than `ratioFreeBytes` came out. */
+  readonly maxRatio: number;
+  readonly ratioFreeBytes: number;
 }
 
 export const defaultArchiveLimits: ArchiveLimits = {
@@ -55,6 +58,9 @@ export const defaultArchiveLimits: ArchiveLimits = {
   maxNameBytes: 4096,
   maxPathDepth: 256,
   maxHeaderBytes: 1024 * 1024,
+  // gzip cannot do better than 1032, so that a layer of zeros gets through; a zstd bomb has ratios of some ten thousands.
+  maxRatio: 1100,
+  ratioFreeBytes: 1024 ** 3,
 };
 
 /** An archive that is damaged, hostile or of a kind nobody here reads: INVALID_ARGUMENT `LAYER_INVALID`. */

@@ -1,10 +1,16 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
-import { gzipSync } from "node:zlib";
+import { gzipSync, zstdCompressSync } from "node:zlib";
 import { StatusError } from "@berth/base";
+import { defaultArchiveLimits } from "../archive/entry.ts";
 import { Decompressor, detectCompression, type DecompressOptions } from "./decompress.ts";
+import type { StreamProcessor } from "./stream-processors.ts";
+import { ZstdFrameCutter } from "./zstd-frames.ts";
 
 const plain = Buffer.concat([randomBytes(300_000), Buffer.alloc(5_000_000, "abc")]);
 const none = (): undefined => undefined;
@@ -13,10 +19,11 @@ async function decompress(
   input: Buffer,
   find?: DecompressOptions["findProgram"],
   chunkBytes = 50_000,
+  more: Partial<DecompressOptions> = {},
 ): Promise<Buffer> {
   const chunks: Buffer[] = [];
   const onData = (chunk: Buffer): void => void chunks.push(Buffer.from(chunk));
-  using stage = new Decompressor({ onData, ...(find === undefined ? {} : { findProgram: find }) });
+  using stage = new Decompressor({ onData, ...more, ...(find === undefined ? {} : { findProgram: find }) });
   for (let at = 0; at < input.length; at += chunkBytes) await stage.write(input.subarray(at, at + chunkBytes));
   await stage.end();
   return Buffer.concat(chunks);
@@ -68,12 +75,209 @@ for (const [how, find] of [
   });
 }
 
-test("Decompressor reads many zstd frames, or says what to install", async () => {
-  const zstd = (input: Buffer): Buffer => execFileSync("zstd", ["-q", "-c"], { input, maxBuffer: 1e8 });
-  const frames = Buffer.concat([zstd(plain.subarray(0, 400_000)), zstd(plain.subarray(400_000))]);
-  assert.equal(sha(await decompress(frames)), sha(plain));
-  await assert.rejects(decompress(frames, none), { code: "FAILED_PRECONDITION", reason: "LAYER_ZSTD_MISSING" });
+const zstd = (input: Buffer, ...args: string[]): Buffer =>
+  execFileSync("zstd", ["-q", "-c", ...args], { input, maxBuffer: 1e8 });
+const skippable = (bytes: number): Buffer => {
+  const frame = Buffer.alloc(8 + bytes, 7);
+  frame.writeUInt32LE(0x184d2a53, 0);
+  frame.writeUInt32LE(bytes, 4);
+  return frame;
+};
+
+for (const [how, find] of [
+  ["the program that is installed", undefined],
+  ["node:zlib", none],
+] as const) {
+  test(`Decompressor reads many and skippable zstd frames through ${how}`, async () => {
+    const frames = Buffer.concat([
+      skippable(5),
+      zstd(plain.subarray(0, 400_000)),
+      skippable(0),
+      zstd(plain.subarray(400_000, 400_001)),
+      zstd(Buffer.alloc(0)),
+      zstd(plain.subarray(400_001, 2_000_000), "--no-check", "-19"),
+      skippable(100_000),
+      zstd(plain.subarray(2_000_000), "--stream-size=3300000"),
+    ]);
+    for (const chunkBytes of [1000, 50_000, 1e7]) {
+      assert.equal(sha(await decompress(frames, find, chunkBytes)), sha(plain), `${chunkBytes}`);
+    }
+    const small = Buffer.concat(
+      Array.from({ length: 300 }, (_, i) => zstdCompressSync(plain.subarray(i * 10, i * 10 + 10))),
+    );
+    assert.equal(sha(await decompress(small, find, 7)), sha(plain.subarray(0, 3_000)));
+  });
+
+  test(`Decompressor refuses damaged and truncated zstd through ${how}`, async () => {
+    const whole = Buffer.concat([zstd(plain.subarray(0, 400_000)), zstd(plain.subarray(400_000))]);
+    const damaged = Buffer.from(whole);
+    damaged.fill(0, 100_000, 100_100);
+    for (const input of [
+      damaged,
+      whole.subarray(0, whole.length - 5),
+      Buffer.concat([whole, Buffer.from("nonsense")]),
+    ]) {
+      await assert.rejects(decompress(input, find), { reason: "LAYER_INVALID" });
+    }
+  });
+
+  test(`Decompressor stops at a bomb through ${how}`, async () => {
+    const limits = { ...defaultArchiveLimits, maxRatio: 50, ratioFreeBytes: 1_000_000 };
+    for (const bomb of [gzipSync(Buffer.alloc(20_000_000)), zstd(Buffer.alloc(20_000_000))]) {
+      await assert.rejects(decompress(bomb, find, 10_000, { limits }), {
+        reason: "LAYER_TOO_LARGE",
+        message: /50 times/,
+      });
+    }
+    const small = { ...limits, maxRatio: 1e6, maxTotalBytes: 1_000_000, maxEntries: 10 };
+    await assert.rejects(decompress(gzipSync(plain), find, 10_000, { limits: small }), {
+      message: /more than 1020480 bytes/,
+    });
+  });
+}
+
+test("ZstdFrameCutter gives frames whole, however the bytes are cut", () => {
+  const parts = [
+    zstd(plain.subarray(0, 100)),
+    skippable(9),
+    zstd(plain.subarray(280_000, 400_000), "--no-check"),
+    skippable(0),
+  ];
+  const input = Buffer.concat(parts);
+  for (const step of [1, 5, 4096, input.length]) {
+    const cutter = new ZstdFrameCutter();
+    const frames: Buffer[] = [];
+    let current: Buffer[] = [];
+    for (let at = 0; at < input.length; at += step) {
+      for (const { bytes, last } of cutter.push(input.subarray(at, at + step))) {
+        current.push(Buffer.from(bytes));
+        if (last) frames.push(Buffer.concat(current.splice(0)));
+      }
+    }
+    assert.ok(cutter.complete && current.length === 0);
+    assert.deepEqual(frames.map(sha), [sha(parts[0]!), sha(parts[2]!)], `in steps of ${step}`);
+  }
 });
+
+test("Decompressor goes without programs that an operator does not want, and for small layers without any", async () => {
+  const asked: string[] = [];
+  const find = (name: string): undefined => void asked.push(name);
+  await decompress(gzipSync(plain), find, 50_000, { withoutPrograms: ["igzip"] });
+  assert.deepEqual(asked.splice(0), ["unpigz"]);
+  await decompress(gzipSync(plain), find);
+  assert.deepEqual(asked.splice(0), ["igzip", "unpigz"]);
+  await decompress(gzipSync(plain), find, 50_000, { sizeBytes: 1000 });
+  assert.deepEqual(asked, []);
+  const unpigz = (name: string): string | undefined => (name === "unpigz" ? "/usr/bin/unpigz" : undefined);
+  assert.equal(
+    sha(await decompress(Buffer.concat([gzipSync(plain), gzipSync("x")]), unpigz)),
+    sha(Buffer.concat([plain, Buffer.from("x")])),
+  );
+});
+
+test("Decompressor refuses other compressions by their names", async () => {
+  for (const program of ["xz", "bzip2"]) {
+    const input = execFileSync(program, ["-c"], { input: plain.subarray(0, 1000) });
+    await assert.rejects(decompress(input), {
+      reason: "LAYER_UNSUPPORTED",
+      message: new RegExp(`compressed with ${program}`),
+    });
+  }
+});
+
+const sh = (
+  id: string,
+  accepts: string,
+  returns: string,
+  script: string,
+  more: Partial<StreamProcessor> = {},
+): StreamProcessor => ({
+  id,
+  accepts: [accepts],
+  returns,
+  program: "/bin/sh",
+  args: ["-c", script],
+  ...more,
+});
+
+test("Decompressor sends a layer through the processors that its media type asks for", async () => {
+  const secret = "swordfish";
+  const encrypt = ["enc", "-aes-256-ctr", "-pbkdf2", "-pass", `pass:${secret}`];
+  const encrypted = execFileSync("openssl", encrypt, { input: gzipSync(plain), maxBuffer: 1e8 });
+  const decode = "exec openssl enc -d -aes-256-ctr -pbkdf2 -pass fd:3";
+  const processors = [
+    sh(
+      "unwrap",
+      "application/x.wrapped",
+      "application/x.encrypted",
+      'test "$STREAM_PROCESSOR_MEDIATYPE" = application/x.wrapped && test "$HOME" = "" && exec tail -c +5',
+    ),
+    sh("decrypt", "application/x.encrypted", "application/vnd.oci.image.layer.v1.tar+gzip", decode, {
+      payload: Buffer.from(secret),
+    }),
+  ];
+  const wrapped = Buffer.concat([Buffer.from("WRAP"), encrypted]);
+  for (const [input, mediaType] of [
+    [wrapped, "application/x.wrapped"],
+    [encrypted, "application/x.encrypted"],
+  ] as const) {
+    assert.equal(sha(await decompress(input, undefined, 50_000, { mediaType, processors })), sha(plain));
+    assert.equal(
+      sha(await decompress(input, none, 3_333, { mediaType, processors: structuredClone(processors) })),
+      sha(plain),
+    );
+  }
+  const plainType = "application/vnd.oci.image.layer.v1.tar+gzip";
+  assert.equal(
+    sha(await decompress(gzipSync(plain), undefined, 50_000, { mediaType: plainType, processors })),
+    sha(plain),
+  );
+});
+
+test("Decompressor says which processor failed, and what it said", async () => {
+  const mediaType = "application/x";
+  const run = (script: string): Promise<Buffer> =>
+    decompress(plain, undefined, 50_000, { mediaType, processors: [sh("broken", mediaType, "y", script)] });
+  await assert.rejects(run("echo no such key >&2; exit 3"), {
+    reason: "LAYER_INVALID",
+    message: /"broken" processed data cannot be read .*code 3: no such key/,
+  });
+  await assert.rejects(run("cat; exit 1"), { reason: "LAYER_INVALID" });
+  const circle = [sh("a", "x", "y", "cat"), sh("b", "y", "x", "cat")];
+  await assert.rejects(async () => decompress(plain, undefined, 1, { mediaType: "x", processors: circle }), {
+    reason: "STREAM_PROCESSORS_INVALID",
+  });
+});
+
+test("Decompressor ends its processors when it is disposed of", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "berth-processor-"));
+  const mediaType = "application/x";
+  const script = `echo $$ > ${folder}/pid; exec cat > /dev/null`;
+  const pid = await (async () => {
+    using stage = new Decompressor({
+      onData: () => {},
+      mediaType,
+      processors: [sh("endless", mediaType, "y", script)],
+    });
+    await stage.write(plain.subarray(0, 1000));
+    await eventually(() => readFileSync(join(folder, "pid"), "utf8").trim() !== "");
+    return Number(readFileSync(join(folder, "pid"), "utf8"));
+  })();
+  await eventually(() => !existsSync(`/proc/${pid}`) || readFileSync(`/proc/${pid}/stat`, "utf8").includes(") Z"));
+  rmSync(folder, { recursive: true });
+});
+
+async function eventually(holds: () => boolean): Promise<void> {
+  for (let tries = 0; tries < 2000; tries += 1) {
+    try {
+      if (holds()) return;
+    } catch {
+      // Not there yet.
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  throw new Error("did not come to hold");
+}
 
 test("Decompressor passes plain bytes and very short ones through", async () => {
   assert.equal(sha(await decompress(plain)), sha(plain));

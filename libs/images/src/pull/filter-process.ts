@@ -12,32 +12,53 @@ import { openPipe, type Pipe } from "@berth/linux";
 
 const PIPE_BYTES = 1024 * 1024;
 const READ_BYTES = 256 * 1024;
+const MAX_ERROR_BYTES = 1024;
 
 /** A stream, and how its chunks are had. */
 export interface ChunkSource {
   readonly stream: Readable;
-  /** Begins the reading. A chunk is valid during the call only. */
-  listen(onChunk: (chunk: Buffer) => void): void;
+  /** Begins the reading. A chunk is valid during the call only; a promise stops the reading until it is resolved. */
+  listen(onChunk: (chunk: Buffer) => Promise<void> | void): void;
 }
 
 export interface FilterProcess {
   readonly input: Writable;
   readonly output: ChunkSource;
-  /** Resolves when it has ended well and all its output was handed out. */
+  /** Resolves when it has ended well and all its output was handed out; rejects with what it said on stderr. */
   readonly ended: Promise<void>;
   kill(): void;
 }
 
-export function startFilter(program: string, args: readonly string[]): FilterProcess {
-  const { toChild, fromChild } = openPipes();
-  const child = spawn(program, args, { stdio: [toChild.readFd, fromChild.writeFd, "ignore"] });
+export interface FilterOptions {
+  /** All of its environment; by default ours. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** To be read from descriptor 3; closed there when undefined. */
+  readonly payload?: Uint8Array | undefined;
+}
+
+export function startFilter(program: string, args: readonly string[], options: FilterOptions = {}): FilterProcess {
+  const { env, payload } = options;
+  const pipes = openPipes(payload === undefined ? 2 : 3);
+  const [toChild, fromChild, extra] = pipes as [Pipe, Pipe, Pipe | undefined];
+  const stdio: (number | "pipe")[] = [toChild.readFd, fromChild.writeFd, "pipe"];
+  if (extra !== undefined) stdio.push(extra.readFd);
+  const child = spawn(program, [...args], { stdio, ...(env === undefined ? {} : { env }) });
   closeSync(toChild.readFd);
   closeSync(fromChild.writeFd);
+  if (extra !== undefined && payload !== undefined) {
+    closeSync(extra.readFd);
+    // A program need not read it.
+    new Socket({ fd: extra.writeFd, readable: false, writable: true }).on("error", () => {}).end(payload);
+  }
+  let said = "";
+  child.stderr?.on("data", (text: Buffer) => (said = (said + text.toString("utf8")).slice(0, MAX_ERROR_BYTES)));
   const exited = new Promise<void>((resolve, reject) => {
     child.once("error", reject);
-    child.once("exit", (code, signal) => {
-      if (code === 0) resolve();
-      else reject(new Error(`${program} ended with ${signal ?? `code ${code}`}`));
+    child.once("exit", (code) => (code === 0 ? resolve() : undefined));
+    // Later than the exit: all that it said has been read.
+    child.once("close", (code, signal) => {
+      const why = said.trim() === "" ? "" : `: ${said.trim()}`;
+      reject(new Error(`${program} ended with ${signal ?? `code ${code}`}${why}`));
     });
   });
   const output = pipeSource(fromChild.readFd);
@@ -50,22 +71,28 @@ export function startFilter(program: string, args: readonly string[]): FilterPro
   };
 }
 
-function openPipes(): { readonly toChild: Pipe; readonly fromChild: Pipe } {
-  const toChild = openPipe(PIPE_BYTES);
+function openPipes(count: number): Pipe[] {
+  const pipes: Pipe[] = [];
   try {
-    return { toChild, fromChild: openPipe(PIPE_BYTES) };
+    while (pipes.length < count) pipes.push(openPipe(PIPE_BYTES));
+    return pipes;
   } catch (error) {
-    closeSync(toChild.readFd);
-    closeSync(toChild.writeFd);
+    for (const { readFd, writeFd } of pipes) {
+      closeSync(readFd);
+      closeSync(writeFd);
+    }
     throw error;
   }
 }
 
 function pipeSource(fd: number): ChunkSource {
-  let take: ((chunk: Buffer) => void) | undefined;
+  let take: ((chunk: Buffer) => Promise<void> | void) | undefined;
   const callback = (length: number, buffer: Uint8Array): boolean => {
-    take?.(Buffer.from(buffer.buffer, buffer.byteOffset, length));
-    return true;
+    const taken = take?.(Buffer.from(buffer.buffer, buffer.byteOffset, length));
+    if (taken === undefined) return true;
+    void taken.then(() => stream.resume());
+    stream.pause();
+    return false;
   };
   const stream = new Socket({
     fd,
