@@ -3,7 +3,7 @@
  * and the disk below its low watermark.
  *
  * What an image's removal gives back is what nothing else refers to, on the whole host; so each thing on disk is counted
- * by the images that reach it, and an image that would free nothing is left alone.
+ * by the images that reach it, and an image that would free next to nothing is left alone.
  */
 import type { GcConfig, GcItem } from "./gc.ts";
 import type { Graph } from "./graph.ts";
@@ -38,6 +38,9 @@ export interface Pressure {
   readonly kept: readonly GcItem[];
   readonly shortfall: string | undefined;
 }
+
+/** Of what it reaches, an image must give this much to be worth evicting. */
+const WORTH_SHARE = 0.01;
 
 interface Closure {
   readonly image: ImageRoot;
@@ -191,7 +194,7 @@ class Space {
     const told = new Set<string>();
     for (const closure of chosen) {
       const { image, key, reached } = closure;
-      if (!reached.some((each) => counts.get(unit(each)) === 0 && this.#sizeOf(each) > 0)) {
+      if (!this.#isWorthIt(reached, (each) => counts.get(unit(each)) === 0)) {
         for (const each of reached) counts.set(unit(each), counts.get(unit(each))! + 1);
         continue;
       }
@@ -205,6 +208,17 @@ class Space {
       evictions.push({ image, key, bytes, reason: reason() });
     }
     return evictions;
+  }
+
+  /** Does an image's going give more than crumbs? Not while another one needs its layers. */
+  #isWorthIt(reached: readonly string[], isFreed: (key: string) => boolean): boolean {
+    let all = 0;
+    let freed = 0;
+    for (const key of reached) {
+      all += this.#sizeOf(key);
+      if (isFreed(key)) freed += this.#sizeOf(key);
+    }
+    return freed > 0 && freed >= all * WORTH_SHARE;
   }
 
   /** In the counts that `evict` did not take it from itself. */
