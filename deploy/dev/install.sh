@@ -28,8 +28,11 @@ iptables|address translation and port mappings of containers
 busybox-static|the content of the demo image
 golang-github-containers-common|the default seccomp profile
 isal|igzip, which unpacks layers fastest
-pigz|makes large gzip layers for benches
+pigz|makes large gzip layers for benches; unpigz, where igzip is not wanted
 zstd|zstd layers
+openssl|an encrypted layer, in tests of stream processors
+bzip2|a layer that is refused, in tests
+xz-utils|a layer that is refused, in tests
 containerd|the peer in benches
 skopeo|a second opinion on images, in tests
 umoci|a second opinion on unpacking, in tests

@@ -183,7 +183,7 @@ function childStage(program: string, args: string[], what: string, onData: OnDat
 
 const found = new Map<string, string | undefined>();
 
-export function findProgram(name: string): string | undefined {
+function findProgram(name: string): string | undefined {
   if (!found.has(name)) found.set(name, searchPath(name));
   return found.get(name);
 }

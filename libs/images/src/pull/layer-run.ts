@@ -14,17 +14,16 @@ import { StatusError, toDigest } from "@berth/base";
 import { fromNodeError, openDirectory } from "@berth/linux";
 import { writableDirectory } from "@berth/snapshots";
 import { TreeWriter } from "../archive/apply.ts";
+import { defaultArchiveLimits } from "../archive/entry.ts";
 import { TarReader } from "../archive/reader.ts";
 import { childrenOf, removeTree } from "../archive/remove-tree.ts";
-import { Decompressor, findProgram } from "./decompress.ts";
+import { Decompressor } from "./decompress.ts";
 import type { JobResult, LayerJob, UnpackTarget } from "./layer-job.ts";
 import { Download, readBlob, type SourceOptions } from "./layer-source.ts";
 import { openMounts } from "./open-mounts.ts";
 import type { SessionClients } from "./session-clients.ts";
 
 const MAX_WARNINGS = 20;
-/** Below this, starting a program takes longer than decompressing in this thread. */
-const SMALL_BYTES = 512 * 1024;
 
 export interface RunLayerOptions extends SourceOptions {
   readonly clients: SessionClients;
@@ -111,7 +110,8 @@ class Diff implements Disposable {
       this.#reader = new TarReader(this.#writer, limits);
     }
     this.#decompressor = new Decompressor({
-      findProgram: (name) => (name === "igzip" && job.sizeBytes < SMALL_BYTES ? undefined : findProgram(name)),
+      sizeBytes: job.sizeBytes,
+      limits: unpack?.limits ?? defaultArchiveLimits,
       onData: (chunk) => {
         this.#hash.update(chunk);
         this.#reader?.push(chunk);
