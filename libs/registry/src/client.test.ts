@@ -316,6 +316,20 @@ test("redirects are bounded", async () => {
   assert.equal(h.server.seen.length, 6);
 });
 
+test("HEAD keeps its connection", async () => {
+  const sockets = new Set<unknown>();
+  await using h = await hostile((_, response) => {
+    sockets.add(response.socket);
+    response.writeHead(200, { "content-length": "1000000", "docker-content-digest": manifestDigest }).end();
+  });
+  for (let times = 0; times < 5; times += 1) {
+    await h.client.resolve(h.ref);
+    await h.client.hasBlob(h.ref, manifestDigest);
+  }
+  // A connection rests for a moment after each request, and another takes its turn.
+  assert.ok(sockets.size <= 3, `${sockets.size} connections for 10 requests`);
+});
+
 test("blob fails when the body breaks off", async () => {
   await using h = await hostile((_, response) => {
     response.writeHead(200, { "content-length": String(blob.length) });

@@ -9,7 +9,10 @@ export interface PoolsConfig {
 }
 
 export class Pools implements AsyncDisposable {
+  /** By all that makes a difference. */
   readonly #pools = new Map<string, Pool>();
+  /** The short way there: certificates are long. */
+  #byEndpoint = new WeakMap<Endpoint, Map<string, Pool>>();
   readonly #config: PoolsConfig;
 
   constructor(config: PoolsConfig) {
@@ -21,6 +24,16 @@ export class Pools implements AsyncDisposable {
    * trust (CA, skipVerify) but not its client certificates.
    */
   to(origin: string, endpoint: Endpoint, connectTimeoutMs: number): Pool {
+    let known = this.#byEndpoint.get(endpoint);
+    if (known === undefined) this.#byEndpoint.set(endpoint, (known = new Map()));
+    const short = `${origin} ${connectTimeoutMs}`;
+    let pool = known.get(short);
+    if (pool === undefined) known.set(short, (pool = this.#open(origin, endpoint, connectTimeoutMs)));
+    return pool;
+  }
+
+  /** The pool of other endpoints with the same settings, or a new one. */
+  #open(origin: string, endpoint: Endpoint, connectTimeoutMs: number): Pool {
     const own = origin === endpoint.origin;
     const loopBack = own || mayLoopBack(endpoint.origin);
     const tls = origin.startsWith("https:")
@@ -47,6 +60,7 @@ export class Pools implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const pools = [...this.#pools.values()];
     this.#pools.clear();
+    this.#byEndpoint = new WeakMap();
     await Promise.all(pools.map((pool) => pool.destroy()));
   }
 }

@@ -7,6 +7,7 @@ import type { Attempt, Failover } from "./failover.ts";
 import { askManifest, contentType, isHtml, pullScope } from "./pull.ts";
 import { targetOf } from "./redirect.ts";
 import type { CallOptions } from "./registry.ts";
+import { wantsNamespace } from "./routes/endpoint.ts";
 import type { Answer } from "./transport.ts";
 
 export interface Referrer extends Descriptor {
@@ -72,7 +73,8 @@ async function listed(
       throw invalid(attempt, `more than ${MANIFEST_LIMITS.indexEntries} entries`);
     seen.add(next.href);
     path = next;
-    query = {};
+    // A mirror's link may lack the registry's name.
+    query = wantsNamespace(attempt.endpoint) ? { ns: attempt.endpoint.registry } : {};
   }
 }
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { TLSSocket } from "node:tls";
 import { StatusError } from "@berth/base";
 import { parseImageReference } from "@berth/model";
 import { createRegistryClient } from "./index.ts";
@@ -48,5 +49,35 @@ test(
       await assert.rejects(client.manifest(ref), { reason });
     }
     assert.deepEqual(plain.seen, []);
+  },
+);
+
+test(
+  "a client certificate and an endpoint's headers are not shown to whom it redirects",
+  { skip: missingOpenssl() },
+  async () => {
+    const authority = createTestAuthority();
+    const tls = { ...authority.issue("server"), ca: authority.cert, requestCert: true, rejectUnauthorized: false };
+    const shown: Record<string, unknown> = {};
+    const serve =
+      (name: string, answer: Behaviour): Behaviour =>
+      (seen, response) => {
+        shown[name] = [(response.socket as TLSSocket).getPeerCertificate().subject?.CN, seen.headers["x-key"]];
+        answer(seen, response);
+      };
+    await using other = await startHostileServer(serve("other", manifest), tls);
+    const redirects = serve(
+      "own",
+      (_, response) => void response.writeHead(307, { location: `https://${other.host}/x` }).end(),
+    );
+    await using server = await startHostileServer(redirects, tls);
+    const url = `https://${server.host}`;
+    const origin = { url, ca: [authority.cert], client: [authority.issue("node")], headers: { "x-key": ["k"] } };
+    await using client = createRegistryClient({
+      hosts: [],
+      routes: (registry) => ({ registry, endpoints: [], origin }),
+    });
+    await client.manifest(parseImageReference(`${server.host}/a:v1`));
+    assert.deepEqual(shown, { own: ["node", "k"], other: [undefined, undefined] });
   },
 );

@@ -46,6 +46,8 @@ export interface Answer {
   readonly url: URL;
   /** Did the endpoint itself answer, or somebody to whom it sent us? */
   readonly isOwn: boolean;
+  /** An answer to HEAD names the length of a body that does not come. */
+  readonly hasBody: boolean;
 }
 
 export interface TransportDeps {
@@ -82,8 +84,8 @@ export class Transport {
   }
 
   /** Ends a body that nobody wants. A short one is read, which keeps its connection. */
-  async discard({ body, headers }: Answer): Promise<void> {
-    if (!(Number(headers["content-length"] ?? 0) <= MAX_SAID_BYTES)) return abandon(body);
+  async discard({ body, headers, hasBody }: Answer): Promise<void> {
+    if (hasBody && !(Number(headers["content-length"] ?? 0) <= MAX_SAID_BYTES)) return abandon(body);
     const ended = new AbortController();
     const timer = this.clock.sleep(SAID_MS, ended.signal).then(
       () => abandon(body),
@@ -142,9 +144,12 @@ export class Transport {
         // An iterable is what undici streams; it has no type of its own there.
         body: (body as Dispatcher.DispatchOptions["body"]) ?? null,
         headersTimeout: limits.answerMs,
+        // Otherwise undici would close the connection after a HEAD, lest the server sends a body all the same.
+        ...(method === "HEAD" ? { reset: false } : {}),
         signal: signal ?? null,
       });
-      return { status: answer.statusCode, headers: answer.headers, body: answer.body, url, isOwn };
+      const { statusCode: status, headers } = answer;
+      return { status, headers, body: answer.body, url, isOwn, hasBody: method !== "HEAD" };
     } catch (error) {
       throw fromSocket(error, subject, signal);
     }

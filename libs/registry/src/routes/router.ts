@@ -22,6 +22,11 @@ export class Router {
   readonly #deps: RouterDeps;
   /** Routes that were checked already. */
   readonly #valid = new WeakSet<RegistryRoute>();
+  /** The last answer per registry: the same objects again while its route is the same, which keeps what is made of them. */
+  readonly #last = new Map<
+    string,
+    { readonly route: RegistryRoute | undefined; readonly endpoints: readonly Endpoint[] }
+  >();
 
   constructor(deps: RouterDeps) {
     this.#deps = deps;
@@ -30,9 +35,13 @@ export class Router {
   /** Never empty. @throws INVALID_ARGUMENT `REGISTRY_CONFIG_INVALID` */
   endpoints(registry: string): readonly Endpoint[] {
     const { hosts, certs, routes } = this.#deps;
-    const known = (name: string): RegistryHost | undefined => hosts.find(({ host }) => host === name);
     const route = certs?.route(registry) ?? this.#checked(routes?.(registry));
-    return endpointsOf(registry, route, known);
+    const last = this.#last.get(registry);
+    if (last !== undefined && last.route === route) return last.endpoints;
+    const known = (name: string): RegistryHost | undefined => hosts.find(({ host }) => host === name);
+    const endpoints = endpointsOf(registry, route, known);
+    this.#last.set(registry, { route, endpoints });
+    return endpoints;
   }
 
   #checked(route: RegistryRoute | undefined): RegistryRoute | undefined {
