@@ -22,7 +22,7 @@ import {
 } from "@berth/images";
 import { journalMigrations, openJournal, type Journal } from "@berth/journal";
 import { diskInfo } from "@berth/linux";
-import { openMetadata, type Metadata } from "@berth/metadata";
+import { openMetadata } from "@berth/metadata";
 import { createNetwork, networkMigrations, type Network } from "@berth/network";
 import {
   Bandwidth,
@@ -32,16 +32,9 @@ import {
   type RegistryHost,
 } from "@berth/registry";
 import { createOciRuntime, type Runtime } from "@berth/runtime";
-import {
-  openNamespacedSnapshots,
-  openNative,
-  openOverlayfs,
-  probeNative,
-  probeOverlayfs,
-  snapshotMigrations,
-  type NamespacedSnapshots,
-} from "@berth/snapshots";
+import { snapshotMigrations, type NamespacedSnapshots } from "@berth/snapshots";
 import { engineMigrations } from "./engine/migrations.ts";
+import { openSnapshotters, type UnusableSnapshotter } from "./snapshotters.ts";
 
 /** Enough for undoing many pulls and recording thousands of changes while the disk is full. */
 const METADATA_HEADROOM_BYTES = 4 * 1024 * 1024;
@@ -52,11 +45,6 @@ export interface Host extends Stores {
   readonly network: Network;
   /** By name; the default one first. */
   readonly runtimes: ReadonlyMap<string, Runtime>;
-}
-
-export interface UnusableSnapshotter {
-  readonly name: string;
-  readonly reason: string;
 }
 
 export interface HostDeps {
@@ -109,7 +97,7 @@ export async function openStores(
       { sharing: config.contentSharing },
     ),
   );
-  const { snapshots, unusable } = await openSnapshots(config, metadata, lifetime, logger);
+  const { snapshots, unusable } = await openSnapshotters(config, { metadata, lifetime, logger });
   const registries = lifetime.own(await openRegistries(config, deps));
   const registry = (namespace: string): RegistryClient => registries.namespace(namespace);
   const scratch = join(config.state, "verify");
@@ -155,38 +143,6 @@ export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: Ho
 
 function gcConfigOf({ gc: { watermarks, cacheQuotaBytes, cacheQuotas } }: AgentConfig): GcConfig {
   return { cacheQuotaBytes, cacheQuotas, ...(watermarks === null ? {} : { watermarks }) };
-}
-
-async function openSnapshots(
-  config: AgentConfig,
-  metadata: Metadata,
-  lifetime: Lifetime,
-  logger: Logger,
-): Promise<{ readonly snapshots: readonly NamespacedSnapshots[]; readonly unusable: readonly UnusableSnapshotter[] }> {
-  const kinds = [
-    { name: "overlayfs", probe: probeOverlayfs, open: openOverlayfs },
-    { name: "native", probe: probeNative, open: openNative },
-  ];
-  const opened: NamespacedSnapshots[] = [];
-  const unusable: UnusableSnapshotter[] = [];
-  for (const { name, probe, open } of kinds) {
-    const root = join(config.root, "snapshots", name);
-    const result = probe(root);
-    if (!result.usable) {
-      logger.warn({ snapshotter: name, reason: result.reason }, `snapshotter ${name} cannot be used: ${result.reason}`);
-      unusable.push({ name, reason: result.reason });
-      continue;
-    }
-    const snapshotter = lifetime.own(await open({ metadata, logger }, { root }));
-    opened.push(await openNamespacedSnapshots({ snapshotter, metadata }));
-  }
-  const preferred = opened.find(({ snapshotter }) => snapshotter.name === config.snapshotter);
-  if (preferred === undefined) {
-    const names = opened.map(({ snapshotter }) => snapshotter.name).join(", ");
-    const text = `snapshotter ${JSON.stringify(config.snapshotter)} (of the configuration) cannot be used here; usable: ${names || "none"}`;
-    throw new StatusError("FAILED_PRECONDITION", text, { reason: "SNAPSHOTTER_UNUSABLE" });
-  }
-  return { snapshots: [preferred, ...opened.filter((each) => each !== preferred)], unusable };
 }
 
 async function openRuntimes(

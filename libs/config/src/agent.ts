@@ -61,6 +61,19 @@ const gc = z
   })
   .prefault({});
 
+/** Not one of ours: overlayfs, native, btrfs, zfs. */
+const SNAPSHOTTER = /^(?!(?:overlayfs|native|btrfs|zfs)$)[a-z0-9][a-z0-9._-]{0,62}$/;
+const NOT_A_SNAPSHOTTER = { error: 'is not a free name such as stargz (lower-case letters, digits, ".", "_", "-")' };
+const UNIX_SOCKET = /^(unix:(\/\/)?)?\/[^\0]+$/;
+
+const proxySnapshotter = z.strictObject({
+  address: z.string().regex(UNIX_SOCKET, { error: "is not a unix socket such as /run/stargz.sock" }),
+  /** What the other side calls it, where that differs. */
+  snapshotter: z.string().min(1).optional(),
+  /** What it can do beyond the ordinary, in containerd's words: its protocol does not tell. */
+  capabilities: z.array(z.enum(["rebase", "quota", "remap-ids"])).default([]),
+});
+
 const schema = z
   .strictObject({
     node: z
@@ -111,6 +124,10 @@ const schema = z
       .default("berth"),
     /** For images and containers that do not name one. */
     snapshotter: z.string().min(1).default("overlayfs"),
+    /** Snapshotters of other processes (containerd's proxy plugins, or containerd itself), by the name to use them under. */
+    proxySnapshotters: z.record(z.string().regex(SNAPSHOTTER, NOT_A_SNAPSHOTTER), proxySnapshotter).default({}),
+    /** What becomes of a writable layer that is to be bounded where its snapshotter cannot: an error, or a warning. */
+    missingSnapshotQuota: z.enum(["refuse", "warn"]).default("refuse"),
     /** By the name that a workload's runtimeHandler gives; the first is the default. */
     runtimeHandlers: z
       .record(z.string(), z.strictObject({ binary: z.string().min(1) }))

@@ -143,6 +143,30 @@ test("loadAgentConfig has watermarks by default, takes null for none, and refuse
   ]);
 });
 
+test("loadAgentConfig takes proxy snapshotters, and refuses our own names, other addresses and unknown capabilities", async () => {
+  const path = await file(
+    "proxies.yaml",
+    "proxySnapshotters:\n  stargz: {address: /run/stargz.sock, capabilities: [rebase]}\n  soci: {address: 'unix:///run/s', snapshotter: x}\n",
+  );
+  const { proxySnapshotters, missingSnapshotQuota } = await loadAgentConfig({ file: path, env: servers });
+  assert.deepEqual(proxySnapshotters, {
+    stargz: { address: "/run/stargz.sock", capabilities: ["rebase"] },
+    soci: { address: "unix:///run/s", snapshotter: "x", capabilities: [] },
+  });
+  assert.equal(missingSnapshotQuota, "refuse");
+  const bad = await file(
+    "bad-proxies.yaml",
+    "missingSnapshotQuota: ignore\nproxySnapshotters:\n  zfs: {address: /run/z}\n  a: {address: 'tcp://h:1', capabilities: [speed]}\n",
+  );
+  const error = await refusal(loadAgentConfig({ file: bad, env: servers }));
+  assert.deepEqual(error.violations.map((v) => v.field).sort(), [
+    "missingSnapshotQuota",
+    "proxySnapshotters.a.address",
+    "proxySnapshotters.a.capabilities.0",
+    "proxySnapshotters.zfs",
+  ]);
+});
+
 test("parseHostPort splits names and IPv6 literals", () => {
   assert.deepEqual(parseHostPort("127.0.0.1:7700"), { host: "127.0.0.1", port: 7700 });
   assert.deepEqual(parseHostPort("[::1]:0"), { host: "::1", port: 0 });

@@ -3,8 +3,8 @@ import { spawn } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import { delimiter, join } from "node:path";
 
-/** Where administrators' programs are, whatever PATH we were started with. */
-const SBIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
+/** Where programs and administrators' programs are, whatever the PATH of our process. */
+const SEARCH_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
 const MAX_STDERR_CHARS = 2048;
 
 export type Outcome =
@@ -14,7 +14,7 @@ export type Outcome =
 
 export function runProgram(command: string, args: readonly string[]): Promise<Outcome> {
   const { promise, resolve } = Promise.withResolvers<Outcome>();
-  const env = { ...process.env, PATH: `${process.env["PATH"] ?? ""}${delimiter}${SBIN}`, LC_ALL: "C" };
+  const env = { PATH: SEARCH_PATH, LC_ALL: "C" };
   const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], env });
   let [stdout, stderr] = ["", ""];
   child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
@@ -30,8 +30,7 @@ export function runProgram(command: string, args: readonly string[]): Promise<Ou
   return promise;
 }
 
-/** Is the program in the search path (by default ours and the administrators')? */
-export function hasProgram(name: string, searchPath = `${process.env["PATH"] ?? ""}${delimiter}${SBIN}`): boolean {
+export function hasProgram(name: string, searchPath = SEARCH_PATH): boolean {
   return searchPath.split(delimiter).some((directory) => {
     try {
       accessSync(join(directory, name), constants.X_OK);
