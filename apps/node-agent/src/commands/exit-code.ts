@@ -50,7 +50,7 @@ function messageOf(status: StatusError): string {
   if (why.includes("ENOENT")) {
     return `there is no socket ${at}: is berthd running? --address unix:PATH names another one`;
   }
-  if (why.includes("ECONNREFUSED")) return `nobody listens at ${at}: berthd has ended; is it being restarted?`;
+  if (/ECONNREFUSED|ECONNRESET/.test(why)) return `nobody listens at ${at}: berthd has ended; is it being restarted?`;
   return `berthd cannot be reached at ${at} (${why})`;
 }
 

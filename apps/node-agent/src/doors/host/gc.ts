@@ -8,7 +8,7 @@ import { implement, type Implementation } from "@berth/rpc";
 export function gcService(gc: GarbageCollection): Implementation {
   return implement(GcService, {
     runGc: async ({ dryRun, details }, { signal }) => {
-      const report = await gc.run({ trigger: "request", dryRun, details, signal });
+      const report = await gc.run({ trigger: "request", ...(details ? { details } : {}), dryRun, signal });
       return create(GcReportSchema, {
         ...countsOf(report),
         trigger: report.trigger,
