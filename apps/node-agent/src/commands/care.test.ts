@@ -19,8 +19,10 @@ import { openImages } from "@berth/images";
 import { journalMigrations, openJournal, type Journal } from "@berth/journal";
 import { mount, unmount } from "@berth/linux";
 import { openMetadata } from "@berth/metadata";
+import { Invoker, serveGrpc, validationInterceptor } from "@berth/rpc/server";
 import { busyboxImage, pushImage, scratchDir, startRegistry, type RegistryServer } from "@berth/testkit";
 import { lockDataRoot } from "../data-root-lock.ts";
+import { careService } from "../doors/host/care.ts";
 import { runDoctor, type Finding } from "../doctor/doctor.ts";
 import { openStores } from "../host.ts";
 import { runBerthd, type Result } from "../testing/berthd.ts";
@@ -147,18 +149,11 @@ void test("doctor sees a damaged database and a clock that is behind it", async 
   assert.equal((await findings()).get("database/integrity")?.status, "ok");
 });
 
-void test("verify mends a stopped agent's data root, and leaves a running one's alone", async () => {
+void test("verify mends a stopped agent's data root", async () => {
   rmSync(blobPath());
   const found = await berthd("verify");
   assert.equal(found.code, 1);
   assert.match(found.stdout, new RegExp(`^found: blob ${layer} \\(namespace shop\\): its file is gone`));
-  {
-    await using _lock = await lockDataRoot(join(config.root, "agent.lock"));
-    const refused = await berthd("verify", "--repair");
-    assert.equal(refused.code, 4);
-    assert.match(refused.stderr, new RegExp(`in use by the agent with pid ${process.pid}; stop it first`));
-    assert.match((await findings()).get("lock")!.detail, new RegExp(`held by the agent with pid ${process.pid}`));
-  }
   const mended = await berthd("verify", "--repair", "--layers");
   assert.equal(mended.code, 0, mended.stderr);
   assert.match(mended.stdout, /^mended: blob .*\n3 blobs hashed \(.*\), 1 layers compared, 1 problems\n$/);
@@ -167,6 +162,35 @@ void test("verify mends a stopped agent's data root, and leaves a running one's 
   assert.deepEqual(readdirSync(join(config.state, "verify")), []);
   assert.equal((await berthd("verify", "--rate", "fast")).code, 2);
   assert.equal((await berthd("verify", "--after", "me")).code, 2);
+});
+
+void test("verify is left to a running agent, whose stores nobody else may touch", async () => {
+  await using _lock = await lockDataRoot(join(config.root, "agent.lock"));
+  assert.match((await findings()).get("lock")!.detail, new RegExp(`held by the agent with pid ${process.pid}`));
+  assert.equal((await berthd("verify", "--repair")).code, 6, "it does not answer");
+  await using agent = new Lifetime();
+  const stores = await openStores(config, agent, { logger: silentLogger, path: PATH });
+  const gate = Promise.withResolvers<void>();
+  const began = Promise.withResolvers<void>();
+  let held = true;
+  const verify: typeof stores.verify = async (options) => {
+    began.resolve();
+    if (held) await gate.promise;
+    return await stores.verify(options);
+  };
+  const services = [careService({ verify })];
+  const invoker = new Invoker(services, [validationInterceptor], { program: "berthd", callersAreTrusted: true });
+  agent.own(await serveGrpc({ invoker }, { socketPath: join(config.state, "berthd.sock"), graceMs: 1_000 }));
+  rmSync(blobPath());
+  const first = berthd("verify", "--repair");
+  await began.promise;
+  const second = await berthd("verify");
+  assert.match(second.stderr, /a verification runs already/);
+  held = false;
+  gate.resolve();
+  const mended = await first;
+  assert.equal(mended.code, 0, mended.stderr);
+  assert.match(mended.stdout, /^mended: blob .*its file is gone\n3 blobs hashed/);
 });
 
 void test("backup copies what a living agent committed; restored, the data root begins a new journal epoch (D4)", async () => {

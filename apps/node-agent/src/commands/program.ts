@@ -261,7 +261,7 @@ function addNode(program: Command, add: Add, bind: Bind): void {
 }
 
 function addCare(program: Command, add: Add, bindLocal: Bind): void {
-  program.commandsGroup("Care of the node, without its agent (they read --config as the agent does):");
+  program.commandsGroup("Care of the node, also without its agent (they read --config as it does):");
   add(
     program,
     "doctor",
@@ -273,7 +273,7 @@ function addCare(program: Command, add: Add, bindLocal: Bind): void {
   add(
     program,
     "verify",
-    "read all blobs (and layers) of a stopped agent again, and mend them from their registries",
+    "read all blobs (and layers) again, and mend them from their registries",
     "  berthd verify --rate 50M\n  berthd verify --layers --repair",
   )
     .option("--repair", "fetch bad blobs again, and extract bad layers again")

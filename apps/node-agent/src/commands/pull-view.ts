@@ -11,6 +11,9 @@ export interface PullView extends Disposable {
 }
 
 const BAR_WIDTH = 24;
+/** What stands beside the image's name and beside a bar, at most. */
+const HEADLINE_REST = 66;
+const LAYER_REST = 56;
 const MAX_LAYERS = 20;
 /** The rate is that of the last so many milliseconds. */
 const WINDOW_MS = 3_000;
@@ -45,8 +48,8 @@ function createBars(session: Session, image: string): PullView {
     update(progress) {
       pace.note(Number(progress.offsetBytes), performance.now());
       live.update((columns) => [
-        fit(headline(session.paint, image, progress, pace), columns),
-        ...layerLines(session.paint, progress.layers),
+        headline(session.paint, shorten(image, columns - HEADLINE_REST), progress, pace),
+        ...layerLines(session.paint, progress.layers, Math.max(0, Math.min(BAR_WIDTH, columns - LAYER_REST))),
       ]);
     },
     [Symbol.dispose]: () => live[Symbol.dispose](),
@@ -66,10 +69,10 @@ function headline(paint: Paint, image: string, progress: PullProgress, pace: Pac
   return parts.join("  ");
 }
 
-function layerLines(paint: Paint, layers: readonly LayerProgress[]): string[] {
+function layerLines(paint: Paint, layers: readonly LayerProgress[], width: number): string[] {
   const active = layers.filter(({ state }) => state === "downloading" || state === "unpacking");
   const shown = layers.length <= MAX_LAYERS ? layers : active.slice(0, MAX_LAYERS);
-  const lines = shown.map((layer) => layerLine(paint, layer));
+  const lines = shown.map((layer) => layerLine(paint, layer, width));
   if (shown.length < layers.length) {
     const done = layers.filter(({ state }) => state === "done" || state === "exists").length;
     lines.push(paint.dim(`  … ${layers.length - shown.length} more; ${done} of ${layers.length} layers done`));
@@ -77,18 +80,18 @@ function layerLines(paint: Paint, layers: readonly LayerProgress[]): string[] {
   return lines;
 }
 
-function layerLine(paint: Paint, { digest, state, offsetBytes, totalBytes }: LayerProgress): string {
+function layerLine(paint: Paint, layer: LayerProgress, width: number): string {
+  const { digest, state, offsetBytes, totalBytes } = layer;
   const here = state === "done" || state === "exists";
   const share = here ? 1 : totalBytes === 0n ? 0 : Number(offsetBytes) / Number(totalBytes);
   const colour = here ? paint.green : state === "waiting" ? paint.dim : paint.blue;
   const percent = `${Math.floor(share * 100)}`.padStart(3);
-  return `  ${shortDigest(digest)}  ${colour(formatBar(share, BAR_WIDTH))} ${percent}%  ${state.padEnd(11)}  ${formatBytes(totalBytes)}`;
+  return `  ${shortDigest(digest)}  ${colour(formatBar(share, width))} ${percent}%  ${state.padEnd(11)}  ${formatBytes(totalBytes)}`;
 }
 
-/** A line that is wider than the terminal would break the redraw; only plain text is ever cut. */
-function fit(line: string, columns: number): string {
-  // Cut where escapes are not: the image's name is what is long.
-  return line.length <= columns || line.includes("\u001b") ? line : `${line.slice(0, columns - 1)}…`;
+/** A line wider than the terminal would break the redraw; of an image's name the end tells most. */
+function shorten(image: string, width: number): string {
+  return image.length <= width ? image : `…${image.slice(image.length - Math.max(8, width) + 1)}`;
 }
 
 /** Bytes per second over the last moments. */
