@@ -8,22 +8,6 @@ import type { ImageReferences } from "./references.ts";
 const HOUR_MS = 3_600_000;
 const GC = "containerd.io/gc";
 
-function wrapDelete(onDelete: (namespace: string, digest: Digest) => Promise<void>) {
-  return (content: Parameters<NonNullable<NonNullable<Parameters<typeof openGcLab>[0]>["wrap"]>>[0]) =>
-    new Proxy(content, {
-      get(target, property) {
-        if (property === "delete") {
-          return async (namespace: string, digest: Digest): Promise<void> => {
-            await onDelete(namespace, digest);
-            await target.delete(namespace, digest);
-          };
-        }
-        const value: unknown = Reflect.get(target, property, target);
-        return typeof value === "function" ? (value.bind(target) as unknown) : value;
-      },
-    });
-}
-
 test("run removes content and snapshots that nothing refers to, in all namespaces, and nothing else", async () => {
   await using lab = await openGcLab();
   const base = await lab.image("shop", "docker.io/library/base:1", { layers: 2 });
@@ -186,7 +170,7 @@ test("run makes a dry run that names each thing and why it goes or stays, and ch
 test("run leaves what became referenced after its mark: by a lease, a name, a label", async () => {
   const late = { lease: "" as Digest, label: "" as Digest, parent: "" as Digest };
   const steps: (() => Promise<unknown>)[] = [];
-  await using lab = await openGcLab({ wrap: wrapDelete(async () => void (await steps.shift()?.())) });
+  await using lab = await openGcLab({ onDelete: async () => void (await steps.shift()?.()) });
   const image = await lab.image("shop", "docker.io/library/app:1", { layers: 2 });
   await lab.images.remove("shop", image.name);
   late.lease = await lab.blob("shop", "leased meanwhile");
@@ -220,10 +204,10 @@ test("run can be called off between removals, and another one goes on", async ()
   const abort = new AbortController();
   let deletions = 0;
   await using lab = await openGcLab({
-    wrap: wrapDelete(async () => {
+    onDelete: async () => {
       deletions += 1;
       if (deletions === 5) abort.abort();
-    }),
+    },
   });
   for (let i = 0; i < 40; i += 1) await lab.blob("shop", `b${i}`);
   const error = await failureOf(lab.images.gc.run({ signal: abort.signal }));

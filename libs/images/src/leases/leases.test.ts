@@ -154,6 +154,53 @@ test("an expired lease goes with what it alone held, and with its ingests", asyn
   );
 });
 
+test("pulls beside collections lose nothing, under leases and without", async () => {
+  await using registry = await startDockerRegistry();
+  await using host = await startTestHost({ hosts: [{ host: registry.host, plainHttp: true }] });
+  const shared = { tar: buildTar([{ name: "shared", data: "s".repeat(5_000) }]) };
+  const names: string[] = [];
+  for (const own of ["a", "b", "c"]) {
+    const layers = [shared, { tar: buildTar([{ name: own, data: own.repeat(5_000) }]) }];
+    await pushImage(registry, own, "v1", buildImage({ layers }));
+    names.push(`${registry.host}/${own}:v1`);
+  }
+  const done = new AbortController();
+  let collections = 0;
+  const collecting = (async () => {
+    for (; !done.signal.aborted; collections += 1) await host.images.gc.run();
+  })();
+  const pulling = names.map(async (image, index) => {
+    const namespace = index === 2 ? "toys" : "shop";
+    for (let round = 0; round < 6; round += 1) {
+      const { id } = await host.images.leases.create(namespace);
+      const request = { namespace, image, snapshotter: "overlayfs", ...(round % 2 === 0 ? { lease: id } : {}) };
+      const pulled = await host.images.pull(request);
+      await host.images.remove(namespace, image);
+      if (round % 2 === 0) {
+        await host.images.gc.run();
+        const { chainId, manifest } = pulled;
+        assert.ok(await host.content.has(namespace, manifest), `round ${round}: the lease holds ${image}`);
+        const layer = await host.snapshotters["overlayfs"]!.namespace(namespace).stat(chainId);
+        assert.notEqual(layer.parent, "", "with the shared layer below");
+        await host.images.pull(request);
+        await host.images.remove(namespace, image);
+      }
+      await host.images.leases.delete(namespace, id);
+    }
+    await host.images.pull({ namespace, image, snapshotter: "overlayfs" });
+  });
+  await Promise.all(pulling);
+  done.abort();
+  await collecting;
+  await host.images.gc.run();
+  for (const [index, image] of names.entries()) {
+    const namespace = index === 2 ? "toys" : "shop";
+    assert.notEqual((await host.images.unpacked(namespace, image, "overlayfs")).chainId, "");
+  }
+  assert.equal((await host.content.totals()).blobs, 3 * 3 + 1);
+  assert.ok(collections > 5, `${collections} collections`);
+});
+
 test("a pull under a lease adds what it makes and finds; without the name, the lease holds it", async () => {
   await using registry = await startDockerRegistry();
   await using host = await startTestHost({ hosts: [{ host: registry.host, plainHttp: true }] });

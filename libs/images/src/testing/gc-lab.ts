@@ -1,5 +1,6 @@
 /** A node's stores with things put into them directly, for tests of collection: all real, without a registry. */
 import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -68,12 +69,12 @@ export interface GcLabOptions {
   readonly disk?: ImagesDeps["disk"];
   readonly clock?: Clock;
   readonly ingestTtlMs?: number;
-  /** What the image service gets in place of the content store. */
-  readonly wrap?: (content: ContentStore) => ContentStore;
+  /** Called before the collector deletes a blob. */
+  readonly onDelete?: () => Promise<void>;
 }
 
 export async function openGcLab(options: GcLabOptions = {}): Promise<GcLab> {
-  const root = options.root ?? (await mkdtemp(join(tmpdir(), "berth-gc-")));
+  const root = options.root ?? (await mkdtemp(join(inMemory(), "berth-gc-")));
   const clock = options.clock === undefined ? {} : { clock: options.clock };
   const migrations = [...contentMigrations, ...snapshotMigrations, ...imageMigrations];
   const opened = await openMetadata({ path: join(root, "metadata.db"), migrations });
@@ -89,7 +90,7 @@ export async function openGcLab(options: GcLabOptions = {}): Promise<GcLab> {
   const images = await openImages(
     {
       metadata,
-      content: options.wrap?.(content) ?? content,
+      content: options.onDelete === undefined ? content : tellingDeletes(content, options.onDelete),
       snapshotters: [snapshots],
       registry: () => {
         throw new Error("there is no registry here");
@@ -130,6 +131,25 @@ export async function openGcLab(options: GcLabOptions = {}): Promise<GcLab> {
     },
   };
   return lab;
+}
+
+/** Where fsyncs cost nothing, if there is such a place: none of these tests is about power cuts. */
+export function inMemory(): string {
+  return existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
+}
+
+function tellingDeletes(content: FileContentStore, onDelete: () => Promise<void>): ContentStore {
+  const remove = async (namespace: string, digest: Digest): Promise<void> => {
+    await onDelete();
+    await content.delete(namespace, digest);
+  };
+  return new Proxy(content, {
+    get(target, property) {
+      if (property === "delete") return remove;
+      const value: unknown = Reflect.get(target, property, target);
+      return typeof value === "function" ? (value.bind(target) as unknown) : value;
+    },
+  });
 }
 
 async function writeBlob(
