@@ -4,12 +4,13 @@
  *
  * Invariants:
  *  1. The socket is root's alone (0600): whoever reaches it may do everything on this host anyway, so there are no tokens.
- *  2. Every request names its namespace, and is answered from that namespace's view only (D7). Collection and the node's own
- *     status alone are the whole host's.
+ *  2. Every request names its namespace, and is answered from that namespace's view only (D7). Collection, verification
+ *     and the node's own status alone are the whole host's.
  */
 import type { Logger } from "@berth/base";
 import type { ContentStore } from "@berth/content";
 import { loggingInterceptor, Invoker, serveGrpc, validationInterceptor } from "@berth/rpc/server";
+import { careService, type CareDeps } from "./care.ts";
 import { contentService } from "./content.ts";
 import { gcService } from "./gc.ts";
 import { imageService, type ImageDeps } from "./images.ts";
@@ -17,7 +18,7 @@ import { leaseService } from "./leases.ts";
 import { nodeService, type NodeDeps } from "./node.ts";
 import { snapshotService, type SnapshotDeps } from "./snapshots.ts";
 
-export interface HostDoorDeps extends Omit<ImageDeps, "defaultSnapshotter">, SnapshotDeps, NodeDeps {
+export interface HostDoorDeps extends Omit<ImageDeps, "defaultSnapshotter">, SnapshotDeps, NodeDeps, CareDeps {
   readonly content: ContentStore;
   readonly logger: Logger;
 }
@@ -38,6 +39,7 @@ export async function openHostDoor(deps: HostDoorDeps, config: HostDoorConfig): 
     gcService(deps.images.gc),
     leaseService(deps.images.leases),
     nodeService(deps),
+    careService(deps),
   ];
   const invoker = new Invoker(services, [loggingInterceptor(deps.logger), validationInterceptor], {
     program: "berthd",
