@@ -35,7 +35,7 @@ export interface CollectionDeps {
 
 const DEFAULT_SLICE_MS = 4;
 const DAY_MS = 86_400_000;
-/** Estimates are too high where bytes are freed late: then it is measured and chosen again. */
+/** Estimates may be too high, as where a file is still open: then it is measured and chosen again. */
 const PRESSURE_ROUNDS = 3;
 
 type Counters = { -readonly [K in keyof GcCounters]: GcCounters[K] };
@@ -107,7 +107,9 @@ export class Collection implements GarbageCollection, AsyncDisposable {
       let plan = await this.#round(request, only, slices, total);
       const removed = [...plan.removed];
       for (let round = 1; round < PRESSURE_ROUNDS && !dryRun && only === undefined; round += 1) {
-        if (!plan.images.some(({ isEvicted }) => isEvicted) || this.#need() === undefined) break;
+        if (!plan.images.some(({ isEvicted }) => isEvicted)) break;
+        await this.#deleted();
+        if (this.#need() === undefined) break;
         plan = await this.#round(request, only, slices, total);
         removed.push(...plan.removed);
       }
@@ -236,6 +238,17 @@ export class Collection implements GarbageCollection, AsyncDisposable {
     } catch (error) {
       if (hasCode(error, "NOT_FOUND", "FAILED_PRECONDITION")) return 0;
       throw error;
+    }
+  }
+
+  /** Snapshotters delete directories in the background: what is not gone yet must not cost further images. */
+  async #deleted(): Promise<void> {
+    for (const { snapshotter } of this.#deps.snapshotters) {
+      try {
+        await snapshotter.cleanup();
+      } catch (error) {
+        this.#deps.logger.warn({ snapshotter: snapshotter.name, err: error }, "a snapshotter could not clean up");
+      }
     }
   }
 

@@ -36,8 +36,6 @@ export interface LayerSnapshots {
    * @throws FAILED_PRECONDITION while something is built on it
    */
   remove(namespace: string, key: string): Promise<number>;
-  /** The namespace's committed layers that this library made, parents before children. */
-  layers(namespace: string): AsyncIterable<string>;
   /** Removes what a crash left half-extracted. */
   sweepExtractions(): Promise<void>;
   /** Puts everything committed on disk (A2). */

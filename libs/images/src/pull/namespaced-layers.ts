@@ -60,11 +60,6 @@ export class NamespacedLayers implements LayerSnapshots {
     return (await this.physical(key)) ? 0 : sizeBytes;
   }
 
-  async *layers(namespace: string): AsyncIterable<string> {
-    const granted = this.#all.refs.names(namespace);
-    for await (const { key } of this.#all.snapshotter.walk({ kind: "committed" })) if (granted.has(key)) yield key;
-  }
-
   async sweepExtractions(): Promise<void> {
     const left: string[] = [];
     for await (const { key, kind, labels } of this.#all.snapshotter.walk()) {
