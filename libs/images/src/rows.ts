@@ -92,6 +92,14 @@ export function tagImage({ namespace, name, target }: ImageRecord, tag: string, 
   };
 }
 
+/** Replaces the labels. */
+export function labelImage(namespace: string, name: string, labels: ImageRecord["labels"]): Statement {
+  return {
+    sql: "UPDATE images SET labels = ? WHERE namespace = ? AND name = ?",
+    params: [JSON.stringify(labels), namespace, name],
+  };
+}
+
 export function deleteImage(namespace: string, name: string): Statement {
   const { code, reason, message } = imageMissing(namespace, name);
   return {

@@ -42,7 +42,7 @@ import { ImageUses } from "./gc/uses.ts";
 import type { Collected, ImageRecord, Images, PullProgress, PullRequest, TagRequest, UnpackedImage } from "./images.ts";
 import { LeaseRecorder } from "./leases/recorder.ts";
 import { LeaseStore } from "./leases/store.ts";
-import { blobPin, Pins } from "./pins.ts";
+import { blobPin, Pins, type PinSet } from "./pins.ts";
 import { ingestRef, isDiskFull } from "./pull/blobs.ts";
 import type { PullInput, Shared } from "./pull/context.ts";
 import { JoinedRuns } from "./pull/joined.ts";
@@ -53,10 +53,14 @@ import { ProgressTracker } from "./pull/progress.ts";
 import { kindOf } from "./pull/artifact.ts";
 import { layersOf } from "./pull/layers.ts";
 import { pullImage } from "./pull/pull.ts";
+import { defaultRanges, type RangeConfig } from "./pull/ranges.ts";
 import { defaultSlots, LayerSlots, type SlotsConfig } from "./pull/slots.ts";
 import { imageFieldsOf } from "./list-fields.ts";
 import { deleteImage, ImageRows, tagImage, type ImageRow } from "./rows.ts";
+import type { TransferDeps } from "./transfer/context.ts";
+import { Transfers } from "./transfer/transfers.ts";
 import { authorise } from "./verify/authorise.ts";
+import { VerificationRows } from "./verify/rows.ts";
 import type { PolicyVerifier } from "./verify/verifier.ts";
 
 export interface ImagesDeps {
@@ -85,6 +89,8 @@ export interface ImagesConfig {
   /** How long an idle worker thread is kept. Default 30 s. */
   readonly workerIdleMs?: number;
   readonly limits?: Partial<ArchiveLimits>;
+  /** When large layers are fetched by several streams at once; see pull/ranges.ts. */
+  readonly ranges?: Partial<RangeConfig>;
   readonly gc?: GcConfig;
 }
 
@@ -105,6 +111,7 @@ class ImageService implements Images {
   readonly gc: Collection;
   readonly leases: LeaseStore;
   readonly pins: ImagePinStore;
+  readonly transfer: Transfers;
   readonly #uses: ImageUses;
   readonly #deps: ImagesDeps;
   readonly #snapshotters: readonly LayerSnapshots[];
@@ -127,6 +134,7 @@ class ImageService implements Images {
       pins: new Pins(),
       slots: new LayerSlots({ ...defaultSlots(availableParallelism()), ...config.slots }),
       limits: { ...defaultArchiveLimits, ...config.limits },
+      ranges: { ...defaultRanges, ...config.ranges },
       verify: deps.verifier?.check,
       scratch: deps.scratch,
       clock: deps.clock ?? systemClock,
@@ -140,6 +148,7 @@ class ImageService implements Images {
     const references = deps.references ?? (async () => ({ snapshots: [] }));
     const parts = { metadata, pins, locks, clock, logger, references, leases: this.leases, uses: this.#uses };
     this.gc = new Collection({ ...deps, ...parts }, config.gc ?? {});
+    this.transfer = new Transfers(this.#transferDeps());
   }
 
   async pull(request: PullRequest): Promise<UnpackedImage> {
@@ -233,6 +242,7 @@ class ImageService implements Images {
     this.#closed = true;
     this.#closing.abort(new StatusError("CANCELLED", "image service is closing"));
     await this.#pulls.abortAll(new StatusError("CANCELLED", "image service is closing"));
+    await this.transfer[Symbol.asyncDispose]();
     await this.gc[Symbol.asyncDispose]();
     await this.#uses.flush();
     await this.#shared.workers[Symbol.asyncDispose]();
@@ -252,22 +262,42 @@ class ImageService implements Images {
     } catch (error) {
       pull.progress.phase("failed");
       if (!isDiskFull(error)) throw error;
-      await this.#undo(pull);
+      await this.#giveBack(namespace, pull.pins, `the pull of ${image}`);
       throw diskFull(error, image);
     }
   }
 
-  /** Gives back the space that a pull took before the disk was full. */
-  async #undo(pull: PullInput): Promise<void> {
-    const keys = pull.pins.keys();
-    pull.pins[Symbol.dispose]();
-    await this.#dropIngests(pull.namespace, keys);
+  /** Gives back the space that something took before it failed. */
+  async #giveBack(namespace: string, pins: PinSet, what: string): Promise<void> {
+    const keys = pins.keys();
+    pins[Symbol.dispose]();
+    await this.#dropIngests(namespace, keys);
     await this.gc.runFor(keys).catch((error: unknown) => {
-      this.#shared.logger.warn(
-        { error, image: pull.image },
-        "undoing a failed pull failed; the next collection tries again",
-      );
+      this.#shared.logger.warn({ error }, `undoing ${what} failed; the next collection tries again`);
     });
+  }
+
+  #transferDeps(): TransferDeps {
+    return {
+      shared: this.#shared,
+      registry: this.#deps.registry,
+      snapshotter: (name) => this.#snapshotter(name),
+      anySnapshotter: () => this.#snapshotters[0] ?? this.#snapshotter("overlayfs"),
+      signatures: new VerificationRows(this.#shared.metadata),
+      hold: async (namespace, lease) => {
+        this.#checkOpen();
+        if (lease !== undefined) await this.leases.assertLive(namespace, lease);
+        const held = this.#recorder(namespace, lease);
+        const pins = this.#shared.pins.set(held?.addPin);
+        const dispose = async (): Promise<void> => {
+          pins[Symbol.dispose]();
+          await held?.[Symbol.asyncDispose]();
+        };
+        return { pins, [Symbol.asyncDispose]: dispose };
+      },
+      giveBack: (namespace, pins, what) => this.#giveBack(namespace, pins, what),
+      closing: this.#closing.signal,
+    };
   }
 
   /** Half-fetched layers of a pull that no other pull is about to resume. */

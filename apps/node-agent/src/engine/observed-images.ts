@@ -21,6 +21,7 @@ export function observedImages(images: Images, observer: OperationObserver): Ima
     get: (namespace, image) => images.get(namespace, image),
     list: (namespace, filters) => images.list(namespace, filters),
     tag: (request) => images.tag(request),
+    transfer: images.transfer,
     authorise: (namespace, image, signal) => images.authorise(namespace, image, signal),
     remove: (namespace, image) => images.remove(namespace, image),
     [Symbol.asyncDispose]: () => images[Symbol.asyncDispose](),

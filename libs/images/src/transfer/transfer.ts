@@ -39,6 +39,8 @@ export interface ImportRequest {
   /** The platform to unpack and run. Default: this host's. An archive without it is recorded but not unpacked. */
   readonly platform?: Platform;
   readonly labels?: Readonly<Record<string, string>>;
+  /** What the import makes or finds is added to this lease of the namespace. */
+  readonly lease?: string;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: TransferProgress) => void;
 }

@@ -1,24 +1,24 @@
 /**
  * Looks for signatures of a digest in the registry it came from.
  *
- * Three places, as cosign writes them: the tag `sha256-<hex>.sig`, the referrers of the digest, and the tag that lists the
- * referrers where a registry lacks the API. Nothing found here is trusted; everything is bounded and hashed. A place that is
+ * Two places, as cosign writes them: the tag `sha256-<hex>.sig`, and the referrers of the digest. Nothing found here is trusted; everything is bounded and hashed. A place that is
  * empty is no error, one that cannot be asked is: an image must not pass as unsigned because a registry was away.
  */
 import { digestOf, hasCode, isDigest, StatusError, type Digest } from "@berth/base";
 import { isManifestType, type Descriptor, type ImageReference } from "@berth/model";
-import type { RegistryClient } from "@berth/registry";
+import type { Referrer, RegistryClient } from "@berth/registry";
 import {
   BUNDLE_TYPE,
   objectOf,
   parseJson,
-  referrersTag,
   SIGNATURE_LIMITS,
   signatureTag,
   SIMPLE_SIGNING_TYPE,
   simpleSigning,
   type SignatureMaterial,
 } from "./material.ts";
+
+const COSIGN_TYPE = "application/vnd.dev.cosign.artifact.sig";
 
 export interface SignatureDocument {
   readonly artifactType: string;
@@ -92,29 +92,18 @@ async function signatureManifests(
 ): Promise<Uint8Array[]> {
   const tagged = await manifestIfThere(registry, { ...ref, tag: signatureTag(digest), digest: undefined }, signal);
   const manifests = tagged === undefined ? [] : [tagged];
-  const list = await manifestIfThere(registry, { ...ref, tag: referrersTag(digest), digest: undefined }, signal);
-  for (const referrer of list === undefined ? [] : signatureReferrers(list)) {
-    const bytes = await manifestIfThere(registry, { ...ref, tag: undefined, digest: referrer }, signal);
+  for (const referrer of await registry.referrers(ref, digest, { signal })) {
+    if (manifests.length >= SIGNATURE_LIMITS.count || !mayBeSignature(referrer)) continue;
+    const bytes = await manifestIfThere(registry, { ...ref, tag: undefined, digest: referrer.digest }, signal);
     if (bytes !== undefined) manifests.push(bytes);
   }
   return manifests;
 }
 
-/** Of an index of referrers those that are signatures; entries without a type are looked at. */
-export function signatureReferrers(index: Uint8Array): Digest[] {
-  const entries = objectOf(parseJson(index))?.["manifests"];
-  if (!Array.isArray(entries)) return [];
-  const found: Digest[] = [];
-  for (const entry of entries as unknown[]) {
-    const fields = objectOf(entry);
-    const type = textOf(fields?.["artifactType"]);
-    const digest = textOf(fields?.["digest"]);
-    if (!isDigest(digest) || !isManifestType(textOf(fields?.["mediaType"]))) continue;
-    if (type !== "" && !BUNDLE_TYPE.test(type) && !type.startsWith("application/vnd.dev.cosign.artifact.sig")) continue;
-    found.push(digest);
-    if (found.length >= SIGNATURE_LIMITS.count) break;
-  }
-  return found;
+/** Those without a type are looked at. */
+function mayBeSignature({ mediaType, artifactType = "" }: Referrer): boolean {
+  if (!isManifestType(mediaType)) return false;
+  return artifactType === "" || BUNDLE_TYPE.test(artifactType) || artifactType.startsWith(COSIGN_TYPE);
 }
 
 async function manifestIfThere(

@@ -4,8 +4,7 @@
  * `simple-signing` is cosign's older form: a payload, its signature, and for keyless ones the certificate and the log's
  * promise beside it. `bundle` is sigstore's: one JSON with all of it. Everything here comes from strangers.
  */
-import type { Digest } from "@berth/base";
-import { digestHex } from "@berth/base";
+import { digestAlgorithm, digestHex, type Digest } from "@berth/base";
 
 export interface SimpleSigning {
   readonly kind: "simple-signing";
@@ -33,6 +32,7 @@ export const SIGNATURE_LIMITS = {
 
 export const SIMPLE_SIGNING_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json";
 export const BUNDLE_TYPE = /^application\/vnd\.dev\.sigstore\.bundle(?:\.v0\.3\+json|\+json;version=0\.[1-3])$/;
+const BUNDLE_LAYER = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const ANNOTATION = "dev.cosignproject.cosign/signature";
 const CERTIFICATE_ANNOTATION = "dev.sigstore.cosign/certificate";
 const REKOR_ANNOTATION = "dev.sigstore.cosign/bundle";
@@ -96,12 +96,7 @@ export function readStatement(payload: Buffer): readonly SignedClaim[] | string 
 
 /** Where cosign puts signatures of a digest, in the same repository. */
 export function signatureTag(digest: Digest): string {
-  return `${referrersTag(digest)}.sig`;
-}
-
-/** Where referrers of a digest are listed by a registry without the referrers API (distribution-spec 1.1). */
-export function referrersTag(digest: Digest): string {
-  return `${digest.slice(0, digest.indexOf(":"))}-${digestHex(digest)}`;
+  return `${digestAlgorithm(digest)}-${digestHex(digest)}.sig`;
 }
 
 export function materialToJson(material: SignatureMaterial): string {
@@ -146,4 +141,24 @@ export function objectOf(value: unknown): Readonly<Record<string, unknown>> | un
 
 function show(value: unknown): string {
   return JSON.stringify(typeof value === "string" ? value.slice(0, 100) : typeof value);
+}
+
+/** The other way of {@link simpleSigning}: a layer of a signature manifest. */
+export function layerOf(material: SignatureMaterial): {
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+  readonly annotations: Readonly<Record<string, string>>;
+} {
+  if (material.kind === "bundle")
+    return { mediaType: BUNDLE_LAYER, bytes: Buffer.from(material.json), annotations: {} };
+  const { payload, signature, certificate, rekor } = material;
+  return {
+    mediaType: SIMPLE_SIGNING_TYPE,
+    bytes: payload,
+    annotations: {
+      [ANNOTATION]: signature.toString("base64"),
+      ...(certificate === undefined ? {} : { [CERTIFICATE_ANNOTATION]: certificate }),
+      ...(rekor === undefined ? {} : { [REKOR_ANNOTATION]: rekor }),
+    },
+  };
 }
