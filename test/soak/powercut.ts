@@ -1,7 +1,7 @@
 /**
- * `npm run soak -- powercut [--factor 50] [--seed n] [--only ext4|xfs|kills]`: pulls onto an ext4 and an xfs on loop devices
- * whose power is cut at seeded random moments, and onto a folder whose agent is killed. With 50: 100 cuts of each file system
- * and 200 kills. What is checked after each is in `libs/images/src/testing/crash/rounds.ts`; the seed is printed with what
+ * `npm run soak -- powercut [--factor 100] [--seed n] [--only ext4|xfs|kills]`: pulls onto an ext4 and an xfs on loop devices
+ * whose power is cut at seeded random moments, and onto a folder whose agent is killed. With 100: 200 cuts of ext4,
+ * 100 of xfs and 200 kills. What is checked after each is in `libs/images/src/testing/crash/rounds.ts`; the seed is printed with what
  * went wrong, and the same seed plays the same moments again.
  */
 import { spawn } from "node:child_process";
@@ -15,7 +15,7 @@ const PATTERNS = { ext4: "cuts of ext4", xfs: "cuts of xfs", kills: "kills of th
 
 const { values } = parseArgs({
   options: {
-    factor: { type: "string", default: "50" },
+    factor: { type: "string", default: "100" },
     seed: { type: "string", default: String(Date.now() % 100_000) },
     only: { type: "string" },
   },
