@@ -30,6 +30,8 @@ import {
   setTimes,
   setTimesAt,
   symlinkAt,
+  tryCreateAt,
+  tryLinkAt,
   tryOpenBeneath,
   unlinkAt,
 } from "./paths.ts";
@@ -188,4 +190,25 @@ test("a hard link to the outside does not arise from a link followed at the sour
   assert.equal(statAt(fd, "t")!.type, "symlink");
   linkSync(secret, join(dir, "other"));
   assert.equal(statPath(secret)!.links, 2);
+});
+
+test("tryCreateAt and tryLinkAt say by their result that a name is taken, and follow no link", root, (t) => {
+  const { secret, inside, fd } = cell(t);
+  symlinkSync(secret, join(inside, "s"));
+  const made = own(t, tryCreateAt(fd, "f", O_WRONLY, 0o640)!);
+  assert.equal(statFd(made).mode, 0o640);
+  assert.equal(tryCreateAt(fd, "f", O_WRONLY, 0o640), undefined);
+  assert.equal(tryCreateAt(fd, "s", O_WRONLY, 0o640), undefined);
+  assert.throws(() => tryCreateAt(fd, "a/b", O_WRONLY, 0o640), { reason: "EINVAL" });
+  assert.equal(tryLinkAt(fd, "f", fd, "g"), true);
+  assert.equal(statAt(fd, "g")!.inode, statFd(made).inode);
+  for (const [from, to] of [
+    ["f", "s"],
+    ["none", "h"],
+    ["sub", "h"],
+  ] as const)
+    assert.equal(tryLinkAt(fd, from, fd, to), false);
+  assert.equal(statAt(fd, "h"), undefined);
+  assert.equal(tryLinkAt(fd, "s", fd, "h"), true);
+  assert.equal(statAt(fd, "h")!.type, "symlink");
 });

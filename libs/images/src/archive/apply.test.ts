@@ -258,7 +258,9 @@ test("TreeWriter reads whiteouts as deletions of what is below, not of what the 
       { name: "alias/new", data: "new" },
       { name: "d/sub/new", data: "new" },
       { name: "d/.wh..wh..opq", data: "" },
-      { name: ".wh..wh.plnk", data: "" },
+      { name: ".wh..wh.plnk/", type: "5" },
+      { name: ".wh..wh.plnk/12.34", data: "AUFS keeps its links here" },
+      { name: ".wh..wh.aufs", data: "" },
     ],
     true,
   );

@@ -10,11 +10,9 @@
  * All three give the same tree in the end: `whiteouts.ts` and `detached.ts` say how what is below is hidden.
  */
 import { closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync, writeSync } from "node:fs";
-import { StatusError } from "@berth/base";
 import {
   chmodAt,
   chownAt,
-  fromNodeError,
   hasErrno,
   isWhiteout,
   linkAt,
@@ -34,16 +32,9 @@ import {
 import { clearAttributes, setAttributes } from "./attributes.ts";
 import { DetachedUpper, type DetachedNotes } from "./detached.ts";
 import { Directories } from "./directories.ts";
-import {
-  defaultArchiveLimits,
-  invalidArchive,
-  isArchiveFault,
-  pathArg,
-  showName,
-  type ArchiveLimits,
-  type TarEntry,
-} from "./entry.ts";
+import { defaultArchiveLimits, invalidArchive, pathArg, showName, type ArchiveLimits, type TarEntry } from "./entry.ts";
 import { resolveName, type EntryPath } from "./names.ts";
+import { explain } from "./failures.ts";
 import type { TarSink } from "./reader.ts";
 import { removeTree } from "./remove-tree.ts";
 import { applyWhiteout, isMetaPath, isWhiteoutName, MergedView, type Below, type DirectoryTimes } from "./whiteouts.ts";
@@ -52,17 +43,6 @@ const { O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_WRONLY, S_IFREG } = constants;
 const DEVICE_TYPES = { character: 0o020000, block: 0o060000, fifo: 0o010000 } as const;
 const BLOCK_BYTES = 4096;
 const MAX_LINK_TARGET = 4095;
-const DISK_FULL: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"]);
-const ARCHIVE_AT_FAULT: ReadonlySet<string> = new Set([
-  "EXDEV",
-  // A hard link that takes the place of the directory its target is in.
-  "ENOENT",
-  "ELOOP",
-  "ENAMETOOLONG",
-  "ENOTDIR",
-  "EISDIR",
-  "EINVAL",
-]);
 
 /**
  * `base`: nothing is below, so that whiteouts say nothing. `merged`: over the mounted chain; whiteouts are deletions there.
@@ -384,26 +364,4 @@ function checkTarget(entry: TarEntry): void {
   const { linkName } = entry;
   if (linkName !== "" && linkName.length <= MAX_LINK_TARGET && !linkName.includes("\0")) return;
   throw invalidArchive(`entry ${showName(entry.name)}: its link target is empty, too long or contains a NUL byte`);
-}
-
-/** What the kernel refused gets the entry's name and, for a full disk, its own reason. */
-function explain(raw: unknown, name: string): unknown {
-  const error = fromNodeError(raw, "write", showName(name));
-  if (!(error instanceof StatusError) || isArchiveFault(error)) return error;
-  if (DISK_FULL.has(error.reason)) {
-    return new StatusError("RESOURCE_EXHAUSTED", `disk full while writing entry ${showName(name)}`, {
-      reason: "DISK_FULL",
-      cause: error,
-    });
-  }
-  if (ARCHIVE_AT_FAULT.has(error.reason)) {
-    return new StatusError("INVALID_ARGUMENT", `entry ${showName(name)}: cannot be written: ${error.message}`, {
-      reason: "LAYER_INVALID",
-      cause: error,
-    });
-  }
-  return new StatusError(error.code, `entry ${showName(name)}: ${error.message}`, {
-    reason: error.reason,
-    cause: error,
-  });
 }
