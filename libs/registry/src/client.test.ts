@@ -395,17 +395,16 @@ test("blob refuses a range that was not asked for, and a body that is not as lon
 
 test("blob gives up a transfer that trickles", async () => {
   const config = { ...FAST, stallWindowMs: 200, stallMinBytes: 1000 };
-  let timer: NodeJS.Timeout | undefined;
   await using h = await hostile(
     (_, response) => {
       response.writeHead(200, { "content-length": String(blob.length) });
-      timer = setInterval(() => response.write("."), 20);
+      const timer = setInterval(() => response.write("."), 20);
+      response.on("close", () => clearInterval(timer));
     },
     { plainHttp: true },
     config,
   );
   const error = await failureOf(collect(h.client, h.ref, digestOf(blob)));
-  clearInterval(timer);
   assert.equal(error.code, "DEADLINE_EXCEEDED");
   assert.equal(error.reason, "TRANSFER_STALLED");
 });

@@ -157,10 +157,10 @@ test("a mirror that trickles, and one that cannot be connected to, hand over wit
   await new Promise((resolve) => refusing.once("listening", resolve));
   const { port } = refusing.address() as AddressInfo;
   await new Promise((resolve) => refusing.close(resolve));
-  const timers: NodeJS.Timeout[] = [];
   const trickles: Behaviour = (_, response) => {
     response.writeHead(200, { "content-length": String(blob.length) });
-    timers.push(setInterval(() => response.write("."), 20));
+    const timer = setInterval(() => response.write("."), 20);
+    response.on("close", () => clearInterval(timer));
   };
   await using w = await world([trickles], { budgets: { stallMs: 400, dialMs: 300 } });
   const route = w.deps.routes!("")!;
@@ -168,7 +168,6 @@ test("a mirror that trickles, and one that cannot be connected to, hand over wit
   await using client = createRegistryClient({ ...w.deps, routes: () => ({ ...route, endpoints }) }, FAST);
   await assert.rejects(client.blob(w.ref, blobDigest).then(collect), { reason: "TRANSFER_STALLED" });
   assert.ok((await collect(await client.blob(w.ref, blobDigest))).equals(blob));
-  timers.forEach(clearInterval);
   assert.equal(w.origin.seen.length, 1);
 });
 

@@ -134,11 +134,13 @@ test("an endless or too long blob ends where the server said it would, or where 
 });
 
 test("slow-loris: headers, manifests, errors and blobs that trickle are given up", async () => {
-  const timers = new Set<NodeJS.Timeout>();
-  const trickle = (write: () => void): void => void timers.add(setInterval(write, 30));
+  const trickle = (to: NodeJS.EventEmitter, write: () => void): void => {
+    const timer = setInterval(write, 30);
+    to.on("close", () => clearInterval(timer));
+  };
   const raw = await rawServer((socket) => {
     socket.write("HTTP/1.1 200 OK\r\n");
-    trickle(() => socket.write("x-slow: 1\r\n"));
+    trickle(socket, () => socket.write("x-slow: 1\r\n"));
   });
   try {
     await using client = createRegistryClient(
@@ -152,10 +154,9 @@ test("slow-loris: headers, manifests, errors and blobs that trickle are given up
   }
   await using h = await hostile((_, response) => {
     response.writeHead(200, { "content-length": "100000" });
-    trickle(() => response.write("."));
+    trickle(response, () => response.write("."));
   });
   assert.equal((await failureOf(h.client.blob(h.ref, blobDigest).then(drain))).reason, "TRANSFER_STALLED");
-  timers.forEach(clearInterval);
 });
 
 test("a short answer that trickles is given up, by the clock", async () => {
