@@ -23,12 +23,11 @@ test("registerGcMetrics shows what the service has counted, once", async () => {
   };
   let open = false;
   registerGcMetrics(metrics, () => (open ? (gc as GarbageCollection) : undefined));
-  assert.doesNotMatch(await metrics.expose(), /berth_gc_removed_total\{/);
+  assert.doesNotMatch((await metrics.expose()).text, /berth_gc_removed_total\{/);
   open = true;
   await metrics.expose();
   counters = { ...counters, collections: { startup: 1, watermark: 2 }, blobs: 5, durationMs: 1_500, freedBytes: 300 };
-  await metrics.expose();
-  const text = await metrics.expose();
+  const { text } = await metrics.expose();
   for (const line of [
     'berth_gc_collections_total{trigger="startup"} 1',
     'berth_gc_collections_total{trigger="watermark"} 2',

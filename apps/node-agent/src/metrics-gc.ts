@@ -5,6 +5,21 @@ import type { Metrics } from "@berth/telemetry";
 const REMOVED = ["images", "leases", "blobs", "snapshots", "ingests"] as const;
 
 export function registerGcMetrics(metrics: Metrics, gc: () => GarbageCollection | undefined): void {
+  // Asked at a scrape, before the counters that are registered after it, it brings them up to date.
+  let show: (now: GcCounters) => void = () => undefined;
+  metrics.gauge({
+    name: "berth_gc_pending_changes",
+    help: "Changes and deletions since the last collection",
+    labels: ["kind"],
+    collect: (gauge) => {
+      const source = gc();
+      if (source === undefined) return;
+      show(source.counters());
+      const { mutations, deletions } = source.changes();
+      gauge.set({ kind: "mutation" }, mutations);
+      gauge.set({ kind: "deletion" }, deletions);
+    },
+  });
   const freed = metrics.counter({ name: "berth_gc_freed_bytes_total", help: "Bytes that collections gave back" });
   const failures = metrics.counter({ name: "berth_gc_failures_total", help: "Collections that failed" });
   const seconds = metrics.counter({ name: "berth_gc_seconds_total", help: "Time that collections took" });
@@ -23,7 +38,7 @@ export function registerGcMetrics(metrics: Metrics, gc: () => GarbageCollection 
     labels: ["trigger"],
   });
   let shown: GcCounters | undefined;
-  const show = (now: GcCounters): void => {
+  show = (now) => {
     freed.add({}, now.freedBytes - (shown?.freedBytes ?? 0));
     failures.add({}, now.failures - (shown?.failures ?? 0));
     seconds.add({}, (now.durationMs - (shown?.durationMs ?? 0)) / 1_000);
@@ -34,18 +49,4 @@ export function registerGcMetrics(metrics: Metrics, gc: () => GarbageCollection 
     }
     shown = now;
   };
-  metrics.gauge({
-    name: "berth_gc_pending_changes",
-    help: "Changes and deletions since the last collection",
-    labels: ["kind"],
-    // Asked at a scrape, it brings the counters up to date as well.
-    collect: (gauge) => {
-      const source = gc();
-      if (source === undefined) return;
-      show(source.counters());
-      const { mutations, deletions } = source.changes();
-      gauge.set({ kind: "mutation" }, mutations);
-      gauge.set({ kind: "deletion" }, deletions);
-    },
-  });
 }
