@@ -7,7 +7,7 @@ import { mkdir, readFile } from "node:fs/promises";
 import { delimiter, isAbsolute, join } from "node:path";
 import { StatusError, type Lifetime, type Logger } from "@berth/base";
 import type { AgentConfig } from "@berth/config";
-import { contentMigrations, openContentStore, type FileContentStore } from "@berth/content";
+import { contentMigrations, openContentStore, type ContentStoreConfig, type FileContentStore } from "@berth/content";
 import {
   imageMigrations,
   openImages,
@@ -92,10 +92,7 @@ export async function openStores(
   // Every library writes through it: collection has to know what is referred to while it runs.
   const metadata = watchChanges(opened);
   const content = lifetime.own(
-    await openContentStore(
-      { root: join(config.root, "content"), metadata, logger },
-      { sharing: config.contentSharing },
-    ),
+    await openContentStore({ root: join(config.root, "content"), metadata, logger }, contentConfigOf(config)),
   );
   const { snapshots, unusable } = await openSnapshotters(config, { metadata, lifetime, logger });
   const registries = lifetime.own(await openRegistries(config, deps));
@@ -139,6 +136,11 @@ export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: Ho
   );
   const runtimes = await openRuntimes(config, lifetime, deps);
   return { ...stores, journal, images, network, runtimes };
+}
+
+function contentConfigOf({ contentSharing, ingestTtlMs, maxBlobBytes }: AgentConfig): ContentStoreConfig {
+  const limit = maxBlobBytes === undefined ? {} : { maxIngestBytes: maxBlobBytes };
+  return { sharing: contentSharing, ingestTtlMs, ...limit };
 }
 
 function gcConfigOf({ gc: { watermarks, cacheQuotaBytes, cacheQuotas } }: AgentConfig): GcConfig {

@@ -104,6 +104,10 @@ const schema = z
      * is enough, as with containerd's default; for hosts of one tenant.
      */
     contentSharing: z.enum(["isolated", "shared"], { error: "is neither isolated nor shared" }).default("isolated"),
+    /** The largest blob that may come in; without it, the disk's size bounds them. */
+    maxBlobBytes: count.optional(),
+    /** How long what was half-fetched is kept for a resume when no lease holds it. */
+    ingestTtlMs: ms.min(1, { error: "is less than 1" }).default(86_400_000),
     cni: z
       .strictObject({
         binDir: absolutePath().default("/usr/lib/cni"),
