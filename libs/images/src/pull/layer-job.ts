@@ -4,9 +4,10 @@ import type { ImageReference } from "@berth/model";
 import type { RegistrySession } from "@berth/registry";
 import type { Mount } from "@berth/snapshots";
 import type { OverlayXattrPrefix } from "@berth/linux";
-import type { ApplyMode } from "../archive/apply.ts";
+import type { ApplyMode, DevicePolicy } from "../archive/apply.ts";
 import type { DetachedNotes } from "../archive/detached.ts";
 import type { ArchiveLimits } from "../archive/entry.ts";
+import type { DecompressConfig } from "./decompress.ts";
 import type { LayerUsage } from "./layer-snapshots.ts";
 
 /** Where the compressed bytes come from. */
@@ -29,6 +30,8 @@ export interface UnpackTarget {
   readonly mode: ApplyMode;
   readonly overlayXattrs: OverlayXattrPrefix;
   readonly limits: ArchiveLimits;
+  /** Default: allow. */
+  readonly devices?: DevicePolicy;
 }
 
 export interface LayerJob {
@@ -37,6 +40,8 @@ export interface LayerJob {
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly source: LayerSource;
+  /** Programs that decompress, and processors that the layer's media type asks for. */
+  readonly decompress?: DecompressConfig;
   /** Decompress, and compare the digest of the result. */
   readonly diffId?: Digest;
   /** Extract; only together with `diffId`. */

@@ -105,11 +105,18 @@ class Diff implements Disposable {
   constructor(job: LayerJob, rootFd: number | undefined, unpack: UnpackTarget | undefined) {
     this.#job = job;
     if (rootFd !== undefined && unpack !== undefined) {
-      const { mode, overlayXattrs, limits } = unpack;
-      this.#writer = new TreeWriter(rootFd, { mode, overlayXattrs, limits, onWarning: (text) => this.#warn(text) });
+      const { mode, overlayXattrs, limits, devices = "allow" } = unpack;
+      this.#writer = new TreeWriter(rootFd, {
+        mode,
+        overlayXattrs,
+        limits,
+        devices,
+        onWarning: (text) => this.#warn(text),
+      });
       this.#reader = new TarReader(this.#writer, limits);
     }
     this.#decompressor = new Decompressor({
+      ...job.decompress,
       sizeBytes: job.sizeBytes,
       limits: unpack?.limits ?? defaultArchiveLimits,
       onData: (chunk) => {
