@@ -83,7 +83,8 @@ async function populate(
       createSubvolume(fs);
       await chmod(fs, 0o755);
     } else snapshotSubvolume(parent, fs);
-    if (maxBytes !== undefined) limitSubvolume(fs, maxBytes);
+    // Always said: a snapshot is born with the limit of what it was made from.
+    if (maxBytes !== undefined || btrfsQuotaEnabled(fs)) limitSubvolume(fs, maxBytes);
   } catch (error) {
     throw fromNodeError(error, "prepare", JSON.stringify(fs));
   }

@@ -14,8 +14,8 @@ export interface ConformanceHost {
   reopen(): Promise<Snapshotter>;
   /** Puts something where the snapshotter keeps its directories, as a crash between directory and row would. */
   plantOrphan?(): Promise<void>;
-  /** False where the file system has no extended attributes (zfs-fuse). */
-  readonly keepsXattrs?: boolean;
+  /** False where the file system has no extended attributes and whole seconds only (zfs-fuse). */
+  readonly keepsAttributes?: boolean;
   /** False for full copies. */
   readonly sharesWithParents?: boolean;
 }

@@ -29,10 +29,10 @@ async function host(t: TestContext): Promise<DirectoryHost> {
   const at = pool!.dataset(`root-${(count += 1)}`);
   const open = { on: "tmpfs", root: at, open: openIt } as const;
   const made = await directoryHost(t, open);
-  return Object.defineProperty(made, "keepsXattrs", { value: datasetAt(at)?.kind === "kernel" });
+  return Object.defineProperty(made, "keepsAttributes", { value: datasetAt(at)?.kind === "kernel" });
 }
 
-snapshotterConformance("zfs", host, { skip, slow: true });
+snapshotterConformance("zfs", host, { skip });
 
 test("zfs agrees with the model under random operations", { skip }, async (t) => {
   await randomOperations(await host(t), { seed: 21, operations: 60 });
@@ -57,7 +57,7 @@ test("a data set without a record is swept, a record without its data set droppe
   await layer(at, "base", "", (root) => writeFileSync(join(root, "a"), "1"));
   await layer(at, "lost", "base", () => {});
   await zfs("create", "-o", "mountpoint=none", `${dataset}/77`);
-  await zfs("destroy", "-r", "-f", `${dataset}/2`);
+  await new Datasets(dataset, kind).destroy("2");
   await at.reopen();
   assert.deepEqual(
     (await collected(at.snapshotter.walk())).map(({ key }) => key),
