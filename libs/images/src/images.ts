@@ -10,6 +10,7 @@ import type { Digest } from "@berth/base";
 import type { GarbageCollection, ImagePins } from "./gc/gc.ts";
 import type { Leases } from "./leases/leases.ts";
 import type { Descriptor, OciImageConfig, Platform } from "@berth/model";
+import type { ImageInspection } from "./inspect/inspection.ts";
 import type { ImageTransfer } from "./transfer/transfer.ts";
 
 export interface ImageRecord {
@@ -106,6 +107,8 @@ export interface Images extends AsyncDisposable {
   remove(namespace: string, image: string): Promise<void>;
   /** One collection, on request; {@link Images.gc} has the rest. Asked again meanwhile, the one that runs is shared. */
   collect(): Promise<Collected>;
+  /** Details, history, usage, prune. */
+  readonly inspection: ImageInspection;
   /** Archives and pushes. */
   readonly transfer: ImageTransfer;
   readonly gc: GarbageCollection;

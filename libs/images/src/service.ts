@@ -56,6 +56,7 @@ import { pullImage } from "./pull/pull.ts";
 import { defaultRanges, type RangeConfig } from "./pull/ranges.ts";
 import { defaultSlots, LayerSlots, type SlotsConfig } from "./pull/slots.ts";
 import { imageFieldsOf } from "./list-fields.ts";
+import { Inspection } from "./inspect/open-inspection.ts";
 import { deleteImage, ImageRows, tagImage, type ImageRow } from "./rows.ts";
 import type { TransferDeps } from "./transfer/context.ts";
 import { Transfers } from "./transfer/transfers.ts";
@@ -112,6 +113,7 @@ class ImageService implements Images {
   readonly leases: LeaseStore;
   readonly pins: ImagePinStore;
   readonly transfer: Transfers;
+  readonly inspection: Inspection;
   readonly #uses: ImageUses;
   readonly #deps: ImagesDeps;
   readonly #snapshotters: readonly LayerSnapshots[];
@@ -149,6 +151,15 @@ class ImageService implements Images {
     const parts = { metadata, pins, locks, clock, logger, references, leases: this.leases, uses: this.#uses };
     this.gc = new Collection({ ...deps, ...parts }, config.gc ?? {});
     this.transfer = new Transfers(this.#transferDeps());
+    this.inspection = new Inspection({
+      ...this.#shared,
+      snapshotters: deps.snapshotters,
+      verifier: deps.verifier,
+      references,
+      notedAtMs: (namespace, name) => this.#uses.notedAtMs(namespace, name),
+      remove: (namespace, name) => this.remove(namespace, name),
+      collectKeys: async (keys) => (await this.gc.runFor(keys)).freedBytes,
+    });
   }
 
   async pull(request: PullRequest): Promise<UnpackedImage> {

@@ -22,6 +22,7 @@ export function observedImages(images: Images, observer: OperationObserver): Ima
     list: (namespace, filters) => images.list(namespace, filters),
     tag: (request) => images.tag(request),
     transfer: images.transfer,
+    inspection: images.inspection,
     authorise: (namespace, image, signal) => images.authorise(namespace, image, signal),
     remove: (namespace, image) => images.remove(namespace, image),
     [Symbol.asyncDispose]: () => images[Symbol.asyncDispose](),

@@ -117,7 +117,7 @@ export interface PruneResult {
 export interface ImageInspection {
   /** @throws NOT_FOUND `IMAGE_MISSING` */
   inspect(namespace: string, image: string): Promise<ImageDetails>;
-  /** @throws NOT_FOUND `IMAGE_MISSING`; FAILED_PRECONDITION `IMAGE_NOT_RUNNABLE` for an artifact */
+  /** @throws NOT_FOUND `IMAGE_MISSING`; FAILED_PRECONDITION `IMAGE_IS_ARTIFACT` */
   history(namespace: string, image: string): Promise<readonly HistoryEntry[]>;
   usage(namespace: string): Promise<NamespaceUsage>;
   /** Names go first, then what they alone referred to; see {@link PruneRequest}. */
