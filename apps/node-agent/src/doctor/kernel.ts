@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, rmdirSync } from "node:fs";
 import { release } from "node:os";
 import { join } from "node:path";
 import { detectCgroupLayout } from "@berth/linux";
-import { probeNative, probeOverlayfs } from "@berth/snapshots";
+import { probeBtrfs, probeNative, probeOverlayfs, probeProxy, probeZfs, type Probe } from "@berth/snapshots";
 import type { Check, Finding } from "./doctor.ts";
 
 /** openat2 (5.6) is what keeps archives beneath their root; syncfs reports failed writes since 5.8. */
@@ -69,31 +69,41 @@ export const cgroupCheck: Check = () => {
   ];
 };
 
-/** Tries each on the very directory it would use. */
-export const snapshottersCheck: Check = ({ config }) => {
-  const probes = { overlayfs: probeOverlayfs, native: probeNative };
-  const findings = Object.entries(probes).map(([name, probe]): Finding => {
-    const check = `snapshotters/${name}`;
-    const result = withDirectory(join(config.root, "snapshots", name), probe);
-    if (result.usable) return { check, status: "ok", detail: "usable" };
-    const preferred = name === config.snapshotter;
-    return {
-      check,
-      status: preferred ? "fail" : "warn",
-      detail: `cannot be used here: ${result.reason}`,
-      remedy: preferred
-        ? "mend that, or set snapshotter in the configuration to one that is usable"
-        : "none needed, unless workloads ask for it",
-    };
-  });
+/** Tries each of our own on the very directory it would use, and asks those of others. */
+export const snapshottersCheck: Check = async ({ config }) => {
+  const findings: Finding[] = [];
+  for (const [name, probe] of Object.entries(PROBES)) {
+    // One after the other: each removes the directories that it made.
+    const result = await withDirectory(join(config.root, "snapshots", name), probe);
+    findings.push(snapshotterFinding(name, result, config.snapshotter, name === "btrfs" || name === "zfs"));
+  }
+  for (const [name, { snapshotter, ...proxy }] of Object.entries(config.proxySnapshotters)) {
+    const result = await probeProxy({ ...proxy, name, ...(snapshotter === undefined ? {} : { snapshotter }) });
+    findings.push(snapshotterFinding(name, result, config.snapshotter, false));
+  }
   return findings;
 };
 
+const PROBES = { overlayfs: probeOverlayfs, native: probeNative, btrfs: probeBtrfs, zfs: probeZfs };
+
+/** @param rare most hosts have none of it, and that is no cause for concern */
+function snapshotterFinding(name: string, result: Probe, preferred: string, rare: boolean): Finding {
+  const check = `snapshotters/${name}`;
+  if (result.usable) return { check, status: "ok", detail: "usable" };
+  const detail = `cannot be used here: ${result.reason}`;
+  if (name === preferred) {
+    const remedy = "mend that, or set snapshotter in the configuration to one that is usable";
+    return { check, status: "fail", detail, remedy };
+  }
+  if (rare) return { check, status: "ok", detail };
+  return { check, status: "warn", detail, remedy: "none needed, unless workloads ask for it" };
+}
+
 /** A probe makes its directory; one that was not there before does not stay. */
-function withDirectory<T>(directory: string, probe: (directory: string) => T): T {
+async function withDirectory<T>(directory: string, probe: (directory: string) => T | Promise<T>): Promise<T> {
   const made = mkdirSync(directory, { recursive: true, mode: 0o711 });
   try {
-    return probe(directory);
+    return await probe(directory);
   } finally {
     if (made !== undefined) removeUpTo(directory, made);
   }
