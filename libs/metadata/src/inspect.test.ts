@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { open, readFile, rm, stat } from "node:fs/promises";
+import { open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { backupMetadata, checkMetadata, openMetadata, readMetadata, type Migration } from "./index.ts";
@@ -24,6 +24,9 @@ test("readMetadata and backupMetadata see what a living agent committed, and cha
   await backupMetadata(path, copy);
   await metadata.transact([{ sql: "INSERT INTO parents VALUES (9)" }]);
   assert.equal((await stat(copy)).mode & 0o777, 0o600);
+  assert.deepEqual((await checkMetadata(copy)).damage, []);
+  const beside = (await readdir(metadata.folder)).filter((name) => name.startsWith("copy.db"));
+  assert.deepEqual(beside, ["copy.db"], "looking at a copy leaves nothing beside it");
   await using restored = await openMetadata({ path: copy, migrations });
   assert.deepEqual(restored.all("SELECT id FROM parents"), [{ id: 7 }]);
   await assert.rejects(backupMetadata(path, copy), { code: "ALREADY_EXISTS" });

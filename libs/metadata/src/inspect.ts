@@ -4,7 +4,7 @@
  */
 import { open as openFile, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import { backup, type DatabaseSync } from "node:sqlite";
+import { backup, DatabaseSync } from "node:sqlite";
 import { Worker } from "node:worker_threads";
 import { StatusError } from "@berth/base";
 import { failureOf } from "./failure.ts";
@@ -76,6 +76,7 @@ export async function backupMetadata(path: string, target: string): Promise<void
     using source = reader(path);
     // All pages in one step, in a thread of the pool: one read transaction, so that writers neither wait nor restart it.
     await backup(source, target, { rate: ALL_PAGES });
+    makeSingleFile(target);
     await file.sync();
     await fsyncDirectory(dirname(target));
   } catch (error) {
@@ -84,6 +85,12 @@ export async function backupMetadata(path: string, target: string): Promise<void
   } finally {
     await file.close();
   }
+}
+
+/** Without a write-ahead log: whoever merely looks at the copy leaves nothing beside it. Opening it as metadata brings it back. */
+function makeSingleFile(path: string): void {
+  using db = new DatabaseSync(path);
+  db.exec("PRAGMA journal_mode = DELETE");
 }
 
 function reader(path: string): DatabaseSync {
