@@ -11,10 +11,12 @@ import { seededRandom } from "@berth/base";
 import { powerCutDisk } from "@berth/linux/testing";
 import { openMetadata } from "@berth/metadata";
 import { writableDirectory } from "./mounts.ts";
+import { openBtrfs } from "./btrfs/snapshotter.ts";
 import { openOverlayfs } from "./overlayfs/snapshotter.ts";
 import { snapshotMigrations } from "./rows.ts";
 import type { Snapshotter } from "./snapshotter.ts";
 import { collected } from "./testing/layers.ts";
+import { sharedLoopDisk, withoutLoopDisk } from "./testing/loop-disk.ts";
 
 const skip = process.getuid?.() === 0 ? false : "needs root";
 const CHURN = new URL("./testing/churn.ts", import.meta.url).pathname;
@@ -23,8 +25,10 @@ const CHURN = new URL("./testing/churn.ts", import.meta.url).pathname;
 const FACTOR = Number(process.env["BERTH_SOAK_FACTOR"] ?? 1);
 
 /** Starts the churn, kills it after `lines` lines, and gives what was acknowledged and not taken back. */
-async function churnAndKill(directory: string, round: number, lines: number): Promise<Set<string>> {
-  const child = spawn(process.execPath, [CHURN, directory, String(round)], { stdio: ["ignore", "pipe", "inherit"] });
+async function churnAndKill(directory: string, kind: string, round: number, lines: number): Promise<Set<string>> {
+  const child = spawn(process.execPath, [CHURN, directory, String(round), kind], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const closed = once(child, "close");
   const alive = new Set<string>();
   let count = 0;
@@ -37,41 +41,50 @@ async function churnAndKill(directory: string, round: number, lines: number): Pr
   return alive;
 }
 
-test(
-  "a process killed at any moment leaves every acknowledged commit, and nothing that cleanup does not find (A6)",
-  {
-    skip,
-  },
-  async (t) => {
-    const directory = realpathSync(mkdtempSync(join(tmpdir(), "berth-churn-")));
-    t.after(() => rmSync(directory, { recursive: true, force: true }));
-    const random = seededRandom(7);
-    const committed = new Set<string>();
-    for (let round = 0; round < 4 * FACTOR; round += 1) {
-      for (const name of await churnAndKill(directory, round, 20 + Math.floor(random() * 60))) committed.add(name);
-      const metadata = await openMetadata({ path: join(directory, "meta.db"), migrations: snapshotMigrations });
-      const snapshotter = await openOverlayfs({ metadata }, { root: join(directory, "root") });
-      const found = await collected(snapshotter.walk());
-      const keys = new Set(found.map(({ key }) => key));
-      assert.deepEqual(
-        [...committed].filter((name) => !keys.has(name)),
-        [],
-        `round ${round}: acknowledged, but gone`,
-      );
-      for (const { kind, key } of found) {
-        if (kind === "active") await snapshotter.remove(key);
+const btrfsDisk = sharedLoopDisk("btrfs");
+
+for (const [kind, rounds, open] of [
+  ["overlayfs", 4, openOverlayfs],
+  ["btrfs", 2, openBtrfs],
+] as const) {
+  test(
+    `a process killed at any moment leaves every acknowledged commit, and nothing that cleanup does not find, on ${kind} (A6)`,
+    { skip: kind === "btrfs" ? withoutLoopDisk("btrfs") : skip },
+    async (t) => {
+      const base = kind === "btrfs" ? btrfsDisk() : tmpdir();
+      const directory = realpathSync(mkdtempSync(join(base, "berth-churn-")));
+      if (kind === "overlayfs") t.after(() => rmSync(directory, { recursive: true, force: true }));
+      const random = seededRandom(7);
+      const committed = new Set<string>();
+      for (let round = 0; round < rounds * FACTOR; round += 1) {
+        const lines = 20 + Math.floor(random() * 60);
+        for (const name of await churnAndKill(directory, kind, round, lines)) committed.add(name);
+        await using metadata = await openMetadata({ path: join(directory, "meta.db"), migrations: snapshotMigrations });
+        await using snapshotter = await open({ metadata }, { root: join(directory, "root") });
+        await checkAfterKill(snapshotter, committed, join(directory, "root"));
       }
-      await snapshotter.cleanup();
-      assert.equal(
-        readdirSync(join(directory, "root", "snapshots")).length,
-        (await collected(snapshotter.walk())).length,
-      );
-      assert.deepEqual(readdirSync(join(directory, "root", "trash")), []);
-      await snapshotter[Symbol.asyncDispose]();
-      await metadata[Symbol.asyncDispose]();
-    }
-  },
-);
+    },
+  );
+}
+
+async function checkAfterKill(snapshotter: Snapshotter, committed: ReadonlySet<string>, root: string): Promise<void> {
+  const found = await collected(snapshotter.walk());
+  const keys = new Set(found.map(({ key }) => key));
+  assert.deepEqual(
+    [...committed].filter((name) => !keys.has(name)),
+    [],
+    "acknowledged, but gone",
+  );
+  for (const { kind, key } of found) {
+    if (kind !== "active") continue;
+    // Also one whose commit was cut short is written to.
+    writeFileSync(join(writableDirectory(await snapshotter.mounts(key))!, "after"), "");
+    await snapshotter.remove(key);
+  }
+  await snapshotter.cleanup();
+  assert.equal(readdirSync(join(root, "snapshots")).length, (await collected(snapshotter.walk())).length);
+  assert.deepEqual(readdirSync(join(root, "trash")), []);
+}
 
 test(
   "what sync acknowledged is whole after a power cut, and what it did not is not called committed (A2)",

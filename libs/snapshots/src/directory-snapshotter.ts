@@ -138,6 +138,8 @@ class DirectorySnapshotter implements Snapshotter {
 
   async update(key: string, labels: Readonly<Record<string, string>>): Promise<SnapshotInfo> {
     const { rows, clock } = this.#parts;
+    // Those that ask for something are read again with every mount.
+    resolveOptions({ labels });
     await rows.updateLabels(key, labels, clock.nowMs());
     return info(rows.get(key));
   }

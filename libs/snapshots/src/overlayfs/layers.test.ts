@@ -48,6 +48,11 @@ for (const count of [128, 400]) {
     });
     const view = await at.snapshotter.view("v", top);
     await within(at, view, (root) => assert.equal(readFileSync(join(root, "only-0"), "utf8"), ""));
+    const target = join(at.mountDir, "volatile");
+    mkdirSync(target);
+    mountAll(await at.snapshotter.prepare("task", top, { volatile: true }), target);
+    assert.match(String(mountTable().find((mount) => mount.target === target)?.superOptions), VOLATILE);
+    unmountTarget(target);
     assert.equal((await at.snapshotter.stat(top)).parent, `layer-${count - 2}`);
     assert.deepEqual(await at.snapshotter.usage(top), { sizeBytes: 4096, inodes: 3 });
   });

@@ -11,7 +11,7 @@
  *
  * Durability is the other side's: `sync` puts the file systems on disk that we were given directories of.
  */
-import { closeSync, lstatSync } from "node:fs";
+import { closeSync, existsSync, lstatSync } from "node:fs";
 import { dirname } from "node:path";
 import { hasCode, silentLogger, StatusError, type Logger, type StatusCode } from "@berth/base";
 import { openDirectory, syncfs } from "@berth/linux";
@@ -95,6 +95,7 @@ class ProxySnapshotter implements Snapshotter {
   }
 
   async update(key: string, labels: Readonly<Record<string, string>>): Promise<SnapshotInfo> {
+    resolveOptions({ labels });
     const request = {
       snapshotter: this.#remote,
       info: { name: key, labels: rooted(labels) },
@@ -256,10 +257,10 @@ class ProxySnapshotter implements Snapshotter {
     }
   }
 
-  /** Remembers which file systems will be written to. */
+  /** Remembers which file systems will be written to; what we cannot see we cannot have written. */
   #noted(mounts: readonly Mount[]): readonly Mount[] {
     let directory = writableDirectory(mounts);
-    if (directory === undefined) return mounts;
+    if (directory === undefined || !existsSync(directory)) return mounts;
     const { dev } = lstatSync(directory);
     if (this.#written.has(dev)) return mounts;
     while (directory !== "/" && lstatSync(dirname(directory)).dev === dev) directory = dirname(directory);

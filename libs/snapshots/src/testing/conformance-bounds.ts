@@ -70,6 +70,9 @@ export function boundConformance(open: OpenHost): void {
       });
     }
     await assert.rejects(snapshotter.prepare("k", "", { maxBytes: 0 }), { code: "INVALID_ARGUMENT" });
+    await snapshotter.prepare("k", "");
+    await assert.rejects(snapshotter.update("k", { [LABELS.maxSize]: "10M" }), { code: "INVALID_ARGUMENT" });
+    assert.deepEqual((await snapshotter.stat("k")).labels, {});
   });
 
   test("mapping labels show files with the owners of a user namespace, or are refused", async (t) => {
