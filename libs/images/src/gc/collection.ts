@@ -1,6 +1,7 @@
 /** The collector; see gc.ts for the contract, and plan.ts and sweep.ts for what it does. */
 import { anySignal, hasCode, KeyedLock, StatusError, throwIfAborted, type Clock, type Logger } from "@berth/base";
 import type { ContentStore } from "@berth/content";
+import type { Statement } from "@berth/metadata";
 import type { NamespacedSnapshots } from "@berth/snapshots";
 import type { LeaseStore } from "../leases/store.ts";
 import type { Pins } from "../pins.ts";
@@ -14,7 +15,7 @@ import { starts, walk, type WalkDeps } from "./mark.ts";
 import { makePlan, type Plan, type PlanDeps } from "./plan.ts";
 import { needed, type DiskSpace } from "./pressure.ts";
 import type { ImageReferences } from "./references.ts";
-import { expirePins, GcRows } from "./rows.ts";
+import { expirePins, forgetGoneBlobs, GcRows } from "./rows.ts";
 import { Slices } from "./slices.ts";
 import { sweep, type Swept } from "./sweep.ts";
 
@@ -130,7 +131,7 @@ export class Collection implements GarbageCollection, AsyncDisposable {
     await uses.flush();
     const seen = { references: metadata.changes.references };
     // What was asked for before is now visible to readers.
-    await metadata.transact([expirePins(clock.nowMs())]);
+    await metadata.transact(tidying(request, clock.nowMs()));
     const nowMs = clock.nowMs();
     const graph = new Graph({ ...this.#deps, rows: this.#rows, leases: leases.rows }, slices);
     slices.begin();
@@ -276,6 +277,12 @@ export class Collection implements GarbageCollection, AsyncDisposable {
       ingests: before.ingests + swept.ingests,
     };
   }
+}
+
+/** Rows that only time or a crash made useless; nothing of it in a dry run. */
+function tidying({ dryRun = false, trigger }: GcRequest, nowMs: number): readonly Statement[] {
+  if (dryRun) return [{ sql: "SELECT 1" }];
+  return [expirePins(nowMs), ...(trigger === "startup" ? forgetGoneBlobs() : [])];
 }
 
 function restricted(plan: Plan, only: ReadonlySet<string> | undefined): Plan {

@@ -83,6 +83,11 @@ async function checkNothingElse(lab: GcLab, live: ReadonlySet<string>): Promise<
   const digests = new Set(lab.metadata.all("SELECT digest FROM blobs").map((row) => String(row["digest"])));
   const files = readdirSync(join(lab.root, "content/blobs/sha256"));
   assert.deepEqual(files.sort(), [...digests].map((digest) => digestHex(digest as Digest)).sort());
+  const documents = lab.metadata.all("SELECT digest FROM blob_edges").map((row) => String(row["digest"]));
+  assert.deepEqual(
+    documents.filter((digest) => !digests.has(digest)),
+    [],
+  );
   for (const row of lab.metadata.all("SELECT id FROM snapshots")) {
     assert.ok(existsSync(join(lab.root, "overlayfs/snapshots", String(row["id"]))));
   }
@@ -107,7 +112,7 @@ test(
           for (const resource of await lab.images.leases.listResources("shop", id)) promised.leased.add(resource.id);
         }
         const live = await checkPromises(lab, promised);
-        await lab.images.gc.run();
+        await lab.images.gc.run({ trigger: "startup" });
         await checkPromises(lab, promised);
         await checkNothingElse(lab, live);
       }

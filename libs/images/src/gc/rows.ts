@@ -111,11 +111,20 @@ export function deletePin(namespace: string, name: string, holder: string): Stat
   };
 }
 
-/** What speaks of an image by its name goes with the name. */
+/** What speaks of an image by its name goes with the name, in the same transaction. */
 export function forgetImage(namespace: string, name: string): readonly Statement[] {
+  const gone = "namespace = ?1 AND name = ?2 AND NOT EXISTS (SELECT 1 FROM images WHERE namespace = ?1 AND name = ?2)";
   return [
-    { sql: "DELETE FROM image_pins WHERE namespace = ? AND name = ?", params: [namespace, name] },
-    { sql: "DELETE FROM image_uses WHERE namespace = ? AND name = ?", params: [namespace, name] },
+    { sql: `DELETE FROM image_pins WHERE ${gone}`, params: [namespace, name] },
+    { sql: `DELETE FROM image_uses WHERE ${gone}`, params: [namespace, name] },
+  ];
+}
+
+/** What is known of blobs that are gone: a crash may leave it, for it is forgotten after them. */
+export function forgetGoneBlobs(): readonly Statement[] {
+  return [
+    { sql: "DELETE FROM blob_edges WHERE digest NOT IN (SELECT digest FROM blobs)" },
+    { sql: "DELETE FROM layer_diffs WHERE blob NOT IN (SELECT digest FROM blobs)" },
   ];
 }
 

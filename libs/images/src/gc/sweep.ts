@@ -68,11 +68,12 @@ async function sweepImages(deps: SweepDeps, plan: Plan, swept: Swept): Promise<v
   await deps.refresh();
   for (const { image, key, reason } of plan.images) {
     if (deps.keep(key) || deps.isBusy(key)) continue;
-    const [removed] = await deps.metadata.transact([evictImage(image, deps.clock.nowMs())]);
+    const { namespace, name } = image;
+    const removal = [evictImage(image, deps.clock.nowMs()), ...forgetImage(namespace, name)];
+    const [removed] = await deps.metadata.transact(removal);
     if (removed!.changes === 0) continue;
     swept.images += 1;
-    await deps.metadata.transact(forgetImage(image.namespace, image.name));
-    deps.logger.info({ namespace: image.namespace, image: image.name }, `image removed: ${reason}`);
+    deps.logger.info({ namespace, image: name }, `image removed: ${reason}`);
   }
   await deps.imagesRemoved();
 }
