@@ -10,6 +10,7 @@ import type { AgentConfig } from "@berth/config";
 import { contentMigrations, openContentStore, type ContentStoreConfig, type FileContentStore } from "@berth/content";
 import {
   imageMigrations,
+  createVerifier,
   openImages,
   verify,
   watchChanges,
@@ -34,6 +35,7 @@ import {
 import { createOciRuntime, type Runtime } from "@berth/runtime";
 import { snapshotMigrations, type NamespacedSnapshots } from "@berth/snapshots";
 import { engineMigrations } from "./engine/migrations.ts";
+import { readImagePolicies } from "./image-policies.ts";
 import { openSnapshotters, type UnusableSnapshotter } from "./snapshotters.ts";
 
 /** Enough for undoing many pulls and recording thousands of changes while the disk is full. */
@@ -116,6 +118,8 @@ export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: Ho
   const journal = lifetime.own(
     await openJournal({ metadata, markerPath, logger }, { node: config.node, identity: rootIdentity(config.root) }),
   );
+  const verifier = createVerifier({ metadata, policies: await readImagePolicies(config) });
+  await verifier.sweep();
   const images = lifetime.own(
     await openImages(
       {
@@ -126,6 +130,7 @@ export async function openHost(config: AgentConfig, lifetime: Lifetime, deps: Ho
         scratch: join(config.state, "images"),
         references: deps.references,
         disk: () => diskInfo(config.root),
+        verifier,
         logger,
       },
       { gc: gcConfigOf(config) },

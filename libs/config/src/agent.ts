@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import { absolutePath, hostPort, logLevel, url } from "./fields.ts";
+import { imagePolicies } from "./image-policies.ts";
 import { resolveConfig, type ConfigSource, type EnvBinding, type Frozen } from "./resolve.ts";
 
 const NODE_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
@@ -108,6 +109,8 @@ const schema = z
     maxBlobBytes: count.optional(),
     /** How long what was half-fetched is kept for a resume when no lease holds it. */
     ingestTtlMs: ms.min(1, { error: "is less than 1" }).default(86_400_000),
+    /** Which images may be used, by namespace. */
+    imagePolicies,
     cni: z
       .strictObject({
         binDir: absolutePath().default("/usr/lib/cni"),

@@ -148,7 +148,7 @@ test("prune removes what nothing uses, says what stays and why, and tells before
     ],
   );
   assert.ok(told.freedBytes > 0);
-  assert.deepEqual((await host.images.list(namespace)).map(({ name }) => name).toSorted(), [used, pinned].toSorted());
+  assert.deepEqual((await host.images.list(namespace)).map(({ name }) => name).toSorted(), [used!, pinned!].toSorted());
   assert.equal((await inspection.usage(namespace)).reclaimableBytes, 0);
   held = { snapshots: [] };
   const digest = `${warehouse.registry.host}/app@${app.descriptor.digest}`;
