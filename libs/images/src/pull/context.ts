@@ -10,6 +10,7 @@ import type { ImageRows } from "../rows.ts";
 import type { LayerSnapshots } from "./layer-snapshots.ts";
 import type { LayerWorkers } from "./layer-workers.ts";
 import type { ProgressTracker } from "./progress.ts";
+import type { RangeConfig } from "./ranges.ts";
 import type { LayerSlots, PullShare } from "./slots.ts";
 import type { ImageVerifier, VerificationCandidate } from "./verification.ts";
 
@@ -26,6 +27,7 @@ export interface Shared {
   /** Whoever holds one waits for no lock. */
   readonly slots: LayerSlots;
   readonly limits: ArchiveLimits;
+  readonly ranges: RangeConfig;
   /** Absent where every image may be used. */
   readonly verify?: ImageVerifier | undefined;
   /** An existing directory for mount points. */

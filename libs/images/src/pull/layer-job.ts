@@ -9,6 +9,7 @@ import type { DetachedNotes } from "../archive/detached.ts";
 import type { ArchiveLimits } from "../archive/entry.ts";
 import type { DecompressConfig } from "./decompress.ts";
 import type { LayerUsage } from "./layer-snapshots.ts";
+import type { RangeConfig } from "./ranges.ts";
 
 /** Where the compressed bytes come from. */
 export type LayerSource =
@@ -16,6 +17,8 @@ export type LayerSource =
       readonly kind: "registry";
       readonly session: RegistrySession;
       readonly ref: ImageReference;
+      /** Default: {@link defaultRanges}. */
+      readonly ranges?: RangeConfig;
       /** The ingest's file; what is in it already is hashed again and continued by range. */
       readonly path: string;
     }

@@ -3,7 +3,8 @@
  *
  * From a registry: what the file holds already is read and hashed first, the rest is asked for by range, appended and
  * hashed as it comes. A transfer that breaks off is resumed at its offset, a bounded number of times; the file is left as
- * it is when that fails, for the next pull to resume.
+ * it is when that fails, for the next pull to resume. Where one stream leaves this thread waiting for the network, the rest
+ * of a large layer comes by several (ranges.ts); the file grows in order all the same.
  */
 import { createHash, type Hash } from "node:crypto";
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
@@ -19,7 +20,9 @@ import {
 } from "@berth/base";
 import type { RegistryClient } from "@berth/registry";
 import { fromNodeError } from "@berth/linux";
+import { IdleMeter } from "./idle-meter.ts";
 import type { JobResult, LayerJob } from "./layer-job.ts";
+import { defaultRanges, parallelRanges, RANGES_IGNORED, type RangeConfig } from "./ranges.ts";
 
 function isDiskFull(error: unknown): boolean {
   return error instanceof StatusError && error.reason === "DISK_FULL";
@@ -62,6 +65,9 @@ export class Download {
   readonly #options: SourceOptions;
   readonly #hash: Hash;
   readonly #path: string;
+  readonly #config: RangeConfig;
+  /** By several streams: `wanted` from the next request on. */
+  #parallel: "possible" | "wanted" | "on" | "never" = "possible";
   #offset = 0;
 
   constructor(job: LayerJob, client: RegistryClient, path: string, options: SourceOptions) {
@@ -70,6 +76,8 @@ export class Download {
     this.#path = path;
     this.#options = options;
     this.#hash = createHash(digestAlgorithm(job.digest));
+    this.#config = this.#source().ranges ?? defaultRanges;
+    if (this.#config.rangeConcurrency < 2) this.#parallel = "never";
   }
 
   /** @throws DATA_LOSS `LAYER_DIGEST_MISMATCH` for bytes that are not the layer's */
@@ -110,24 +118,41 @@ export class Download {
     for (let resumes = 0; this.#offset < this.#job.sizeBytes; resumes += 1) {
       const before = this.#offset;
       let failure: unknown;
-      const transfer = this.#transfer(fd);
-      for (;;) {
-        // Only errors of the transfer are caught: those of whoever takes the bytes are not a reason to resume.
-        const next = await transfer.next().catch((error: unknown) => {
-          failure = error;
-          return { done: true as const, value: undefined };
-        });
-        if (next.done) break;
-        yield next.value;
+      const transfer = this.#parallel === "on" ? this.#ranges() : this.#stream();
+      try {
+        for (;;) {
+          // Only errors of the transfer are caught: those of whoever takes the bytes are not a reason to resume.
+          const next = await transfer.next().catch((error: unknown) => {
+            failure = error;
+            return { done: true as const, value: undefined };
+          });
+          if (next.done) break;
+          yield this.#append(fd, next.value);
+        }
+      } finally {
+        await transfer.return(undefined);
       }
       if (this.#offset === this.#job.sizeBytes) return;
       throwIfAborted(this.#options.signal);
-      // A full disk is not the transfer's failure, and trying again would not empty it.
-      if (failure !== undefined && (isDiskFull(failure) || !isTransient(failure))) throw failure;
+      if (this.#changedManner(failure)) continue;
+      if (failure !== undefined && !isTransient(failure)) throw failure;
       fruitless = this.#offset > before ? 0 : fruitless + 1;
       if (fruitless >= MAX_FRUITLESS || resumes >= MAX_RESUMES) throw this.#truncated(failure);
       await systemClock.sleep(backoffMs(this.#backoff(), fruitless + 1), this.#options.signal);
     }
+  }
+
+  /** Did the transfer end only to go on by several streams, or by one again? */
+  #changedManner(failure: unknown): boolean {
+    if (failure === undefined && this.#parallel === "wanted") {
+      this.#parallel = "on";
+      return true;
+    }
+    if (failure instanceof StatusError && failure.reason === RANGES_IGNORED) {
+      this.#parallel = "never";
+      return true;
+    }
+    return false;
   }
 
   #backoff(): Backoff {
@@ -135,8 +160,8 @@ export class Download {
     return { initialMs: backoffInitialMs, maxMs: backoffMaxMs, factor: 2 };
   }
 
-  /** One request, from the current offset on; appends what comes. */
-  async *#transfer(fd: number): AsyncGenerator<Buffer> {
+  /** One request, from the current offset on; ends early where several would be faster. */
+  async *#stream(): AsyncGenerator<Buffer> {
     const { ref } = this.#source();
     const { digest, sizeBytes } = this.#job;
     const { signal } = this.#options;
@@ -145,13 +170,42 @@ export class Download {
     let skip = this.#offset - stream.offsetBytes;
     if (skip < 0)
       throw new StatusError("DATA_LOSS", `${this.#job.subject}: the registry sent another range than asked for`);
-    for await (const piece of stream.body) {
+    const idle = this.#parallel === "never" ? undefined : new IdleMeter();
+    const body = idle?.watch(stream.body) ?? stream.body;
+    let judged = this.#offset;
+    for await (const piece of body) {
       const passed = Math.min(skip, piece.length);
       skip -= passed;
       const chunk = Buffer.from(piece.buffer, piece.byteOffset + passed, piece.length - passed);
       if (this.#offset + chunk.length > sizeBytes) throw this.#tooLong();
-      if (chunk.length > 0) yield this.#append(fd, chunk);
+      if (chunk.length > 0) yield chunk;
+      if (idle === undefined || this.#offset - judged < this.#config.rangeBytes) continue;
+      judged = this.#offset;
+      if (this.#judge(idle)) return;
     }
+  }
+
+  /** Are several streams worth it, after what one has brought since the last time? */
+  #judge(idle: IdleMeter): boolean {
+    const { parallelRangeThresholdBytes, minIdleShare } = this.#config;
+    const slow = idle.take() >= minIdleShare;
+    if (!slow || this.#job.sizeBytes - this.#offset < parallelRangeThresholdBytes) return false;
+    this.#parallel = "wanted";
+    return true;
+  }
+
+  /** The rest by several requests at once. */
+  async *#ranges(): AsyncGenerator<Buffer> {
+    const { ref } = this.#source();
+    const { digest, sizeBytes } = this.#job;
+    const pieces = parallelRanges({
+      ...this.#config,
+      fromBytes: this.#offset,
+      toBytes: sizeBytes,
+      signal: this.#options.signal,
+      open: (offsetBytes, lengthBytes, signal) => this.#client.blob(ref, digest, { offsetBytes, lengthBytes, signal }),
+    });
+    for await (const piece of pieces) yield Buffer.from(piece.buffer, piece.byteOffset, piece.length);
   }
 
   #source(): Extract<LayerJob["source"], { kind: "registry" }> {

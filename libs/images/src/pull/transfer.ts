@@ -41,7 +41,13 @@ export function jobOf(pull: PullContext, { descriptor }: LayerBlob, source: Laye
 }
 
 export function registrySource(pull: PullContext, path: string): LayerSource {
-  return { kind: "registry", session: pull.registry.session(pull.ref), ref: pull.ref, path };
+  return {
+    kind: "registry",
+    session: pull.registry.session(pull.ref),
+    ref: pull.ref,
+    ranges: pull.shared.ranges,
+    path,
+  };
 }
 
 export function watch(pull: PullContext, { index }: LayerBlob) {
