@@ -1,5 +1,5 @@
 /** The layers' half of a verification: extract again, compare, exchange. */
-import { mkdtemp, rename, rmdir } from "node:fs/promises";
+import { mkdtemp, readdir, rename, rmdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { hasCode, StatusError, throwIfAborted, uuidv7, type Digest } from "@berth/base";
 import { fsyncDirectory, unmountAll } from "@berth/linux";
@@ -23,6 +23,7 @@ import type { VerifyProblem, VerifyRun } from "./verify.ts";
 
 /** Keys of this verification's own snapshots: no namespace's, for theirs have its name in front. */
 const KEY_PREFIX = "berth-verify ";
+const MOUNT_POINT = "verify-";
 /** As the extractions of pulls, so that a crash in the middle of one is cleaned up like those. */
 const LABELS = { "berth.dev/extract": "true" };
 
@@ -33,6 +34,7 @@ interface Known {
 }
 
 export async function verifyLayers(run: VerifyRun): Promise<void> {
+  await clearScratch(run.scratch);
   const layers = await knownLayers(run);
   const total = layers.length * run.snapshotters.length;
   let done = 0;
@@ -88,15 +90,8 @@ async function verifyOne(
   bad: Set<string>,
 ): Promise<void> {
   const { snapshotter } = snapshots;
-  const isThere = await snapshotter.stat(layer.chainId).then(
-    ({ kind }) => kind === "committed",
-    (error: unknown) => {
-      if (hasCode(error, "NOT_FOUND")) return false;
-      throw error;
-    },
-  );
   // Not unpacked with this one.
-  if (!isThere) return;
+  if (!(await isThere(snapshots, layer))) return;
   const problem = {
     kind: "layer",
     id: layer.chainId,
@@ -117,7 +112,18 @@ async function verifyOne(
     if (differences !== undefined) run.found.layers += 1;
   } catch (error) {
     throwIfAborted(run.options.signal);
+    // Collected meanwhile.
+    if (hasCode(error, "NOT_FOUND") && !(await isThere(snapshots, layer))) return;
     note("it could not be compared", { outcome: "unchecked", why: StatusError.from(error).message });
+  }
+}
+
+async function isThere({ snapshotter }: NamespacedSnapshots, layer: Layer): Promise<boolean> {
+  try {
+    return (await snapshotter.stat(layer.chainId)).kind === "committed";
+  } catch (error) {
+    if (hasCode(error, "NOT_FOUND")) return false;
+    throw error;
   }
 }
 
@@ -159,7 +165,7 @@ async function checkLayer(
 
 async function extractAgain(run: VerifyRun, namespace: string, layer: Layer, mounts: readonly Mount[]): Promise<void> {
   const { descriptor, diffId } = layer;
-  const mountPoint = await mkdtemp(join(run.scratch, "verify-"));
+  const mountPoint = await mkdtemp(join(run.scratch, MOUNT_POINT));
   try {
     const unpack: UnpackTarget = {
       mounts,
@@ -191,7 +197,7 @@ async function withMounts<T>(
   const targets: string[] = [];
   try {
     for (const mounts of all) {
-      const target = await mkdtemp(join(scratch, "verify-"));
+      const target = await mkdtemp(join(scratch, MOUNT_POINT));
       targets.push(target);
       mountAll(mounts, target);
     }
@@ -252,7 +258,16 @@ async function standingOn({ snapshotter }: NamespacedSnapshots, chainId: string)
   return users;
 }
 
-/** Of a verification that a crash ended. */
+/** Mount points of a verification that a crash ended. */
+async function clearScratch(scratch: string): Promise<void> {
+  for (const name of await readdir(scratch)) {
+    if (!name.startsWith(MOUNT_POINT)) continue;
+    unmountAll(join(scratch, name), { detach: true });
+    await rmdir(join(scratch, name));
+  }
+}
+
+/** Snapshots of a verification that a crash ended. */
 async function removeLeavings({ snapshotter }: NamespacedSnapshots): Promise<void> {
   const left: string[] = [];
   for await (const { key } of snapshotter.walk()) if (key.startsWith(KEY_PREFIX)) left.push(key);

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { appendFile, chmod, readFile, rm, unlink, writeFile } from "node:fs/promises";
+import { appendFile, chmod, mkdir, readFile, rm, unlink, writeFile } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { test } from "node:test";
 import { digestHex, type Digest } from "@berth/base";
 import { withoutRoot } from "@berth/linux/testing";
+import { mountAll } from "@berth/snapshots";
 import { startTestHost, type TestHost } from "../testing/host.ts";
 import { serveImage, type ImageServer } from "../testing/image-server.ts";
 import { buildImage, type BuiltImage } from "../testing/image.ts";
@@ -160,6 +161,16 @@ test("verify leaves a bad layer alone while a container stands on it", { skip },
   assert.match(problem.why!, /shop\/web stand on it/);
   await shop.remove("web");
   assert.equal((await bench.verify({ layers: true, repair: true })).problems[0]?.outcome, "mended");
+});
+
+test("verify removes what one that was killed left", { skip }, async () => {
+  await using bench = await openBench();
+  const { snapshotter } = bench.host.snapshotters["overlayfs"]!;
+  const left = join(bench.host.scratch, "verify-left");
+  await mkdir(left);
+  mountAll(await snapshotter.view("berth-verify left", bench.chainId), left);
+  assert.deepEqual((await bench.verify({ layers: true })).problems, []);
+  await assert.rejects(snapshotter.stat("berth-verify left"), { code: "NOT_FOUND" });
 });
 
 test("verify does not judge layers above a bad one, or whose blob is bad", { skip }, async () => {
