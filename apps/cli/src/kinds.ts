@@ -10,6 +10,8 @@ import {
   NamespaceService,
   NodeSchema,
   NodeService,
+  RegistryMirrorSchema,
+  RegistryMirrorService,
   TaskSchema,
   TaskService,
   WorkloadSchema,
@@ -20,7 +22,14 @@ import {
 } from "@berth/proto";
 import { hasCode, StatusError } from "@berth/base";
 import { closest } from "@berth/model";
-import { campaignColumns, namespaceColumns, nodeColumns, taskColumns, workloadColumns } from "./output/columns.ts";
+import {
+  campaignColumns,
+  mirrorColumns,
+  namespaceColumns,
+  nodeColumns,
+  taskColumns,
+  workloadColumns,
+} from "./output/columns.ts";
 import type { Column } from "@berth/base/terminal";
 import { UsageError } from "./exit-code.ts";
 import type { Session } from "./session.ts";
@@ -220,8 +229,30 @@ const namespace: Kind<MessageShape<typeof NamespaceSchema>> = {
   },
 };
 
+const registryMirror: Kind<MessageShape<typeof RegistryMirrorSchema>> = {
+  kind: "RegistryMirror",
+  plural: "registrymirrors",
+  aliases: ["registrymirror", "mirrors", "mirror"],
+  namespaced: false,
+  schema: RegistryMirrorSchema,
+  columns: mirrorColumns,
+  async list(session, { selector }) {
+    const client = session.client(RegistryMirrorService);
+    return await pages((pageToken) => client.listRegistryMirrors({ selector, pageSize: PAGE_SIZE, pageToken }));
+  },
+  async get(session, _namespace, name) {
+    return session.client(RegistryMirrorService).getRegistryMirror({ name });
+  },
+  async delete(session, _namespace, name) {
+    return session.client(RegistryMirrorService).deleteRegistryMirror({ name });
+  },
+  async apply(session, object, { dryRun }) {
+    return session.client(RegistryMirrorService).applyRegistryMirror({ mirror: object, dryRun });
+  },
+};
+
 /** In the order in which a manifest's resources are applied: owners first. */
-export const KINDS = [namespace, node, campaign, workload, task] as unknown as readonly Kind[];
+export const KINDS = [namespace, node, registryMirror, campaign, workload, task] as unknown as readonly Kind[];
 export const workloadKind = workload;
 export const taskKind = task;
 export const nodeKind = node;

@@ -94,7 +94,7 @@ export function createProgram(
     .action(run(() => import("./commands/delete.ts"), "remove"));
 
   program.commandsGroup("Looking:");
-  add("get [target...]", "list resources: workloads, tasks, nodes, namespaces, campaigns")
+  add("get [target...]", "list resources: workloads, tasks, nodes, namespaces, campaigns, registrymirrors")
     .usage("[options] KIND [NAME...]")
     .addOption(output())
     .option("-w, --watch", "go on with every change")

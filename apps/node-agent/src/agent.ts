@@ -118,6 +118,8 @@ function hostDoorDeps(
       running: parts.engine?.running().length ?? 0,
       leaseHeld: parts.door?.status().leaseHeld ?? false,
       bus: parts.door?.status().bus ?? "",
+      registryMirrors: [...host.registryRoutes.names()],
+      mirrorsRevision: BigInt(host.registryRoutes.applied().revision),
     };
   };
   return { ...host, status, logger };
@@ -139,6 +141,7 @@ async function openDoor(
       engine,
       imageKeeper: keeper,
       journal: host.journal,
+      registryRoutes: host.registryRoutes,
       facts: {
         config,
         bootId: bootId(),

@@ -35,6 +35,7 @@ import {
 import { createOciRuntime, type Runtime } from "@berth/runtime";
 import { snapshotMigrations, type NamespacedSnapshots } from "@berth/snapshots";
 import { engineMigrations } from "./engine/migrations.ts";
+import { RegistryRoutes } from "./registry-routes.ts";
 import { readImagePolicies } from "./image-policies.ts";
 import { openSnapshotters, type UnusableSnapshotter } from "./snapshotters.ts";
 
@@ -64,6 +65,8 @@ export interface Stores {
   /** The default one first. */
   readonly snapshots: readonly NamespacedSnapshots[];
   readonly unusableSnapshotters: readonly UnusableSnapshotter[];
+  /** The controller's word on how registries are reached. */
+  readonly registryRoutes: RegistryRoutes;
   readonly registry: (namespace: string) => RegistryClient;
   /** Reads all of it again; see `verify` of `@berth/images`. */
   readonly verify: (options: VerifyOptions) => Promise<VerifyReport>;
@@ -97,14 +100,23 @@ export async function openStores(
     await openContentStore({ root: join(config.root, "content"), metadata, logger }, contentConfigOf(config)),
   );
   const { snapshots, unusable } = await openSnapshotters(config, { metadata, lifetime, logger });
-  const registries = lifetime.own(await openRegistries(config, deps));
+  const registryRoutes = new RegistryRoutes(metadata, logger);
+  const registries = lifetime.own(await openRegistries(config, registryRoutes, deps));
   const registry = (namespace: string): RegistryClient => registries.namespace(namespace);
   const scratch = join(config.state, "verify");
   const verifyAll = async (options: VerifyOptions): Promise<VerifyReport> => {
     await mkdir(scratch, { recursive: true, mode: 0o700 });
     return await verify({ metadata, content, snapshotters: snapshots, registry, scratch, logger }, options);
   };
-  return { metadata, content, snapshots, unusableSnapshotters: unusable, registry, verify: verifyAll };
+  return {
+    metadata,
+    content,
+    snapshots,
+    unusableSnapshotters: unusable,
+    registryRoutes,
+    registry,
+    verify: verifyAll,
+  };
 }
 
 /** Opened resources belong to the lifetime, in the order in which they need each other. */
@@ -193,6 +205,7 @@ export function cgroupParentOf(config: Pick<AgentConfig, "cgroupParent">): strin
 
 async function openRegistries(
   config: AgentConfig,
+  routes: RegistryRoutes,
   { logger, path }: Pick<HostDeps, "logger" | "path">,
 ): Promise<RegistryClients> {
   const { certsDir, dockerConfig, maxBytesPerSecond } = config;
@@ -203,7 +216,8 @@ async function openRegistries(
   return createRegistryClients({
     hosts: await registryHosts(config),
     certsDir,
-    bandwidth: new Bandwidth({ ...all, registries: Object.fromEntries(limits) }),
+    routes: routes.route,
+    bandwidth: new Bandwidth({ ...all, registries: Object.fromEntries(limits), rateOf: routes.rate }),
     logger,
     ...(dockerConfig === undefined ? {} : { dockerConfig: { path: dockerConfig, helperPath: path } }),
   });

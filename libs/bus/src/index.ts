@@ -26,6 +26,7 @@ export {
   journalFetchEndpoint,
   journalSubject,
   leaseEndpoint,
+  mirrorsEndpoint,
   nodeOfSubject,
   progressSubject,
   streamOpenEndpoint,

@@ -13,6 +13,8 @@ import {
   JournalFetchRequestSchema,
   LeaseReplySchema,
   LeaseRequestSchema,
+  MirrorsReplySchema,
+  MirrorsRequestSchema,
   StreamOpenReplySchema,
   StreamOpenSchema,
 } from "@berth/proto";
@@ -42,6 +44,14 @@ export const assignmentsEndpoint = {
   request: AssignmentsRequestSchema,
   reply: AssignmentsReplySchema,
 } satisfies Endpoint<typeof AssignmentsRequestSchema, typeof AssignmentsReplySchema>;
+
+export const mirrorsEndpoint = {
+  name: "mirrors",
+  subject: (node: string) => `mirrors.${token(node)}`,
+  nodeToken: 1,
+  request: MirrorsRequestSchema,
+  reply: MirrorsReplySchema,
+} satisfies Endpoint<typeof MirrorsRequestSchema, typeof MirrorsReplySchema>;
 
 export const journalFetchEndpoint = {
   name: "journal fetch",
@@ -96,6 +106,7 @@ export function agentPermissions(node: string): {
       allow: [
         leaseEndpoint.subject(node),
         assignmentsEndpoint.subject(node),
+        mirrorsEndpoint.subject(node),
         progressSubject(node),
         journalSubject("*", node),
         `st.${token(node)}.*.up`,

@@ -13,6 +13,8 @@ export interface BandwidthLimits {
   readonly maxBytesPerSecond?: number;
   /** By registry, as in image references. */
   readonly registries?: Readonly<Record<string, number>>;
+  /** For registries that `registries` does not name; asked at each transfer, so that it may change at run time. */
+  readonly rateOf?: (registry: string) => number | undefined;
 }
 
 /** Structured-cloneable. */
@@ -38,8 +40,8 @@ export class Bandwidth {
 
   /** What holds for transfers from a registry, whichever mirror they come from. */
   state(registry: string): BandwidthState {
-    const { maxBytesPerSecond, registries = {} } = this.#limits;
-    const own = Object.hasOwn(registries, registry) ? registries[registry] : undefined;
+    const { maxBytesPerSecond, registries = {}, rateOf } = this.#limits;
+    const own = Object.hasOwn(registries, registry) ? registries[registry] : rateOf?.(registry);
     const rates = [
       { name: "agent", bytesPerSecond: maxBytesPerSecond },
       { name: `registry ${registry}`, bytesPerSecond: own },

@@ -31,6 +31,7 @@ export {
   type RouteBudgets,
   type RouteOrigin,
 } from "./routes/route.ts";
+export { mirrorProblems, routeOfMirror, type ReadClient } from "./routes/from-mirror.ts";
 export type { RouteProvider } from "./routes/router.ts";
 export { validateRoute } from "./routes/validate.ts";
 export type { Authorisation, RegistrySession } from "./session.ts";

@@ -5,7 +5,14 @@
  * controller sets are left out. Descriptions are the proto files' comments.
  */
 import { ScalarType, type DescField, type DescMessage } from "@bufbuild/protobuf";
-import { CampaignSchema, NamespaceSchema, NodeSchema, WorkloadSchema, type FieldRules } from "@berth/proto";
+import {
+  CampaignSchema,
+  NamespaceSchema,
+  NodeSchema,
+  RegistryMirrorSchema,
+  WorkloadSchema,
+  type FieldRules,
+} from "@berth/proto";
 import { COMMENTS } from "./gen/comments.ts";
 import { rulesOf } from "./rules.ts";
 
@@ -22,7 +29,13 @@ export interface MessageSchemaOptions {
 }
 
 /** What a manifest can hold. */
-export const MANIFEST_KINDS: readonly DescMessage[] = [NamespaceSchema, NodeSchema, WorkloadSchema, CampaignSchema];
+export const MANIFEST_KINDS: readonly DescMessage[] = [
+  NamespaceSchema,
+  NodeSchema,
+  RegistryMirrorSchema,
+  WorkloadSchema,
+  CampaignSchema,
+];
 
 export function commentOf(name: string): string | undefined {
   return COMMENTS[name];

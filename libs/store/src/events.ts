@@ -16,7 +16,7 @@ export interface NewEvent {
   /** Default: now. */
   readonly time?: Date;
   readonly topic: string;
-  readonly kind: "Workload" | "Task" | "Campaign" | "Node" | "Namespace" | "Image" | "Store";
+  readonly kind: "Workload" | "Task" | "Campaign" | "Node" | "Namespace" | "RegistryMirror" | "Image" | "Store";
   readonly name: string;
   readonly uid?: string;
   readonly node?: string;

@@ -34,6 +34,19 @@ export {
   type CampaignRow,
 } from "./campaigns.ts";
 export type { Tx } from "./database.ts";
+export {
+  getRegistryMirror,
+  insertRegistryMirror,
+  listRegistryMirrors,
+  lockRegistryMirror,
+  mirrorsPage,
+  registryMirrorMessage,
+  registryMirrorOf,
+  registryMirrorSpec,
+  removeRegistryMirror,
+  updateRegistryMirror,
+  type RegistryMirrorRow,
+} from "./registry-mirrors.ts";
 export { eventMessage, insertEvents, listEvents, listEventsBackwards, type EventRow, type NewEvent } from "./events.ts";
 export { startChangeFeed, startEventFeed, type Feed, type FeedConfig, type FeedDeps } from "./feed/follow.ts";
 export { advanceMark, currentMark, formatMark, hasSeen, parseMark, type Mark } from "./feed/mark.ts";

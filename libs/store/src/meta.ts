@@ -5,13 +5,15 @@ import type { Tx } from "./database.ts";
 export interface StoreMeta {
   readonly storeEpoch: string;
   readonly stopsConfirmed: boolean;
+  /** Of the registry mirrors. */
+  readonly mirrorsRevision: number;
 }
 
 export async function getStoreMeta(tx: Tx): Promise<StoreMeta> {
-  const [row] = await tx.execute<{ epoch: string; confirmed: boolean }>(
-    sql`select store_epoch::text as epoch, stops_confirmed as confirmed from store_meta`,
+  const [row] = await tx.execute<{ epoch: string; confirmed: boolean; mirrors: string }>(
+    sql`select store_epoch::text as epoch, stops_confirmed as confirmed, mirrors_revision::text as mirrors from store_meta`,
   );
-  return { storeEpoch: row!.epoch, stopsConfirmed: row!.confirmed };
+  return { storeEpoch: row!.epoch, stopsConfirmed: row!.confirmed, mirrorsRevision: Number(row!.mirrors) };
 }
 
 /**

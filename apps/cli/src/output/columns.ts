@@ -1,6 +1,6 @@
 /** The columns of each kind. What is not certain says so: an unreachable task is never shown as failed (D6). */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import type { Campaign, CampaignTarget, Event, Namespace, Node, Task, Workload } from "@berth/proto";
+import type { Campaign, CampaignTarget, Event, Namespace, Node, RegistryMirror, Task, Workload } from "@berth/proto";
 import { formatBytes, type Column } from "@berth/base/terminal";
 import { formatAge, formatCpu, formatTime } from "./units.ts";
 
@@ -67,6 +67,14 @@ export const taskColumns: Columns<Task> = (now) => [
   { heading: "EXIT", cell: (t) => orDash(t.status?.exitCode?.toString()), wide: true },
   { heading: "EXECUTION", cell: (t) => `${t.metadata?.generation ?? 0}.${t.status?.attempt ?? 0}`, wide: true },
   { heading: "CERTAINTY", cell: (t) => orDash(t.status?.certainty), wide: true },
+];
+
+export const mirrorColumns: Columns<RegistryMirror> = (now) => [
+  { heading: "NAME", cell: (m) => m.metadata?.name ?? "" },
+  { heading: "REGISTRY", cell: (m) => m.spec?.registry ?? "" },
+  { heading: "ENDPOINTS", cell: (m) => orDash(m.spec?.endpoints.map(({ url }) => url).join(",")) },
+  { heading: "ORIGIN", cell: (m) => (m.spec?.fallbackToOrigin === false ? "never asked" : "asked last") },
+  { heading: "AGE", cell: (m) => formatAge(m.metadata?.createdAt, now()) },
 ];
 
 export const nodeColumns: Columns<Node> = (now) => [

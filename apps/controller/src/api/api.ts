@@ -7,6 +7,7 @@ import { eventService, type EventDeps } from "./events.ts";
 import { healthService, type HealthDeps } from "./health.ts";
 import { namespaceService } from "./namespaces.ts";
 import { nodeService, type NodeDeps } from "./nodes.ts";
+import { registryMirrorService } from "./registry-mirrors.ts";
 import { taskService, type TaskDeps } from "./tasks.ts";
 import { workloadService } from "./workloads.ts";
 
@@ -16,6 +17,7 @@ export function apiServices(deps: ApiDeps): Implementation[] {
   return [
     namespaceService(deps),
     nodeService(deps),
+    registryMirrorService(deps),
     workloadService(deps),
     taskService(deps),
     campaignService(deps),

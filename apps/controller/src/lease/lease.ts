@@ -1,17 +1,18 @@
 /**
- * Who is alive (DESIGN, flow C): answers `lease.<node>` and `assignments.<node>`, and notices silence.
+ * Who is alive (DESIGN, flow C): answers `lease.<node>`, `assignments.<node>` and `mirrors.<node>`, and notices silence.
  *
  * Requests may come to any controller; silence is noticed by the one that holds a lock.
  */
 import { Lifetime, StatusError, throwIfAborted, type Logger } from "@berth/base";
-import { assignmentsEndpoint, leaseEndpoint, type Bus } from "@berth/bus";
-import type { AssignmentsRequest, LeaseReply, LeaseRequest } from "@berth/proto";
+import { assignmentsEndpoint, leaseEndpoint, mirrorsEndpoint, type Bus } from "@berth/bus";
+import type { AssignmentsRequest, LeaseReply, LeaseRequest, MirrorsRequest } from "@berth/proto";
 import { LEASE_EXPIRY_LOCK, type HeldLock, type LeaseRenewal, type Store } from "@berth/store";
 import { startLoop } from "../loop/loop.ts";
 import type { LeaseMetrics } from "../metrics.ts";
 import { readAssignments } from "./assignments.ts";
 import { LeaseBatcher } from "./batcher.ts";
 import { alignCertainty, expireLeases } from "./expiry.ts";
+import { readMirrors } from "./mirrors.ts";
 import { renewBatch } from "./renew.ts";
 import { renewalOf } from "./request.ts";
 
@@ -112,6 +113,14 @@ export async function startLeases(
     bus.serve(assignmentsEndpoint, { queue: QUEUE }, (request: AssignmentsRequest, { node }) => {
       if (request.node === node) return readAssignments(store, node, request.offset);
       throw new StatusError("PERMISSION_DENIED", `node ${node} asked for the assignments of ${request.node}`, {
+        reason: "LEASE_FOREIGN",
+      });
+    }),
+  );
+  lifetime.own(
+    bus.serve(mirrorsEndpoint, { queue: QUEUE }, (request: MirrorsRequest, { node }) => {
+      if (request.node === node) return readMirrors(store, request.offset);
+      throw new StatusError("PERMISSION_DENIED", `node ${node} asked for the mirrors in the name of ${request.node}`, {
         reason: "LEASE_FOREIGN",
       });
     }),

@@ -158,5 +158,6 @@ function reply(
     journalStoredSeq: journalStored[renewal.journalEpoch] ?? 0n,
     shard: row.shard,
     journalStored,
+    mirrorsRevision: BigInt(meta.mirrorsRevision),
   });
 }

@@ -18,6 +18,7 @@ export async function status(session: Session): Promise<void> {
     ["Disk", `${formatBytes(node.diskAvailableBytes)} of ${formatBytes(node.diskTotalBytes)} free, ${percent} % used`],
     ["Content", `${node.blobs} blobs, ${formatBytes(node.contentBytes)}`],
     ["Runtimes", node.runtimeHandlers.join(", ")],
+    ["Mirrors", node.registryMirrors.join(", ") || "none"],
     ["Running", `${node.running} containers`],
   ]);
 }

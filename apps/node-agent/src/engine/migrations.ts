@@ -74,4 +74,16 @@ export const engineMigrations: readonly Migration[] = [
       ) STRICT;
     `,
   },
+  {
+    name: "engine-0002-registry-mirrors",
+    sql: `
+      -- One row: the controller's registry mirrors, as it last told them.
+      CREATE TABLE registry_mirrors (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        store_epoch TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        mirrors TEXT NOT NULL
+      ) STRICT;
+    `,
+  },
 ];

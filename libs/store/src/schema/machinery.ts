@@ -128,4 +128,6 @@ export const storeMeta = pgTable("store_meta", {
   storeEpoch: uuid("store_epoch").notNull(),
   /** False after a restore, until an operator confirms: nothing is stopped because of its absence (D5). */
   stopsConfirmed: boolean("stops_confirmed").notNull().default(true),
+  /** Raised by each change of a registry mirror: nodes ask for them when it is not theirs. */
+  mirrorsRevision: counter("mirrors_revision").notNull().default(0),
 });

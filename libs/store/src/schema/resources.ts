@@ -16,6 +16,14 @@ export const namespaces = pgTable("namespaces", {
   observedGeneration: counter("observed_generation").notNull().default(0),
 });
 
+export const registryMirrors = pgTable("registry_mirrors", {
+  ...resourceColumns,
+  name: text("name").primaryKey(),
+  /** Of the spec; one mirror speaks for a registry. */
+  registry: text("registry").notNull().unique(),
+  spec: message("spec").notNull().default({}),
+});
+
 export const nodes = pgTable("nodes", {
   ...resourceColumns,
   name: text("name").primaryKey(),

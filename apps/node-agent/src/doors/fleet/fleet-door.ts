@@ -12,6 +12,7 @@ import { boottimeMs } from "@berth/linux";
 import type { LeaseReply } from "@berth/proto";
 import type { Engine } from "../../engine/engine.ts";
 import type { ImageKeeper } from "../../engine/image-keeper.ts";
+import type { RegistryRoutes } from "../../registry-routes.ts";
 import { AssignmentState } from "./assignment-state.ts";
 import { AssignmentSync } from "./assignment-sync.ts";
 import { Assignments } from "./assignments.ts";
@@ -20,12 +21,14 @@ import { Lease } from "./lease.ts";
 import { NodeStatus, type NodeFacts } from "./node-status.ts";
 import type { NodeDefaults } from "./plan-of.ts";
 import { startProgressReporter } from "./progress.ts";
+import { MirrorSync } from "./mirror-sync.ts";
 import { streamHandlers } from "./streams.ts";
 
 export interface FleetDoorDeps {
   readonly engine: Engine;
   readonly imageKeeper: ImageKeeper;
   readonly journal: Journal;
+  readonly registryRoutes: RegistryRoutes;
   readonly facts: NodeFacts;
   readonly defaults: NodeDefaults;
   readonly clock: Clock;
@@ -69,6 +72,8 @@ export function openFleetDoor(deps: FleetDoorDeps, config: AgentConfig): FleetDo
   });
   const sync = new AssignmentSync({ bus, node, assignments, clock, logger });
 
+  const mirrors = new MirrorSync({ bus, node, routes: deps.registryRoutes, clock, logger });
+
   const source: { shard: number | undefined } = { shard: undefined };
   const publisher = lifetime.own(
     startPublisher({ journal, transport: journalTransport(bus, node, source, deps.failpoint), clock, logger }),
@@ -81,6 +86,8 @@ export function openFleetDoor(deps: FleetDoorDeps, config: AgentConfig): FleetDo
     for (const [epoch, storedSeq] of Object.entries(reply.journalStored)) {
       if (epoch !== reply.journalEpoch) publisher.acknowledge(epoch, Number(storedSeq)).catch(onError);
     }
+    const { storeEpoch } = reply;
+    if (deps.registryRoutes.isBehind({ storeEpoch, revision: Number(reply.mirrorsRevision) })) mirrors.want();
     const applied = state.applied();
     if (reply.storeEpoch !== applied.storeEpoch || Number(reply.revision) > applied.revision) sync.want();
   };
@@ -110,6 +117,7 @@ export function openFleetDoor(deps: FleetDoorDeps, config: AgentConfig): FleetDo
     }),
   );
   lifetime.loop((signal) => sync.run(signal), onError);
+  lifetime.loop((signal) => mirrors.run(signal), onError);
   lifetime.loop((signal) => lease.run(signal), onError);
 
   return {

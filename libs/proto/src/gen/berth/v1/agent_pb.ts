@@ -8,6 +8,7 @@
 //   subject                    direction            payload
 //   lease.<node>               agent → controller   LeaseRequest → LeaseReply
 //   assignments.<node>         agent → controller   AssignmentsRequest → AssignmentsReply
+//   mirrors.<node>             agent → controller   MirrorsRequest → MirrorsReply
 //   ev.<shard>.<node>          agent → JetStream    JournalBatch
 //   progress.<node>            agent → controllers  ProgressReport
 //   node.<node>.journal        controller → agent   JournalFetchRequest → JournalBatch
@@ -23,6 +24,8 @@ import type { Condition } from "./meta_pb.ts";
 import { file_berth_v1_meta } from "./meta_pb.ts";
 import type { NodeResources } from "./node_pb.ts";
 import { file_berth_v1_node } from "./node_pb.ts";
+import type { RegistryMirror } from "./registry_mirror_pb.ts";
+import { file_berth_v1_registry_mirror } from "./registry_mirror_pb.ts";
 import type { ExecOpen, LogsResponse, TerminalSize } from "./task_pb.ts";
 import { file_berth_v1_task } from "./task_pb.ts";
 import type { ContainerSpec } from "./workload_pb.ts";
@@ -35,7 +38,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/agent.proto.
  */
 export const file_berth_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChRiZXJ0aC92MS9hZ2VudC5wcm90bxIIYmVydGgudjEixgMKDExlYXNlUmVxdWVzdBIMCgRub2RlGAEgASgJEg8KB2Jvb3RfaWQYAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSFQoNYWdlbnRfdmVyc2lvbhgEIAEoCRIyCgZsYWJlbHMYBSADKAsyIi5iZXJ0aC52MS5MZWFzZVJlcXVlc3QuTGFiZWxzRW50cnkSKQoIY2FwYWNpdHkYBiABKAsyFy5iZXJ0aC52MS5Ob2RlUmVzb3VyY2VzEhgKEHJ1bnRpbWVfaGFuZGxlcnMYByADKAkSFAoMc25hcHNob3R0ZXJzGAggAygJEicKCmNvbmRpdGlvbnMYCSADKAsyEy5iZXJ0aC52MS5Db25kaXRpb24SFQoNam91cm5hbF9lcG9jaBgKIAEoCRIYChBqb3VybmFsX2hlYWRfc2VxGAsgASgDEhMKC3N0b3JlX2Vwb2NoGAwgASgJEhgKEGFwcGxpZWRfcmV2aXNpb24YDSABKAMSFgoOa2VybmVsX3ZlcnNpb24YDiABKAkSDwoHYWRkcmVzcxgPIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqUCCgpMZWFzZVJlcGx5Eg4KBnR0bF9tcxgBIAEoAxIWCg5yZW5ld19hZnRlcl9tcxgCIAEoAxITCgtzdG9yZV9lcG9jaBgDIAEoCRIQCghyZXZpc2lvbhgEIAEoAxIVCg1qb3VybmFsX2Vwb2NoGAUgASgJEhoKEmpvdXJuYWxfc3RvcmVkX3NlcRgGIAEoAxINCgVzaGFyZBgHIAEoDRIPCgdyZWZ1c2VkGAggASgJEj8KDmpvdXJuYWxfc3RvcmVkGAkgAygLMicuYmVydGgudjEuTGVhc2VSZXBseS5Kb3VybmFsU3RvcmVkRW50cnkaNAoSSm91cm5hbFN0b3JlZEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEiMgoSQXNzaWdubWVudHNSZXF1ZXN0EgwKBG5vZGUYASABKAkSDgoGb2Zmc2V0GAIgASgNIrsBChBBc3NpZ25tZW50c1JlcGx5EhMKC3N0b3JlX2Vwb2NoGAEgASgJEhAKCHJldmlzaW9uGAIgASgDEicKBXRhc2tzGAMgAygLMhguYmVydGgudjEuVGFza0Fzc2lnbm1lbnQSKQoGaW1hZ2VzGAQgAygLMhkuYmVydGgudjEuSW1hZ2VBc3NpZ25tZW50EhMKC25leHRfb2Zmc2V0GAUgASgNEhcKD3N0b3BzX2NvbmZpcm1lZBgGIAEoCCK3AQoOVGFza0Fzc2lnbm1lbnQSEQoJbmFtZXNwYWNlGAEgASgJEhAKCHRhc2tfdWlkGAIgASgJEgwKBG5hbWUYAyABKAkSEgoKZ2VuZXJhdGlvbhgEIAEoAxIPCgdhdHRlbXB0GAUgASgFEg8KB2Rlc2lyZWQYBiABKAkSKgoJY29udGFpbmVyGAcgASgLMhcuYmVydGgudjEuQ29udGFpbmVyU3BlYxIQCgh3b3JrbG9hZBgIIAEoCSKUAQoPSW1hZ2VBc3NpZ25tZW50EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVpbWFnZRgCIAEoCRIUCgxjYW1wYWlnbl91aWQYAyABKAkSEgoKZ2VuZXJhdGlvbhgEIAEoAxIPCgdhdHRlbXB0GAUgASgFEg8KB2Rlc2lyZWQYBiABKAkSEwoLc25hcHNob3R0ZXIYByABKAkifgoDSm9iEhMKC3N0b3JlX2Vwb2NoGAEgASgJEhAKCHJldmlzaW9uGAIgASgDEiYKBHRhc2sYAyABKAsyGC5iZXJ0aC52MS5UYXNrQXNzaWdubWVudBIoCgVpbWFnZRgEIAEoCzIZLmJlcnRoLnYxLkltYWdlQXNzaWdubWVudCJxCgxKb3VybmFsQmF0Y2gSDAoEbm9kZRgBIAEoCRINCgVlcG9jaBgCIAEoCRInCgdlbnRyaWVzGAMgAygLMhYuYmVydGgudjEuSm91cm5hbEVudHJ5EhsKE2ZpcnN0X2F2YWlsYWJsZV9zZXEYBCABKAMi2QEKDEpvdXJuYWxFbnRyeRILCgNzZXEYASABKAMSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJbmFtZXNwYWNlGAMgASgJEiUKBHRhc2sYBCABKAsyFS5iZXJ0aC52MS5UYXNrQ2hhbmdlZEgAEicKBWltYWdlGAUgASgLMhYuYmVydGgudjEuSW1hZ2VDaGFuZ2VkSAASJwoFYWdlbnQYBiABKAsyFi5iZXJ0aC52MS5BZ2VudENoYW5nZWRIAEIGCgRib2R5IvoBCgtUYXNrQ2hhbmdlZBIQCgh0YXNrX3VpZBgBIAEoCRISCgpnZW5lcmF0aW9uGAIgASgDEg8KB2F0dGVtcHQYAyABKAUSDAoEc3RlcBgEIAEoCRIOCgZyZWFzb24YBSABKAkSDwoHbWVzc2FnZRgGIAEoCRIWCglleGl0X2NvZGUYByABKAVIAIgBARISCgpvb21fa2lsbGVkGAggASgIEhQKDGV4aXRfdW5rbm93bhgJIAEoCBIRCglhZGRyZXNzZXMYCiADKAkSFAoMaW1hZ2VfZGlnZXN0GAsgASgJEgwKBG5hbWUYDCABKAlCDAoKX2V4aXRfY29kZSKrAQoMSW1hZ2VDaGFuZ2VkEg0KBWltYWdlGAEgASgJEhQKDGNhbXBhaWduX3VpZBgCIAEoCRISCgpnZW5lcmF0aW9uGAMgASgDEg8KB2F0dGVtcHQYBCABKAUSDAoEc3RlcBgFIAEoCRIOCgZyZWFzb24YBiABKAkSDwoHbWVzc2FnZRgHIAEoCRIOCgZkaWdlc3QYCCABKAkSEgoKc2l6ZV9ieXRlcxgJIAEoAyI9CgxBZ2VudENoYW5nZWQSDAoEc3RlcBgBIAEoCRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCSJFChNKb3VybmFsRmV0Y2hSZXF1ZXN0Eg0KBWVwb2NoGAEgASgJEhAKCGZyb21fc2VxGAIgASgDEg0KBWxpbWl0GAMgASgNIkcKDlByb2dyZXNzUmVwb3J0EgwKBG5vZGUYASABKAkSJwoGaW1hZ2VzGAIgAygLMhcuYmVydGgudjEuSW1hZ2VQcm9ncmVzcyJbCg1JbWFnZVByb2dyZXNzEhEKCW5hbWVzcGFjZRgBIAEoCRINCgVpbWFnZRgCIAEoCRIoCghwcm9ncmVzcxgDIAEoCzIWLmJlcnRoLnYxLlB1bGxQcm9ncmVzcyKJAQoKU3RyZWFtT3BlbhIRCglzdHJlYW1faWQYASABKAkSJAoEZXhlYxgCIAEoCzIULmJlcnRoLnYxLlN0cmVhbUV4ZWNIABIkCgRsb2dzGAMgASgLMhQuYmVydGgudjEuU3RyZWFtTG9nc0gAEhQKDHdpbmRvd19ieXRlcxgEIAEoDUIGCgRraW5kIkAKClN0cmVhbUV4ZWMSEAoIdGFza191aWQYASABKAkSIAoEb3BlbhgCIAEoCzISLmJlcnRoLnYxLkV4ZWNPcGVuIocBCgpTdHJlYW1Mb2dzEhAKCHRhc2tfdWlkGAEgASgJEg4KBmZvbGxvdxgCIAEoCBIRCgR0YWlsGAMgASgFSACIAQESKQoFc2luY2UYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHByZXZpb3VzGAUgASgIQgcKBV90YWlsIlIKD1N0cmVhbU9wZW5SZXBseRISCgplcnJvcl9jb2RlGAEgASgJEhUKDWVycm9yX21lc3NhZ2UYAiABKAkSFAoMd2luZG93X2J5dGVzGAMgASgNIrACCgtTdHJlYW1GcmFtZRILCgNzZXEYASABKAQSDwoFc3RkaW4YAiABKAxIABIQCgZzdGRvdXQYAyABKAxIABIQCgZzdGRlcnIYBCABKAxIABIlCgNsb2cYBSABKAsyFi5iZXJ0aC52MS5Mb2dzUmVzcG9uc2VIABIoCgZyZXNpemUYBiABKAsyFi5iZXJ0aC52MS5UZXJtaW5hbFNpemVIABIUCgpoYWxmX2Nsb3NlGAcgASgISAASEwoJZXhpdF9jb2RlGAggASgFSAASJgoFZXJyb3IYCSABKAsyFS5iZXJ0aC52MS5TdHJlYW1FcnJvckgAEhAKBmNyZWRpdBgKIAEoDUgAEg4KBHBpbmcYCyABKAhIABIRCgdzdGFydGVkGAwgASgISABCBgoEYm9keSIsCgtTdHJlYW1FcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAliBnByb3RvMw", [file_berth_v1_campaign, file_berth_v1_meta, file_berth_v1_node, file_berth_v1_task, file_berth_v1_workload, file_google_protobuf_timestamp]);
+  fileDesc("ChRiZXJ0aC92MS9hZ2VudC5wcm90bxIIYmVydGgudjEixgMKDExlYXNlUmVxdWVzdBIMCgRub2RlGAEgASgJEg8KB2Jvb3RfaWQYAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSFQoNYWdlbnRfdmVyc2lvbhgEIAEoCRIyCgZsYWJlbHMYBSADKAsyIi5iZXJ0aC52MS5MZWFzZVJlcXVlc3QuTGFiZWxzRW50cnkSKQoIY2FwYWNpdHkYBiABKAsyFy5iZXJ0aC52MS5Ob2RlUmVzb3VyY2VzEhgKEHJ1bnRpbWVfaGFuZGxlcnMYByADKAkSFAoMc25hcHNob3R0ZXJzGAggAygJEicKCmNvbmRpdGlvbnMYCSADKAsyEy5iZXJ0aC52MS5Db25kaXRpb24SFQoNam91cm5hbF9lcG9jaBgKIAEoCRIYChBqb3VybmFsX2hlYWRfc2VxGAsgASgDEhMKC3N0b3JlX2Vwb2NoGAwgASgJEhgKEGFwcGxpZWRfcmV2aXNpb24YDSABKAMSFgoOa2VybmVsX3ZlcnNpb24YDiABKAkSDwoHYWRkcmVzcxgPIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIr8CCgpMZWFzZVJlcGx5Eg4KBnR0bF9tcxgBIAEoAxIWCg5yZW5ld19hZnRlcl9tcxgCIAEoAxITCgtzdG9yZV9lcG9jaBgDIAEoCRIQCghyZXZpc2lvbhgEIAEoAxIVCg1qb3VybmFsX2Vwb2NoGAUgASgJEhoKEmpvdXJuYWxfc3RvcmVkX3NlcRgGIAEoAxINCgVzaGFyZBgHIAEoDRIPCgdyZWZ1c2VkGAggASgJEj8KDmpvdXJuYWxfc3RvcmVkGAkgAygLMicuYmVydGgudjEuTGVhc2VSZXBseS5Kb3VybmFsU3RvcmVkRW50cnkSGAoQbWlycm9yc19yZXZpc2lvbhgKIAEoAxo0ChJKb3VybmFsU3RvcmVkRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASIyChJBc3NpZ25tZW50c1JlcXVlc3QSDAoEbm9kZRgBIAEoCRIOCgZvZmZzZXQYAiABKA0iuwEKEEFzc2lnbm1lbnRzUmVwbHkSEwoLc3RvcmVfZXBvY2gYASABKAkSEAoIcmV2aXNpb24YAiABKAMSJwoFdGFza3MYAyADKAsyGC5iZXJ0aC52MS5UYXNrQXNzaWdubWVudBIpCgZpbWFnZXMYBCADKAsyGS5iZXJ0aC52MS5JbWFnZUFzc2lnbm1lbnQSEwoLbmV4dF9vZmZzZXQYBSABKA0SFwoPc3RvcHNfY29uZmlybWVkGAYgASgIIi4KDk1pcnJvcnNSZXF1ZXN0EgwKBG5vZGUYASABKAkSDgoGb2Zmc2V0GAIgASgNInUKDE1pcnJvcnNSZXBseRITCgtzdG9yZV9lcG9jaBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIpCgdtaXJyb3JzGAMgAygLMhguYmVydGgudjEuUmVnaXN0cnlNaXJyb3ISEwoLbmV4dF9vZmZzZXQYBCABKA0itwEKDlRhc2tBc3NpZ25tZW50EhEKCW5hbWVzcGFjZRgBIAEoCRIQCgh0YXNrX3VpZBgCIAEoCRIMCgRuYW1lGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKAMSDwoHYXR0ZW1wdBgFIAEoBRIPCgdkZXNpcmVkGAYgASgJEioKCWNvbnRhaW5lchgHIAEoCzIXLmJlcnRoLnYxLkNvbnRhaW5lclNwZWMSEAoId29ya2xvYWQYCCABKAkilAEKD0ltYWdlQXNzaWdubWVudBIRCgluYW1lc3BhY2UYASABKAkSDQoFaW1hZ2UYAiABKAkSFAoMY2FtcGFpZ25fdWlkGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKAMSDwoHYXR0ZW1wdBgFIAEoBRIPCgdkZXNpcmVkGAYgASgJEhMKC3NuYXBzaG90dGVyGAcgASgJIn4KA0pvYhITCgtzdG9yZV9lcG9jaBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxImCgR0YXNrGAMgASgLMhguYmVydGgudjEuVGFza0Fzc2lnbm1lbnQSKAoFaW1hZ2UYBCABKAsyGS5iZXJ0aC52MS5JbWFnZUFzc2lnbm1lbnQicQoMSm91cm5hbEJhdGNoEgwKBG5vZGUYASABKAkSDQoFZXBvY2gYAiABKAkSJwoHZW50cmllcxgDIAMoCzIWLmJlcnRoLnYxLkpvdXJuYWxFbnRyeRIbChNmaXJzdF9hdmFpbGFibGVfc2VxGAQgASgDItkBCgxKb3VybmFsRW50cnkSCwoDc2VxGAEgASgDEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCW5hbWVzcGFjZRgDIAEoCRIlCgR0YXNrGAQgASgLMhUuYmVydGgudjEuVGFza0NoYW5nZWRIABInCgVpbWFnZRgFIAEoCzIWLmJlcnRoLnYxLkltYWdlQ2hhbmdlZEgAEicKBWFnZW50GAYgASgLMhYuYmVydGgudjEuQWdlbnRDaGFuZ2VkSABCBgoEYm9keSL6AQoLVGFza0NoYW5nZWQSEAoIdGFza191aWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoAxIPCgdhdHRlbXB0GAMgASgFEgwKBHN0ZXAYBCABKAkSDgoGcmVhc29uGAUgASgJEg8KB21lc3NhZ2UYBiABKAkSFgoJZXhpdF9jb2RlGAcgASgFSACIAQESEgoKb29tX2tpbGxlZBgIIAEoCBIUCgxleGl0X3Vua25vd24YCSABKAgSEQoJYWRkcmVzc2VzGAogAygJEhQKDGltYWdlX2RpZ2VzdBgLIAEoCRIMCgRuYW1lGAwgASgJQgwKCl9leGl0X2NvZGUiqwEKDEltYWdlQ2hhbmdlZBINCgVpbWFnZRgBIAEoCRIUCgxjYW1wYWlnbl91aWQYAiABKAkSEgoKZ2VuZXJhdGlvbhgDIAEoAxIPCgdhdHRlbXB0GAQgASgFEgwKBHN0ZXAYBSABKAkSDgoGcmVhc29uGAYgASgJEg8KB21lc3NhZ2UYByABKAkSDgoGZGlnZXN0GAggASgJEhIKCnNpemVfYnl0ZXMYCSABKAMiPQoMQWdlbnRDaGFuZ2VkEgwKBHN0ZXAYASABKAkSDgoGcmVhc29uGAIgASgJEg8KB21lc3NhZ2UYAyABKAkiRQoTSm91cm5hbEZldGNoUmVxdWVzdBINCgVlcG9jaBgBIAEoCRIQCghmcm9tX3NlcRgCIAEoAxINCgVsaW1pdBgDIAEoDSJHCg5Qcm9ncmVzc1JlcG9ydBIMCgRub2RlGAEgASgJEicKBmltYWdlcxgCIAMoCzIXLmJlcnRoLnYxLkltYWdlUHJvZ3Jlc3MiWwoNSW1hZ2VQcm9ncmVzcxIRCgluYW1lc3BhY2UYASABKAkSDQoFaW1hZ2UYAiABKAkSKAoIcHJvZ3Jlc3MYAyABKAsyFi5iZXJ0aC52MS5QdWxsUHJvZ3Jlc3MiiQEKClN0cmVhbU9wZW4SEQoJc3RyZWFtX2lkGAEgASgJEiQKBGV4ZWMYAiABKAsyFC5iZXJ0aC52MS5TdHJlYW1FeGVjSAASJAoEbG9ncxgDIAEoCzIULmJlcnRoLnYxLlN0cmVhbUxvZ3NIABIUCgx3aW5kb3dfYnl0ZXMYBCABKA1CBgoEa2luZCJACgpTdHJlYW1FeGVjEhAKCHRhc2tfdWlkGAEgASgJEiAKBG9wZW4YAiABKAsyEi5iZXJ0aC52MS5FeGVjT3BlbiKHAQoKU3RyZWFtTG9ncxIQCgh0YXNrX3VpZBgBIAEoCRIOCgZmb2xsb3cYAiABKAgSEQoEdGFpbBgDIAEoBUgAiAEBEikKBXNpbmNlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghwcmV2aW91cxgFIAEoCEIHCgVfdGFpbCJSCg9TdHJlYW1PcGVuUmVwbHkSEgoKZXJyb3JfY29kZRgBIAEoCRIVCg1lcnJvcl9tZXNzYWdlGAIgASgJEhQKDHdpbmRvd19ieXRlcxgDIAEoDSKwAgoLU3RyZWFtRnJhbWUSCwoDc2VxGAEgASgEEg8KBXN0ZGluGAIgASgMSAASEAoGc3Rkb3V0GAMgASgMSAASEAoGc3RkZXJyGAQgASgMSAASJQoDbG9nGAUgASgLMhYuYmVydGgudjEuTG9nc1Jlc3BvbnNlSAASKAoGcmVzaXplGAYgASgLMhYuYmVydGgudjEuVGVybWluYWxTaXplSAASFAoKaGFsZl9jbG9zZRgHIAEoCEgAEhMKCWV4aXRfY29kZRgIIAEoBUgAEiYKBWVycm9yGAkgASgLMhUuYmVydGgudjEuU3RyZWFtRXJyb3JIABIQCgZjcmVkaXQYCiABKA1IABIOCgRwaW5nGAsgASgISAASEQoHc3RhcnRlZBgMIAEoCEgAQgYKBGJvZHkiLAoLU3RyZWFtRXJyb3ISDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJYgZwcm90bzM", [file_berth_v1_campaign, file_berth_v1_meta, file_berth_v1_node, file_berth_v1_registry_mirror, file_berth_v1_task, file_berth_v1_workload, file_google_protobuf_timestamp]);
 
 /**
  * "I am here." The controller's answer, given after its Postgres write, is the lease.
@@ -189,6 +192,13 @@ export type LeaseReply = Message<"berth.v1.LeaseReply"> & {
    * @generated from field: map<string, int64> journal_stored = 9;
    */
   journalStored: { [key: string]: bigint };
+
+  /**
+   * Of the registry mirrors, which are the same for every node; not the agent's: ask for them.
+   *
+   * @generated from field: int64 mirrors_revision = 10;
+   */
+  mirrorsRevision: bigint;
 };
 
 /**
@@ -269,6 +279,64 @@ export const AssignmentsReplySchema: GenMessage<AssignmentsReply> = /*@__PURE__*
   messageDesc(file_berth_v1_agent, 3);
 
 /**
+ * @generated from message berth.v1.MirrorsRequest
+ */
+export type MirrorsRequest = Message<"berth.v1.MirrorsRequest"> & {
+  /**
+   * @generated from field: string node = 1;
+   */
+  node: string;
+
+  /**
+   * Skip so many; mirrors that changed meanwhile come with another revision, and the agent begins anew.
+   *
+   * @generated from field: uint32 offset = 2;
+   */
+  offset: number;
+};
+
+/**
+ * Describes the message berth.v1.MirrorsRequest.
+ * Use `create(MirrorsRequestSchema)` to create a new message.
+ */
+export const MirrorsRequestSchema: GenMessage<MirrorsRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent, 4);
+
+/**
+ * @generated from message berth.v1.MirrorsReply
+ */
+export type MirrorsReply = Message<"berth.v1.MirrorsReply"> & {
+  /**
+   * @generated from field: string store_epoch = 1;
+   */
+  storeEpoch: string;
+
+  /**
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+
+  /**
+   * @generated from field: repeated berth.v1.RegistryMirror mirrors = 3;
+   */
+  mirrors: RegistryMirror[];
+
+  /**
+   * 0: this was the last page.
+   *
+   * @generated from field: uint32 next_offset = 4;
+   */
+  nextOffset: number;
+};
+
+/**
+ * Describes the message berth.v1.MirrorsReply.
+ * Use `create(MirrorsReplySchema)` to create a new message.
+ */
+export const MirrorsReplySchema: GenMessage<MirrorsReply> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent, 5);
+
+/**
  * @generated from message berth.v1.TaskAssignment
  */
 export type TaskAssignment = Message<"berth.v1.TaskAssignment"> & {
@@ -320,7 +388,7 @@ export type TaskAssignment = Message<"berth.v1.TaskAssignment"> & {
  * Use `create(TaskAssignmentSchema)` to create a new message.
  */
 export const TaskAssignmentSchema: GenMessage<TaskAssignment> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 4);
+  messageDesc(file_berth_v1_agent, 6);
 
 /**
  * @generated from message berth.v1.ImageAssignment
@@ -369,7 +437,7 @@ export type ImageAssignment = Message<"berth.v1.ImageAssignment"> & {
  * Use `create(ImageAssignmentSchema)` to create a new message.
  */
 export const ImageAssignmentSchema: GenMessage<ImageAssignment> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 5);
+  messageDesc(file_berth_v1_agent, 7);
 
 /**
  * The data of a BullMQ job. Which field is set follows from the job's name: task.run, task.stop → task;
@@ -406,7 +474,7 @@ export type Job = Message<"berth.v1.Job"> & {
  * Use `create(JobSchema)` to create a new message.
  */
 export const JobSchema: GenMessage<Job> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 6);
+  messageDesc(file_berth_v1_agent, 8);
 
 /**
  * @generated from message berth.v1.JournalBatch
@@ -440,7 +508,7 @@ export type JournalBatch = Message<"berth.v1.JournalBatch"> & {
  * Use `create(JournalBatchSchema)` to create a new message.
  */
 export const JournalBatchSchema: GenMessage<JournalBatch> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 7);
+  messageDesc(file_berth_v1_agent, 9);
 
 /**
  * @generated from message berth.v1.JournalEntry
@@ -490,7 +558,7 @@ export type JournalEntry = Message<"berth.v1.JournalEntry"> & {
  * Use `create(JournalEntrySchema)` to create a new message.
  */
 export const JournalEntrySchema: GenMessage<JournalEntry> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 8);
+  messageDesc(file_berth_v1_agent, 10);
 
 /**
  * A step of one execution.
@@ -568,7 +636,7 @@ export type TaskChanged = Message<"berth.v1.TaskChanged"> & {
  * Use `create(TaskChangedSchema)` to create a new message.
  */
 export const TaskChangedSchema: GenMessage<TaskChanged> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 9);
+  messageDesc(file_berth_v1_agent, 11);
 
 /**
  * @generated from message berth.v1.ImageChanged
@@ -627,7 +695,7 @@ export type ImageChanged = Message<"berth.v1.ImageChanged"> & {
  * Use `create(ImageChangedSchema)` to create a new message.
  */
 export const ImageChangedSchema: GenMessage<ImageChanged> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 10);
+  messageDesc(file_berth_v1_agent, 12);
 
 /**
  * @generated from message berth.v1.AgentChanged
@@ -656,7 +724,7 @@ export type AgentChanged = Message<"berth.v1.AgentChanged"> & {
  * Use `create(AgentChangedSchema)` to create a new message.
  */
 export const AgentChangedSchema: GenMessage<AgentChanged> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 11);
+  messageDesc(file_berth_v1_agent, 13);
 
 /**
  * @generated from message berth.v1.JournalFetchRequest
@@ -683,7 +751,7 @@ export type JournalFetchRequest = Message<"berth.v1.JournalFetchRequest"> & {
  * Use `create(JournalFetchRequestSchema)` to create a new message.
  */
 export const JournalFetchRequestSchema: GenMessage<JournalFetchRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 12);
+  messageDesc(file_berth_v1_agent, 14);
 
 /**
  * @generated from message berth.v1.ProgressReport
@@ -705,7 +773,7 @@ export type ProgressReport = Message<"berth.v1.ProgressReport"> & {
  * Use `create(ProgressReportSchema)` to create a new message.
  */
 export const ProgressReportSchema: GenMessage<ProgressReport> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 13);
+  messageDesc(file_berth_v1_agent, 15);
 
 /**
  * @generated from message berth.v1.ImageProgress
@@ -732,7 +800,7 @@ export type ImageProgress = Message<"berth.v1.ImageProgress"> & {
  * Use `create(ImageProgressSchema)` to create a new message.
  */
 export const ImageProgressSchema: GenMessage<ImageProgress> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 14);
+  messageDesc(file_berth_v1_agent, 16);
 
 /**
  * @generated from message berth.v1.StreamOpen
@@ -773,7 +841,7 @@ export type StreamOpen = Message<"berth.v1.StreamOpen"> & {
  * Use `create(StreamOpenSchema)` to create a new message.
  */
 export const StreamOpenSchema: GenMessage<StreamOpen> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 15);
+  messageDesc(file_berth_v1_agent, 17);
 
 /**
  * @generated from message berth.v1.StreamExec
@@ -795,7 +863,7 @@ export type StreamExec = Message<"berth.v1.StreamExec"> & {
  * Use `create(StreamExecSchema)` to create a new message.
  */
 export const StreamExecSchema: GenMessage<StreamExec> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 16);
+  messageDesc(file_berth_v1_agent, 18);
 
 /**
  * @generated from message berth.v1.StreamLogs
@@ -832,7 +900,7 @@ export type StreamLogs = Message<"berth.v1.StreamLogs"> & {
  * Use `create(StreamLogsSchema)` to create a new message.
  */
 export const StreamLogsSchema: GenMessage<StreamLogs> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 17);
+  messageDesc(file_berth_v1_agent, 19);
 
 /**
  * @generated from message berth.v1.StreamOpenReply
@@ -861,7 +929,7 @@ export type StreamOpenReply = Message<"berth.v1.StreamOpenReply"> & {
  * Use `create(StreamOpenReplySchema)` to create a new message.
  */
 export const StreamOpenReplySchema: GenMessage<StreamOpenReply> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 18);
+  messageDesc(file_berth_v1_agent, 20);
 
 /**
  * At most 32 KiB of data. A sequence number that is not the last one plus 1 ends the stream with DATA_LOSS.
@@ -957,7 +1025,7 @@ export type StreamFrame = Message<"berth.v1.StreamFrame"> & {
  * Use `create(StreamFrameSchema)` to create a new message.
  */
 export const StreamFrameSchema: GenMessage<StreamFrame> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 19);
+  messageDesc(file_berth_v1_agent, 21);
 
 /**
  * @generated from message berth.v1.StreamError
@@ -979,5 +1047,5 @@ export type StreamError = Message<"berth.v1.StreamError"> & {
  * Use `create(StreamErrorSchema)` to create a new message.
  */
 export const StreamErrorSchema: GenMessage<StreamError> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 20);
+  messageDesc(file_berth_v1_agent, 22);
 

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/host/v1/node.proto.
  */
 export const file_berth_host_v1_node: GenFile = /*@__PURE__*/
-  fileDesc("ChhiZXJ0aC9ob3N0L3YxL25vZGUucHJvdG8SDWJlcnRoLmhvc3QudjEiogIKCk5vZGVTdGF0dXMSDAoEbm9kZRgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEi4KCnN0YXJ0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHJvb3QYBCABKAkSDQoFc3RhdGUYBSABKAkSGAoQZGlza190b3RhbF9ieXRlcxgGIAEoAxIcChRkaXNrX2F2YWlsYWJsZV9ieXRlcxgHIAEoAxINCgVibG9icxgIIAEoAxIVCg1jb250ZW50X2J5dGVzGAkgASgDEhgKEHJ1bnRpbWVfaGFuZGxlcnMYCiADKAkSDwoHcnVubmluZxgLIAEoBRISCgpsZWFzZV9oZWxkGAwgASgIEgsKA2J1cxgNIAEoCSISChBHZXRTdGF0dXNSZXF1ZXN0MlYKC05vZGVTZXJ2aWNlEkcKCUdldFN0YXR1cxIfLmJlcnRoLmhvc3QudjEuR2V0U3RhdHVzUmVxdWVzdBoZLmJlcnRoLmhvc3QudjEuTm9kZVN0YXR1c2IGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("ChhiZXJ0aC9ob3N0L3YxL25vZGUucHJvdG8SDWJlcnRoLmhvc3QudjEi1gIKCk5vZGVTdGF0dXMSDAoEbm9kZRgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEi4KCnN0YXJ0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHJvb3QYBCABKAkSDQoFc3RhdGUYBSABKAkSGAoQZGlza190b3RhbF9ieXRlcxgGIAEoAxIcChRkaXNrX2F2YWlsYWJsZV9ieXRlcxgHIAEoAxINCgVibG9icxgIIAEoAxIVCg1jb250ZW50X2J5dGVzGAkgASgDEhgKEHJ1bnRpbWVfaGFuZGxlcnMYCiADKAkSDwoHcnVubmluZxgLIAEoBRISCgpsZWFzZV9oZWxkGAwgASgIEgsKA2J1cxgNIAEoCRIYChByZWdpc3RyeV9taXJyb3JzGA4gAygJEhgKEG1pcnJvcnNfcmV2aXNpb24YDyABKAMiEgoQR2V0U3RhdHVzUmVxdWVzdDJWCgtOb2RlU2VydmljZRJHCglHZXRTdGF0dXMSHy5iZXJ0aC5ob3N0LnYxLkdldFN0YXR1c1JlcXVlc3QaGS5iZXJ0aC5ob3N0LnYxLk5vZGVTdGF0dXNiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * How this host's agent is.
@@ -94,6 +94,18 @@ export type NodeStatus = Message<"berth.host.v1.NodeStatus"> & {
    * @generated from field: string bus = 13;
    */
   bus: string;
+
+  /**
+   * Those that the controller has told this node of.
+   *
+   * @generated from field: repeated string registry_mirrors = 14;
+   */
+  registryMirrors: string[];
+
+  /**
+   * @generated from field: int64 mirrors_revision = 15;
+   */
+  mirrorsRevision: bigint;
 };
 
 /**
