@@ -398,3 +398,21 @@ test("TreeWriter keeps large owners, odd names and times before 1970", () => {
 test("TreeWriter says that an attribute no file system takes is the archive's fault", () => {
   assert.match(refusal([{ name: "f", pax: { "SCHILY.xattr.user.x": "v".repeat(65_537) } }]), /65537 bytes/);
 });
+
+test("TreeWriter stops at an archive that only keeps it busy", () => {
+  const limits = { ...defaultArchiveLimits, maxHidingSteps: 100_000 };
+  const own = Array.from({ length: 100 }, (_, i): TarInput => ({ name: `d/${i}`, type: "6" }));
+  const markers = Array.from({ length: 20 }, (): TarInput => ({ name: "d/.wh..wh..opq" }));
+  const empty = Array.from({ length: 500 }, (_, i): TarInput => ({ name: `e${i}/.wh.x` }));
+  const swaps = Array.from({ length: 200 }, (_, i): TarInput => ({ name: "s", type: i % 2 === 0 ? "5" : "6" }));
+  for (const [mode, entries] of [
+    ["merged", [...own, ...markers]],
+    ["detached", [...empty, ...swaps]],
+  ] as const) {
+    assert.throws(() => applyArchive(root, buildTar(entries), { mode, limits }), {
+      reason: "LAYER_TOO_LARGE",
+      message: /too often/,
+    });
+  }
+  applyArchive(root, buildTar([...own, ...markers.slice(1, 5)]), { mode: "merged", limits });
+});

@@ -90,8 +90,9 @@ export class TreeWriter implements TarSink, Disposable {
   constructor(rootFd: number, options: ApplyOptions) {
     this.#limits = options.limits ?? defaultArchiveLimits;
     this.#options = options;
-    if (options.mode === "detached") this.#detached = new DetachedUpper(rootFd, options.overlayXattrs ?? "trusted");
-    this.#below = options.mode === "merged" ? new MergedView() : this.#detached;
+    if (options.mode === "detached")
+      this.#detached = new DetachedUpper(rootFd, options.overlayXattrs ?? "trusted", this.#limits);
+    this.#below = options.mode === "merged" ? new MergedView(this.#limits) : this.#detached;
     this.#directories = new Directories(rootFd, this.#below);
   }
 
@@ -330,7 +331,7 @@ export class TreeWriter implements TarSink, Disposable {
   #remove(parent: number, base: string): void {
     const type = statAt(parent, pathArg(base))?.type;
     removeTree(parent, base);
-    this.#below?.removed(this.#directories.canonical(parent), base);
+    if (type === "directory") this.#below?.removed(this.#directories.canonical(parent), base);
     // Not forgotten at once: this step still uses `parent`, which is a kept descriptor.
     if (type === "directory" || type === "symlink") this.#stale = true;
   }

@@ -27,9 +27,9 @@ import {
   unlinkAt,
   type OverlayXattrPrefix,
 } from "@berth/linux";
-import { pathArg, showName } from "./entry.ts";
+import { pathArg, showName, type ArchiveLimits } from "./entry.ts";
 import { leadsThroughLink, removeWhiteouts } from "./rebase.ts";
-import type { Below } from "./whiteouts.ts";
+import { Effort, type Below } from "./whiteouts.ts";
 
 /** What `rebase.ts` mends. Structured-cloneable. */
 export interface DetachedNotes {
@@ -68,9 +68,11 @@ export class DetachedUpper implements Below {
   /** Paths and targets of noted links, and the directories above the targets. */
   readonly #linkPaths = new Set<string>();
   readonly #linkParents = new Set<string>();
+  readonly #effort: Effort;
   #needsMerged: string | undefined;
 
-  constructor(rootFd: number, prefix: OverlayXattrPrefix) {
+  constructor(rootFd: number, prefix: OverlayXattrPrefix, limits: ArchiveLimits) {
+    this.#effort = new Effort(limits);
     this.#rootFd = rootFd;
     this.#prefix = prefix;
   }
@@ -117,6 +119,8 @@ export class DetachedUpper implements Below {
 
   removed(directory: string, base: string): void {
     const path = join(directory, base);
+    const { size } = this.#implicit;
+    this.#effort.spend(this.#opaque.size + this.#whiteouts.size + 2 * size + this.#links.length);
     const within = (known: string): boolean => known === path || known.startsWith(`${path}/`);
     for (const paths of [this.#opaque, this.#whiteouts, this.#implicit]) {
       for (const known of paths) if (within(known)) paths.delete(known);
@@ -208,6 +212,7 @@ export class DetachedUpper implements Below {
   #seal(fd: number, path: string): void {
     setOpaque(fd, this.#prefix);
     this.#opaque.add(path);
+    this.#effort.spend(20 + this.#whiteouts.size + this.#implicit.size);
     for (const known of this.#whiteouts) {
       if (known !== path && !known.startsWith(`${path}/`)) continue;
       using within = opened(fd, known === path ? "." : known.slice(path.length + 1));

@@ -50,6 +50,8 @@ export interface ArchiveLimits {
   /** How many times its compressed size a layer may have; counted once more than `ratioFreeBytes` came out. */
   readonly maxRatio: number;
   readonly ratioFreeBytes: number;
+  /** Comparisons of names that whiteouts and replaced directories may cost in all, see `whiteouts.ts`. */
+  readonly maxHidingSteps: number;
 }
 
 export const defaultArchiveLimits: ArchiveLimits = {
@@ -61,6 +63,7 @@ export const defaultArchiveLimits: ArchiveLimits = {
   // gzip cannot do better than 1032, so that a layer of zeros gets through; a zstd bomb has ratios of some ten thousands.
   maxRatio: 1100,
   ratioFreeBytes: 1024 ** 3,
+  maxHidingSteps: 100_000_000,
 };
 
 /** An archive that is damaged, hostile or of a kind nobody here reads: INVALID_ARGUMENT `LAYER_INVALID`. */

@@ -7,11 +7,13 @@
 import { closeSync, constants } from "node:fs";
 import { openAt, statAt, statFd, type Timestamp } from "@berth/linux";
 import type { Directories } from "./directories.ts";
-import { invalidArchive, pathArg, showName } from "./entry.ts";
+import { archiveTooLarge, invalidArchive, pathArg, showName, type ArchiveLimits } from "./entry.ts";
 import type { EntryPath } from "./names.ts";
 import { childrenOf, removeTree } from "./remove-tree.ts";
 
 const PREFIX = ".wh.";
+/** What looking at a file costs, in comparisons of names. */
+const VISIT_STEPS = 100;
 const OPAQUE = ".wh..wh..opq";
 /** Other names with this prefix are AUFS's own bookkeeping in old images and say nothing. */
 const META_PREFIX = ".wh..wh.";
@@ -29,7 +31,7 @@ export interface Below {
   hideAll(directoryFd: number, directory: string): void;
   /** An entry of the layer is there. */
   wrote(directory: string, base: string, isDirectory: boolean): void;
-  /** What this name stood for was removed, to make place for an entry. */
+  /** A directory of this name was removed, to make place for an entry. */
   removed(directory: string, base: string): void;
   /** An entry made a directory where something else was removed. */
   replacedByDirectory(fd: number, directory: string, base: string): void;
@@ -39,6 +41,23 @@ export interface Below {
   entered?(fd: number, directory: string): void;
   /** Directories that were only passed through, with the times they had. */
   passed?(): Iterable<{ readonly path: EntryPath; readonly times: DirectoryTimes }>;
+}
+
+/**
+ * Bounds work that an archive can ask for many times over, such as an opaque marker in a directory that stays full: real layers
+ * stay far below, one that is made to keep a processor busy is LAYER_TOO_LARGE.
+ */
+export class Effort {
+  #left: number;
+
+  constructor({ maxHidingSteps }: ArchiveLimits) {
+    this.#left = maxHidingSteps;
+  }
+
+  spend(steps: number): void {
+    this.#left -= steps;
+    if (this.#left < 0) throw archiveTooLarge("archive hides and replaces directories too often");
+  }
 }
 
 export function isWhiteoutName(base: string): boolean {
@@ -71,6 +90,11 @@ export class MergedView implements Below {
   readonly #own = new Set<string>();
   /** A directory below is not changed by what a layer puts into it, unless the layer says so. */
   readonly #times = new Map<string, DirectoryTimes>();
+  readonly #effort: Effort;
+
+  constructor(limits: ArchiveLimits) {
+    this.#effort = new Effort(limits);
+  }
 
   entered(fd: number, directory: string): void {
     if (directory === "" || this.#times.has(directory)) return;
@@ -98,6 +122,7 @@ export class MergedView implements Below {
   }
 
   removed(directory: string, base: string): void {
+    this.#effort.spend(this.#times.size);
     const path = directory === "" ? base : `${directory}/${base}`;
     for (const known of this.#times.keys()) {
       if (known === path || known.startsWith(`${path}/`)) this.#times.delete(known);
@@ -110,6 +135,8 @@ export class MergedView implements Below {
   #removeLower(parent: number, directory: string, base: string): boolean {
     const own = this.#own.has(`${directory}/${base}`);
     const type = statAt(parent, pathArg(base))?.type;
+    // What is removed cannot be asked for again; what stays can.
+    if (own) this.#effort.spend(VISIT_STEPS);
     if (type === undefined || (own && type !== "directory")) return own;
     if (type === "directory") {
       const fd = openAt(parent, pathArg(base), constants.O_RDONLY | constants.O_DIRECTORY);
