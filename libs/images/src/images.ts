@@ -49,13 +49,17 @@ export interface LayerProgress {
   readonly totalBytes: number;
 }
 
-/** Monotonic: offsets never go back within one pull. */
+/** Monotonic: nothing goes back within one pull; what an earlier one left of a layer counts from the start. */
 export interface PullProgress {
   readonly namespace: string;
   readonly image: string;
   readonly phase: PullPhase;
   readonly offsetBytes: number;
   readonly totalBytes: number;
+  /** Of what comes over the network, in the last seconds. */
+  readonly rateBytesPerSecond: number;
+  /** Until all bytes are here, at this rate; absent while nothing comes. */
+  readonly etaMs?: number;
   readonly layers: readonly LayerProgress[];
 }
 

@@ -24,10 +24,6 @@ import { IdleMeter } from "./idle-meter.ts";
 import type { JobResult, LayerJob } from "./layer-job.ts";
 import { defaultRanges, parallelRanges, RANGES_IGNORED, type RangeConfig } from "./ranges.ts";
 
-function isDiskFull(error: unknown): boolean {
-  return error instanceof StatusError && error.reason === "DISK_FULL";
-}
-
 const READ_BYTES = 256 * 1024;
 /** Tries in a row that bring nothing, and tries in all. */
 const MAX_FRUITLESS = 5;

@@ -6,7 +6,9 @@
  */
 import type { Digest } from "@berth/base";
 import { parseImageReference } from "@berth/model";
+import type { Descriptor } from "@berth/model";
 import { insertNamespace, upsertImage } from "../rows.ts";
+import { ingestRef } from "./blobs.ts";
 import type { Gate, PullInput } from "./context.ts";
 import { layersOf } from "./layers.ts";
 import { resolveImage, type ResolvedImage } from "./resolve.ts";
@@ -34,13 +36,20 @@ export async function prepareImage(pull: PullInput): Promise<PulledImage> {
   await metadata.transact([insertNamespace(pull.namespace)]);
   const resolved = await resolveImage(pull, () => workers.warm(1));
   const { manifest, config } = resolved;
-  pull.progress.start(manifest.layers);
+  pull.progress.start(manifest.layers, await keptBytes(pull, manifest.layers));
   const within = { ...pull, share: newShare(), gate: openGate(pull, resolved) };
   const layers = config === undefined ? [] : layersOf({ manifest, config });
   if (config === undefined || !pull.unpack) await fetchLayers(within, manifest.layers);
   else await unpackLayers(within, layers);
   await pull.snapshots.sync();
   return { ...resolved, chainId: layers.at(-1)?.chainId ?? "" };
+}
+
+/** What earlier pulls left of each layer. */
+async function keptBytes({ shared, namespace }: PullInput, layers: readonly Descriptor[]): Promise<number[]> {
+  const kept = new Map<string, number>();
+  for (const { ref, offsetBytes } of await shared.content.listStatuses(namespace)) kept.set(ref, offsetBytes);
+  return layers.map(({ digest }) => kept.get(ingestRef("layer", digest)) ?? 0);
 }
 
 /** Asks whether the namespace may use the image, under the name that it gets. */
