@@ -74,6 +74,21 @@ test("a second namespace gets layers that are here after HEADs with its own cred
   assert.equal((await snapshotsOf(host, "two")).length, 2);
 });
 
+test("where content is shared, a second namespace gets layers that are here for the manifest that names them", async () => {
+  const image = buildImage({ layers: [{ tar: base }, { tar: secret }] });
+  await using server = await serveImage(image);
+  const hosts = [{ host: server.host, plainHttp: true }];
+  await using host = await startTestHost({ hosts, content: { sharing: "shared" } });
+  const name = `${server.host}/a:v1`;
+  await host.images.pull({ namespace: "one", image: name, snapshotter: "overlayfs" });
+  const before = server.seen.length;
+  await host.images.pull({ namespace: "two", image: name, snapshotter: "overlayfs" });
+  const layers = image.layers.map(({ digest }) => digest);
+  const asked = server.seen.slice(before).filter(({ path }) => layers.some((digest) => path.endsWith(digest)));
+  assert.deepEqual(asked, [], "nobody asks the registry for layers");
+  assert.equal((await snapshotsOf(host, "two")).length, 2);
+});
+
 test("a namespace whose credentials do not reach a layer does not get the one that is here", async () => {
   const image = buildImage({ layers: [{ tar: base }, { tar: secret }] });
   const hidden = image.layers[1]!.digest;

@@ -2,7 +2,13 @@
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { contentMigrations, openContentStore, type FileContentStore, type RecoveryReport } from "@berth/content";
+import {
+  contentMigrations,
+  openContentStore,
+  type ContentStoreConfig,
+  type FileContentStore,
+  type RecoveryReport,
+} from "@berth/content";
 import { mountsUnder } from "@berth/linux";
 import { openMetadata, type Metadata } from "@berth/metadata";
 import {
@@ -52,6 +58,7 @@ export interface TestHostOptions {
   readonly bootId?: string;
   /** Space that the metadata keeps for a full disk; none by default. */
   readonly headroomBytes?: number;
+  readonly content?: ContentStoreConfig;
   readonly verifier?: ImagesDeps["verifier"];
 }
 
@@ -63,7 +70,7 @@ export async function startTestHost(options: TestHostOptions): Promise<TestHost>
     migrations,
     headroomBytes: options.headroomBytes ?? 0,
   });
-  const content = await openContentStore({ root: join(root, "content"), metadata });
+  const content = await openContentStore({ root: join(root, "content"), metadata }, options.content);
   const recovered = await content.recover();
   const boot = options.bootId === undefined ? {} : { bootId: options.bootId };
   const overlayfs = await openOverlayfs({ metadata, ...boot }, { root: join(root, "overlayfs") });
