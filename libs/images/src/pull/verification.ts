@@ -27,6 +27,8 @@ export interface VerificationCandidate {
   readonly manifest: VerifiedDocument;
   /** With the namespace's credentials, to look for signatures; undefined where an image comes from no registry. */
   readonly registry: RegistryClient | undefined;
+  /** Where its bytes came from, to look for signatures there; in place of `ref`, which may be a name given on this host. */
+  readonly sources?: readonly ImageReference[];
   /** Signatures that came along with the image, as in an archive. */
   readonly signatures?: ((digest: Digest, signal: AbortSignal) => Promise<readonly SignatureMaterial[]>) | undefined;
 }

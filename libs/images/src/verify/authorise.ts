@@ -1,11 +1,13 @@
 /** The policy's question for an image that is here already: before a container starts, and before an image gets another name. */
 import { hasCode, StatusError, type Digest } from "@berth/base";
-import { MANIFEST_LIMITS, parseImageReference, parseManifest } from "@berth/model";
+import { MANIFEST_LIMITS, parseImageReference, parseManifest, type ImageReference } from "@berth/model";
 import type { ContentStore } from "@berth/content";
 import type { RegistryClient } from "@berth/registry";
 import type { VerifiedDocument } from "../pull/verification.ts";
 import type { ImageRow } from "../rows.ts";
 import type { PolicyVerifier, VerificationSubject } from "./verifier.ts";
+
+const SOURCE_LABEL = "containerd.io/distribution.source.";
 
 export interface AuthoriseDeps {
   readonly verifier: PolicyVerifier | undefined;
@@ -27,7 +29,23 @@ export async function authorise(deps: AuthoriseDeps, row: ImageRow, signal: Abor
   const manifest =
     subject.manifest === subject.target ? target : await readDocument(deps.content, subject, subject.manifest);
   const { namespace, image, ref } = subject;
-  await verifier.check({ namespace, image, ref, target, manifest, registry: deps.registry(namespace) }, signal);
+  const sources = await sourcesOf(deps.content, subject);
+  const from = sources.length === 0 ? {} : { sources };
+  await verifier.check(
+    { namespace, image, ref, target, manifest, registry: deps.registry(namespace), ...from },
+    signal,
+  );
+}
+
+/** The repositories that the image was pulled from, by the labels of its documents. */
+async function sourcesOf(content: ContentStore, { namespace, target }: VerificationSubject): Promise<ImageReference[]> {
+  const { labels } = await content.info(namespace, target);
+  return Object.entries(labels).flatMap(([key, repositories]) => {
+    if (!key.startsWith(SOURCE_LABEL)) return [];
+    const registry = key.slice(SOURCE_LABEL.length);
+    const named = repositories.split(",").filter((repository) => repository !== "");
+    return named.map((repository) => ({ registry, repository, tag: undefined, digest: undefined }));
+  });
 }
 
 async function readDocument(

@@ -3,6 +3,7 @@ import { chmod, mkdtemp, readFile, rm, utimes, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { digestOf, StatusError } from "@berth/base";
 import { isAlive } from "@berth/linux";
 import { failureOf } from "../testing/failure.ts";
@@ -70,7 +71,7 @@ test("runPrograms ends a program that hangs, with what it started", async () => 
   const error = await failureOf(run(directory, 1_500));
   assert.equal(error.reason, "VERIFIER_TIMEOUT");
   for (const pid of (await readFile(pids, "utf8")).trim().split(" ")) {
-    for (let tries = 0; isAlive(Number(pid)) && tries < 1000; tries += 1) await new Promise((r) => setImmediate(r));
+    for (let tries = 0; isAlive(Number(pid)) && tries < 2_000; tries += 1) await setTimeout(5);
     assert.ok(!isAlive(Number(pid)), `process ${pid} lives`);
   }
 });

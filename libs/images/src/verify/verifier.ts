@@ -204,21 +204,25 @@ class Verifier {
 
   /** What is known here first, then what came with the image, then what the registry has. */
   async *#signatures(
-    { namespace, ref, registry, signatures }: VerificationCandidate,
+    { namespace, ref, registry, signatures, sources = [ref] }: VerificationCandidate,
     digest: Digest,
     signal: AbortSignal,
   ): AsyncGenerator<SignatureMaterial> {
     yield* this.#rows.signatures(namespace, digest);
     if (signatures !== undefined) yield* await signatures(digest, signal);
     if (registry === undefined) return;
-    try {
-      yield* await findSignatures(registry, ref, digest, signal);
-    } catch (error) {
-      throwIfAborted(signal);
-      const cause = StatusError.from(error);
-      const text = `image ${ref.registry}/${ref.repository}: its signatures cannot be read: ${cause.message}`;
-      throw new StatusError(cause.code, text, { reason: "IMAGE_SIGNATURES_UNREADABLE", cause });
+    let unreadable: StatusError | undefined;
+    for (const source of sources) {
+      try {
+        yield* await findSignatures(registry, source, digest, signal);
+      } catch (error) {
+        throwIfAborted(signal);
+        const cause = StatusError.from(error);
+        const text = `image ${source.registry}/${source.repository}: its signatures cannot be read: ${cause.message}`;
+        unreadable ??= new StatusError(cause.code, text, { reason: "IMAGE_SIGNATURES_UNREADABLE", cause });
+      }
     }
+    if (unreadable !== undefined) throw unreadable;
   }
 
   async #askPrograms(
