@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -73,4 +73,16 @@ test("readImagePolicies names the field that is wrong", async () => {
   const identities = [{ subject: "a@b", issuer: "https://i" }];
   const keyless = { kind: "keyless", trustRootFile: bad, identities };
   assert.deepEqual(await refusedFor({ shop: { default: [keyless] } }), ["imagePolicies.shop.default[0].trustRootFile"]);
+});
+
+test("the example in the documentation is a configuration", async () => {
+  const text = await readFile(new URL("../../../docs/operations/image-verification.md", import.meta.url), "utf8");
+  const example = /```yaml\n([^]*?)```/
+    .exec(text)![1]!
+    .replaceAll("/etc/berth/keys/release.pub", join(folder, "good.pub"));
+  const file = join(folder, "example.yaml");
+  await writeFile(file, `redisUrl: redis://r\nnatsUrl: nats://n\n${example}`);
+  const policies = await readImagePolicies(await loadAgentConfig({ file, env: {} }));
+  assert.equal(policies("shop")!.default[0]!.kind, "key");
+  assert.equal(policies("any")!.default[0]!.kind, "digest-only");
 });
