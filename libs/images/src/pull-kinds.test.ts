@@ -1,5 +1,7 @@
 /** What a reference may lead to: artifacts, indexes within indexes; and the question of a verifier. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { digestOf, StatusError } from "@berth/base";
 import { MEDIA_TYPES, type Descriptor } from "@berth/model";
@@ -161,4 +163,19 @@ test("pull asks the verifier before anything is unpacked, fetches meanwhile, and
   assert.equal(first!.image, request.image);
   assert.equal(first!.target.descriptor.digest, image.descriptor.digest);
   assert.ok(Buffer.from(first!.manifest.bytes).equals(image.manifest));
+});
+
+test("pull takes layers through the stream processors that are configured, and refuses them without", async () => {
+  const mediaType = "application/vnd.oci.image.layer.v1.tar+base64";
+  const image = buildImage({ layers: [{ tar, stored: { bytes: Buffer.from(tar.toString("base64")), mediaType } }] });
+  await using server = await serveImage(image);
+  const hosts = [{ host: server.host, plainHttp: true }];
+  const request = { namespace: "shop", image: `${server.host}/a:v1`, snapshotter: "overlayfs" };
+  await using plain = await startTestHost({ hosts });
+  assert.equal((await failureOf(plain.images.pull(request))).reason, "LAYER_UNSUPPORTED");
+  const processor = { id: "base64", accepts: [mediaType], returns: MEDIA_TYPES.ociLayer, program: "/usr/bin/base64" };
+  const config = { decompress: { processors: [{ ...processor, args: ["-d"] }] } };
+  await using host = await startTestHost({ hosts, config });
+  const { chainId } = await host.images.pull(request);
+  await host.look("shop", "overlayfs", chainId, (root) => assert.equal(readFileSync(join(root, "a"), "utf8"), "a"));
 });

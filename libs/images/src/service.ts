@@ -29,6 +29,7 @@ import {
 } from "@berth/model";
 import type { RegistryClient } from "@berth/registry";
 import type { NamespacedSnapshots } from "@berth/snapshots";
+import type { DevicePolicy } from "./archive/apply.ts";
 import { defaultArchiveLimits, type ArchiveLimits } from "./archive/entry.ts";
 import { watchChanges } from "./gc/changes.ts";
 import { Collection } from "./gc/collection.ts";
@@ -45,6 +46,7 @@ import { LeaseStore } from "./leases/store.ts";
 import { blobPin, Pins, type PinSet } from "./pins.ts";
 import { ingestRef, isDiskFull } from "./pull/blobs.ts";
 import type { PullInput, Shared } from "./pull/context.ts";
+import type { DecompressConfig } from "./pull/decompress.ts";
 import { JoinedRuns } from "./pull/joined.ts";
 import type { LayerSnapshots } from "./pull/layer-snapshots.ts";
 import { NamespacedLayers } from "./pull/namespaced-layers.ts";
@@ -92,6 +94,10 @@ export interface ImagesConfig {
   readonly limits?: Partial<ArchiveLimits>;
   /** When large layers are fetched by several streams at once; see pull/ranges.ts. */
   readonly ranges?: Partial<RangeConfig>;
+  /** Stream processors for layers of other media types, and programs that are not to be used. */
+  readonly decompress?: Omit<DecompressConfig, "mediaType">;
+  /** What is done with device nodes in layers. Default: they are made. */
+  readonly devices?: DevicePolicy;
   readonly gc?: GcConfig;
 }
 
@@ -137,6 +143,8 @@ class ImageService implements Images {
       slots: new LayerSlots({ ...defaultSlots(availableParallelism()), ...config.slots }),
       limits: { ...defaultArchiveLimits, ...config.limits },
       ranges: { ...defaultRanges, ...config.ranges },
+      decompress: config.decompress ?? {},
+      devices: config.devices ?? "allow",
       verify: deps.verifier?.check,
       scratch: deps.scratch,
       clock: deps.clock ?? systemClock,

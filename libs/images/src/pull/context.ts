@@ -4,9 +4,11 @@ import type { ContentStore } from "@berth/content";
 import type { Metadata } from "@berth/metadata";
 import type { ImageReference, Platform } from "@berth/model";
 import type { RegistryClient } from "@berth/registry";
+import type { DevicePolicy } from "../archive/apply.ts";
 import type { ArchiveLimits } from "../archive/entry.ts";
 import type { PinSet, Pins } from "../pins.ts";
 import type { ImageRows } from "../rows.ts";
+import type { DecompressConfig } from "./decompress.ts";
 import type { LayerSnapshots } from "./layer-snapshots.ts";
 import type { LayerWorkers } from "./layer-workers.ts";
 import type { ProgressTracker } from "./progress.ts";
@@ -28,6 +30,8 @@ export interface Shared {
   readonly slots: LayerSlots;
   readonly limits: ArchiveLimits;
   readonly ranges: RangeConfig;
+  readonly decompress: Omit<DecompressConfig, "mediaType">;
+  readonly devices: DevicePolicy;
   /** Absent where every image may be used. */
   readonly verify?: ImageVerifier | undefined;
   /** An existing directory for mount points. */

@@ -56,9 +56,10 @@ async function fill(
   mountPoint: string,
 ): Promise<JobResult> {
   const { shared } = pull;
+  const { limits, devices } = shared;
   if (!pull.gate.open) await Promise.all([ensureBlob(pull, layer), pull.gate.passed]);
   const overlayXattrs = overlayOptions().includes("userxattr") ? "user" : "trusted";
-  const target: UnpackTarget = { mounts: half.mounts, mountPoint, mode, overlayXattrs, limits: shared.limits };
+  const target: UnpackTarget = { mounts: half.mounts, mountPoint, mode, overlayXattrs, limits, devices };
   const result = await extractTo(pull, layer, target);
   for (const warning of result.warnings) shared.logger.debug({ layer: layer.descriptor.digest }, warning);
   throwIfAborted(pull.signal);

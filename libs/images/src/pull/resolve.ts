@@ -23,6 +23,7 @@ import {
 import { isLayerType, kindOf, type ImageKind } from "./artifact.ts";
 import { fetchSmall, readOwn, storeSmall } from "./blobs.ts";
 import type { PullInput } from "./context.ts";
+import { planProcessors } from "./stream-processors.ts";
 import type { VerifiedDocument } from "./verification.ts";
 
 /** Indexes within indexes; more than one level is rare already. */
@@ -168,8 +169,9 @@ function checkLayers(pull: PullInput, manifest: OciManifest, config: OciImageCon
   if (manifest.layers.length !== diffs) {
     throw unsupported(pull, `its manifest has ${manifest.layers.length} layers but its config names ${diffs}`);
   }
+  const { processors = [] } = pull.shared.decompress;
   for (const { mediaType, digest } of manifest.layers) {
-    if (isLayerType(mediaType)) continue;
+    if (isLayerType(mediaType) || planProcessors(mediaType, processors).length > 0) continue;
     const foreign = /foreign|nondistributable/.test(mediaType);
     const why = foreign
       ? "is kept outside the registry (a foreign layer)"

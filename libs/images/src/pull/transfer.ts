@@ -37,7 +37,9 @@ export function slotFor(pull: PullContext, layer: LayerBlob, what: "transfer" | 
 }
 
 export function jobOf(pull: PullContext, { descriptor }: LayerBlob, source: LayerSource): LayerJob {
-  return { subject: layerSubject(pull, descriptor), digest: descriptor.digest, sizeBytes: descriptor.size, source };
+  const { mediaType, digest, size } = descriptor;
+  const decompress = { ...pull.shared.decompress, mediaType };
+  return { subject: layerSubject(pull, descriptor), digest, sizeBytes: size, source, decompress };
 }
 
 export function registrySource(pull: PullContext, path: string): LayerSource {
