@@ -5,7 +5,8 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync, statSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test, type TestContext } from "node:test";
-import { unmountUnder } from "@berth/linux";
+import { retry } from "@berth/base";
+import { mount, unmountUnder } from "@berth/linux";
 import { Snapshots } from "@berth/proto/containerd";
 import { LABELS } from "../options.ts";
 import { hasProgram } from "../program.ts";
@@ -21,6 +22,7 @@ const isRoot = process.getuid?.() === 0;
 const skip = isRoot ? false : "needs root";
 
 const scratch = realpathSync(mkdtempSync(join(tmpdir(), "berth-proxy-")));
+if (isRoot) mount({ type: "tmpfs", source: "tmpfs", target: scratch, options: ["mode=755"] });
 const running: ChildProcess[] = [];
 after(async () => {
   for (const child of running) await stop(child);
@@ -160,12 +162,12 @@ async function startContainerd(): Promise<string> {
   const options = ["--root", join(directory, "root"), "--state", join(directory, "state"), "--address", address];
   const child = spawn("containerd", ["--config", config, "--log-level", "error", ...options], { stdio: "ignore" });
   running.push(child);
-  for (let tries = 0; tries < 400; tries += 1) {
+  const patience = { maxAttempts: 200, backoff: { initialMs: 25, maxMs: 200, factor: 1.5 }, retryable: () => true };
+  await retry(async () => {
     const answer = await probe({ name: "native", address });
-    if (answer.usable) return address;
-    await new Promise((resolve) => setTimeout(resolve, 25));
-  }
-  throw new Error("containerd did not start");
+    if (!answer.usable) throw new Error(`containerd: ${answer.reason}`);
+  }, patience);
+  return address;
 }
 
 for (const snapshotter of ["overlayfs", "native"]) {

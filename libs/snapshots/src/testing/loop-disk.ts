@@ -43,9 +43,14 @@ export function sharedLoopDisk(kind: LoopKind, prepare?: (path: string) => void)
   };
 }
 
+/** In memory where there is a place for that: what is tested is not the disk below. */
+export function imageDirectory(): string {
+  return existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
+}
+
 /** Sparse: takes what is written to it. Returns where it is mounted; goes with the test. */
 export function loopDisk(t: Ending, kind: LoopKind): string {
-  const dir = realpathSync(mkdtempSync(join(tmpdir(), `berth-${kind}-`)));
+  const dir = realpathSync(mkdtempSync(join(imageDirectory(), `berth-${kind}-`)));
   const [image, path] = [join(dir, "disk.img"), join(dir, "disk")];
   t.after(() => {
     unmountUnder(dir, { detach: true });

@@ -7,15 +7,20 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { retry } from "@berth/base";
+import { retry, type RetryOptions } from "@berth/base";
 import { unmountUnder } from "@berth/linux";
 import { hasProgram } from "../program.ts";
+import { imageDirectory } from "./loop-disk.ts";
 
 const POOL_MIB = 512;
 const SOCKET = "/run/zfs/zfs_socket";
-const START_MS = 20_000;
+/** Some 20 s. */
+const PATIENCE: RetryOptions = {
+  maxAttempts: 100,
+  backoff: { initialMs: 20, maxMs: 300, factor: 1.5 },
+  retryable: () => true,
+};
 
 export interface ZfsPool extends AsyncDisposable {
   /** Mounts a new data set at a new directory. */
@@ -32,13 +37,14 @@ export async function startZfsPool(): Promise<ZfsPool | string> {
   if (!hasProgram("zfs-fuse")) return "needs zfs-fuse, or ZFS in the kernel";
   const daemon = spawn("/usr/sbin/zfs-fuse", ["--no-daemon", "--no-kstat-mount"], { stdio: "ignore" });
   daemon.on("error", () => {});
-  for (const started = Date.now(); !(await answers());) {
-    if (daemon.exitCode !== null || Date.now() - started > START_MS) {
-      await stop(daemon);
-      return "zfs-fuse does not start here";
-    }
+  try {
+    await retry(async () => {
+      if (!(await answers()) && daemon.exitCode === null) throw new Error("zfs-fuse is not there yet");
+    }, PATIENCE);
+  } catch {
+    await stop(daemon);
   }
-  return makePool(daemon);
+  return daemon.exitCode === null && daemon.signalCode === null ? makePool(daemon) : "zfs-fuse does not start here";
 }
 
 async function answers(): Promise<boolean> {
@@ -47,7 +53,7 @@ async function answers(): Promise<boolean> {
     await once(socket, "connect");
     return true;
   } catch {
-    return await new Promise((resolve) => setTimeout(resolve, 20, false));
+    return false;
   } finally {
     socket.destroy();
   }
@@ -61,7 +67,7 @@ async function stop(daemon: ChildProcess | undefined): Promise<void> {
 }
 
 function makePool(daemon: ChildProcess | undefined): ZfsPool {
-  const dir = realpathSync(mkdtempSync(join(tmpdir(), "berth-zfs-")));
+  const dir = realpathSync(mkdtempSync(join(imageDirectory(), "berth-zfs-")));
   const [pool, image] = [`berth-test-${process.pid}`, join(dir, "pool.img")];
   writeFileSync(image, "");
   truncateSync(image, POOL_MIB << 20);
@@ -79,7 +85,7 @@ function makePool(daemon: ChildProcess | undefined): ZfsPool {
     async [Symbol.asyncDispose]() {
       try {
         // What a test unmounted last may be busy for a moment.
-        await retry(async () => run("zpool", "destroy", "-f", pool), { maxAttempts: 10, retryable: () => true });
+        await retry(async () => run("zpool", "destroy", "-f", pool), PATIENCE);
       } finally {
         await stop(daemon);
         unmountUnder(dir, { detach: true });
