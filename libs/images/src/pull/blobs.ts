@@ -28,9 +28,11 @@ export function layerSubject(pull: PullInput, layer: Descriptor): string {
 
 /** The bytes of a manifest or config that this namespace has, or undefined. Pins it. */
 export async function readOwn(pull: PullInput, digest: Digest, maxBytes: number): Promise<Uint8Array | undefined> {
-  const { content } = pull.shared;
+  const { content, locks } = pull.shared;
   pull.pins.add(blobPin(pull.namespace, digest));
-  if (!(await content.has(pull.namespace, digest))) return undefined;
+  // Under the lock: a collection that did not see the pin may be about to delete what is still there.
+  const own = (): Promise<boolean> => content.has(pull.namespace, digest);
+  if (!(await locks.run(`blob ${digest}`, own, pull.signal))) return undefined;
   return await content.readAll(pull.namespace, digest, maxBytes);
 }
 
