@@ -189,9 +189,10 @@ test("pulls beside collections lose nothing, under leases and without", async ()
     }
     await host.images.pull({ namespace, image, snapshotter: "overlayfs" });
   });
-  await Promise.all(pulling);
+  const outcomes = await Promise.allSettled(pulling);
   done.abort();
   await collecting;
+  for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
   await host.images.gc.run();
   for (const [index, image] of names.entries()) {
     const namespace = index === 2 ? "toys" : "shop";
