@@ -1,7 +1,7 @@
 /**
  * `npm run soak -- crashes [--factor 20]`: the kill, power-cut and delivery tests of the libraries, of which `npm test` runs a
  * sample, that many times over: with 20, 200 kills each of metadata and content, 100 power cuts, 80 kills of snapshotters,
- * 240 seeds of journal delivery.
+ * 60 of collections, 240 seeds of journal delivery.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -12,6 +12,7 @@ const ROOT = resolve(import.meta.dirname, "../..");
 const TESTS = [
   "libs/metadata/src/crash.test.ts",
   "libs/content/src/crash.test.ts",
+  "libs/images/src/gc/crash.test.ts",
   "libs/snapshots/src/crash.test.ts",
   "libs/journal/src/delivery.test.ts",
 ];
