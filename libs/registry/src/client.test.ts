@@ -1,14 +1,20 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
-import { digestOf, ManualClock, StatusError, type Digest } from "@berth/base";
+import { digestOf, type Digest } from "@berth/base";
 import { MEDIA_TYPES, parseImageReference, type ImageReference } from "@berth/model";
-import { createRegistryClient, openSession, type BlobStream, type RegistryClient, type RegistryHost } from "./index.ts";
-import { startDockerRegistry, type DockerRegistry } from "./testing/docker-registry.ts";
-import { sendJson, startHostileServer, type Behaviour, type HostileServer } from "./testing/hostile-server.ts";
-import type { RegistryClientConfig } from "./config.ts";
+import { createRegistryClient, type RegistryClient } from "./index.ts";
+import {
+  bytesOf,
+  failureOf,
+  FAST,
+  sendJson,
+  startDockerRegistry,
+  startHostileClient,
+  startHostileServer,
+  type DockerRegistry,
+} from "./testing/index.ts";
 
-const FAST: RegistryClientConfig = { backoffInitialMs: 1, backoffMaxMs: 5, maxAttempts: 3 };
 const manifestBytes = Buffer.from(
   JSON.stringify({
     schemaVersion: 2,
@@ -23,41 +29,6 @@ const blob = randomBytes(300_000);
 async function collect(client: RegistryClient, ref: ImageReference, digest: Digest, offsetBytes = 0): Promise<Buffer> {
   await using stream = await client.blob(ref, digest, { offsetBytes });
   return await bytesOf(stream);
-}
-
-async function bytesOf(stream: BlobStream): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of stream.body) chunks.push(chunk);
-  return Buffer.concat(chunks);
-}
-
-async function failureOf(promise: Promise<unknown>): Promise<StatusError> {
-  const error: unknown = await promise.then(
-    () => undefined,
-    (e: unknown) => e,
-  );
-  assert.ok(error instanceof StatusError, `expected a StatusError, got ${String(error)}`);
-  return error;
-}
-
-interface Hostile extends AsyncDisposable {
-  readonly server: HostileServer;
-  readonly client: RegistryClient;
-  readonly ref: ImageReference;
-}
-
-async function hostile(
-  behaviour: Behaviour,
-  host: Omit<RegistryHost, "host"> = { plainHttp: true },
-  config = FAST,
-): Promise<Hostile> {
-  const server = await startHostileServer(behaviour);
-  const client = createRegistryClient({ hosts: [{ host: server.host, ...host }] }, config);
-  const dispose = async (): Promise<void> => {
-    await client[Symbol.asyncDispose]();
-    await server[Symbol.asyncDispose]();
-  };
-  return { server, client, ref: parseImageReference(`${server.host}/team/app:v1`), [Symbol.asyncDispose]: dispose };
 }
 
 let registry: DockerRegistry;
@@ -125,7 +96,7 @@ test("RegistryClient says that a registry is down after trying again", async () 
 
 test("manifest hashes what it got, whatever Docker-Content-Digest claims", async () => {
   const headers = { "content-type": MEDIA_TYPES.ociManifest, "docker-content-digest": digestOf("lie") };
-  await using h = await hostile((_, response) => void response.writeHead(200, headers).end(manifestBytes));
+  await using h = await startHostileClient((_, response) => void response.writeHead(200, headers).end(manifestBytes));
   assert.equal((await h.client.manifest(h.ref)).descriptor.digest, manifestDigest);
   const pinned = { ...h.ref, digest: digestOf("other") };
   const error = await failureOf(h.client.manifest(pinned));
@@ -135,7 +106,7 @@ test("manifest hashes what it got, whatever Docker-Content-Digest claims", async
 
 test("manifest waits as long as Retry-After says, and not at all when that is too long", async () => {
   let refusals = 1;
-  await using h = await hostile((_, response) => {
+  await using h = await startHostileClient((_, response) => {
     if (refusals-- > 0) sendJson(response, 429, { errors: [{ code: "TOOMANYREQUESTS" }] }, { "retry-after": "1" });
     else response.writeHead(200).end(manifestBytes);
   });
@@ -150,7 +121,7 @@ test("manifest waits as long as Retry-After says, and not at all when that is to
 });
 
 test("manifest tries again after 5xx and gives up with the server's words", async () => {
-  await using h = await hostile((_, response) =>
+  await using h = await startHostileClient((_, response) =>
     sendJson(response, 503, { errors: [{ code: "UNAVAILABLE", message: "maintenance" }] }),
   );
   const error = await failureOf(h.client.manifest(h.ref));
@@ -160,7 +131,7 @@ test("manifest tries again after 5xx and gives up with the server's words", asyn
 });
 
 test("manifest refuses HTML, schema 1, oversized bodies and what is no JSON", async () => {
-  await using h = await hostile(
+  await using h = await startHostileClient(
     (_, response) => void response.writeHead(200, { "content-type": "text/html" }).end("<html>"),
   );
   const html = await failureOf(h.client.manifest(h.ref));
@@ -174,127 +145,9 @@ test("manifest refuses HTML, schema 1, oversized bodies and what is no JSON", as
   assert.equal((await failureOf(h.client.manifest(h.ref))).reason, "MANIFEST_INVALID");
 });
 
-test("basic credentials are sent once asked for, then at once, and never when refused", async () => {
-  const credentials = { username: "ann", password: "p:ä" };
-  const expected = `Basic ${Buffer.from("ann:p:ä").toString("base64")}`;
-  await using h = await hostile(
-    (seen, response) => {
-      if (seen.headers.authorization === expected) response.writeHead(200).end(manifestBytes);
-      else response.writeHead(401, { "www-authenticate": 'Basic realm="x"' }).end();
-    },
-    { plainHttp: true, credentials },
-  );
-  await h.client.manifest(h.ref);
-  await h.client.manifest(h.ref);
-  assert.deepEqual(
-    h.server.seen.map((s) => s.headers.authorization),
-    [undefined, expected, expected],
-  );
-  h.server.behave((_, response) => void response.writeHead(401, { "www-authenticate": 'Basic realm="x"' }).end());
-  const error = await failureOf(h.client.manifest(h.ref));
-  assert.equal(error.code, "UNAUTHENTICATED");
-  assert.equal(error.reason, "REGISTRY_DENIED");
-  assert.match(error.message, /check the credentials of "ann"/);
-  assert.ok(!error.message.includes("p:ä"));
-  assert.equal(h.server.seen.length, 4);
-});
-
-/** A registry and its token service on one server; tokens are `t1`, `t2`, … and only the newest is taken. */
-function tokenBehaviour(issued: { count: number; expiresIn?: number }): Behaviour {
-  return (seen, response) => {
-    if (seen.path.startsWith("/token")) {
-      issued.count += 1;
-      sendJson(response, 200, {
-        token: `t${issued.count}`,
-        ...(issued.expiresIn === undefined ? {} : { expires_in: issued.expiresIn }),
-      });
-    } else if (issued.count > 0 && seen.headers.authorization === `Bearer t${issued.count}`) {
-      response.writeHead(200).end(seen.path.includes("/blobs/") ? blob : manifestBytes);
-    } else {
-      const realm = `Bearer realm="http://${seen.headers.host}/token",service="reg",scope="repository:team/app:pull"`;
-      sendJson(response, 401, {}, { "www-authenticate": realm });
-    }
-  };
-}
-
-test("a bearer token is fetched with scope and credentials, shared by scope, and renewed when refused", async () => {
-  const issued = { count: 0, expiresIn: 300 };
-  await using h = await hostile(tokenBehaviour(issued), {
-    plainHttp: true,
-    credentials: { username: "ann", password: "pw" },
-  });
-  await Promise.all([h.client.manifest(h.ref), h.client.manifest(h.ref), h.client.hasBlob(h.ref, manifestDigest)]);
-  assert.equal(issued.count, 1);
-  const asked = h.server.seen.find((s) => s.path.startsWith("/token"))!;
-  assert.equal(asked.path, "/token?service=reg&scope=repository%3Ateam%2Fapp%3Apull");
-  assert.equal(asked.headers.authorization, `Basic ${Buffer.from("ann:pw").toString("base64")}`);
-  issued.count += 1; // The server forgets t1.
-  await h.client.manifest(h.ref);
-  assert.equal(issued.count, 3);
-  await h.client.manifest({ ...h.ref, repository: "team/other" });
-  assert.equal(issued.count, 4, "another scope needs a token of its own");
-});
-
-test("a bearer token is not used beyond its life", async () => {
-  const issued = { count: 0, expiresIn: 1 };
-  const clock = new ManualClock();
-  const server = await startHostileServer(tokenBehaviour(issued));
-  await using client = createRegistryClient({ hosts: [{ host: server.host, plainHttp: true }], clock }, FAST);
-  await using _ = server;
-  const ref = parseImageReference(`${server.host}/team/app:v1`);
-  await client.manifest(ref);
-  clock.advance(2_000);
-  await client.manifest(ref);
-  assert.equal(issued.count, 2);
-  assert.equal(server.seen.filter((s) => s.headers.authorization === "Bearer t1").length, 1);
-});
-
-test("an identity token is exchanged by POST and never sent to the registry", async () => {
-  const issued = { count: 0 };
-  await using h = await hostile(tokenBehaviour(issued), {
-    plainHttp: true,
-    credentials: { username: "<token>", password: "refresh-me" },
-  });
-  await h.client.manifest(h.ref);
-  const asked = h.server.seen.find((s) => s.path.startsWith("/token"))!;
-  assert.equal(asked.method, "POST");
-  assert.match(asked.body, /grant_type=refresh_token.*refresh_token=refresh-me/);
-  assert.ok(h.server.seen.every((s) => s === asked || !JSON.stringify(s).includes("refresh-me")));
-});
-
-test("session carries a token into another client, which asks for none", async () => {
-  const issued = { count: 0, expiresIn: 300 };
-  await using h = await hostile(tokenBehaviour(issued));
-  await h.client.manifest(h.ref);
-  await using client = openSession(structuredClone(h.client.session(h.ref)));
-  assert.ok((await collect(client, h.ref, digestOf(blob))).equals(blob));
-  assert.equal(issued.count, 1);
-});
-
-test("endless 401 ends after three requests", async () => {
-  let tokens = 0;
-  await using h = await hostile((seen, response) => {
-    if (seen.path.startsWith("/token")) sendJson(response, 200, { token: `t${(tokens += 1)}` });
-    else sendJson(response, 401, {}, { "www-authenticate": `Bearer realm="http://${seen.headers.host}/token"` });
-  });
-  const error = await failureOf(h.client.manifest(h.ref));
-  assert.equal(error.code, "UNAUTHENTICATED");
-  assert.match(error.message, /private or does not exist; configure credentials/);
-  assert.equal(h.server.seen.filter((s) => s.path.startsWith("/v2/")).length, 3);
-});
-
-test("a token service that gives no token, or too much, is a clear error", async () => {
-  await using h = await hostile((seen, response) => {
-    if (seen.path.startsWith("/token"))
-      response.writeHead(200, { "content-type": "text/html" }).end("<html>login</html>");
-    else sendJson(response, 401, {}, { "www-authenticate": `Bearer realm="http://${seen.headers.host}/token"` });
-  });
-  assert.match((await failureOf(h.client.manifest(h.ref))).message, /which gave no token/);
-});
-
 test("a redirect to another origin is followed without credentials, and that origin's 401 gets none", async () => {
   await using other = await startHostileServer((_, response) => void response.writeHead(200).end(blob));
-  await using h = await hostile(
+  await using h = await startHostileClient(
     (seen, response) => {
       if (seen.headers.authorization === undefined) response.writeHead(401, { "www-authenticate": "Basic" }).end();
       else response.writeHead(307, { location: `http://${other.host}/data?signature=secret` }).end();
@@ -311,14 +164,16 @@ test("a redirect to another origin is followed without credentials, and that ori
 });
 
 test("redirects are bounded", async () => {
-  await using h = await hostile((seen, response) => void response.writeHead(302, { location: `${seen.path}x` }).end());
+  await using h = await startHostileClient(
+    (seen, response) => void response.writeHead(302, { location: `${seen.path}x` }).end(),
+  );
   assert.equal((await failureOf(h.client.manifest(h.ref))).reason, "REGISTRY_REDIRECTS");
   assert.equal(h.server.seen.length, 6);
 });
 
 test("HEAD keeps its connection", async () => {
   const sockets = new Set<unknown>();
-  await using h = await hostile((_, response) => {
+  await using h = await startHostileClient((_, response) => {
     sockets.add(response.socket);
     response.writeHead(200, { "content-length": "1000000", "docker-content-digest": manifestDigest }).end();
   });
@@ -331,7 +186,7 @@ test("HEAD keeps its connection", async () => {
 });
 
 test("blob fails when the body breaks off", async () => {
-  await using h = await hostile((_, response) => {
+  await using h = await startHostileClient((_, response) => {
     response.writeHead(200, { "content-length": String(blob.length) });
     response.write(blob.subarray(0, 1000), () => response.destroy());
   });
@@ -342,7 +197,7 @@ test("blob fails when the body breaks off", async () => {
 });
 
 test("blob starts at 0 when the server ignores the range", async () => {
-  await using h = await hostile((_, response) => void response.writeHead(200).end(blob));
+  await using h = await startHostileClient((_, response) => void response.writeHead(200).end(blob));
   await using stream = await h.client.blob(h.ref, digestOf(blob), { offsetBytes: 100 });
   assert.equal(stream.offsetBytes, 0);
   assert.equal(stream.rangeHonoured, false);
@@ -366,7 +221,9 @@ test("blob gives a bounded range of a real registry, and says what it is part of
 
 test("blob refuses a range that was not asked for, and a body that is not as long as announced", async () => {
   let headers: Record<string, string> = {};
-  await using h = await hostile((_, response) => void response.writeHead(206, headers).end(blob.subarray(0, 10)));
+  await using h = await startHostileClient(
+    (_, response) => void response.writeHead(206, headers).end(blob.subarray(0, 10)),
+  );
   for (const range of [
     "bytes 0-9/300000",
     "bytes 100-119/300000",
@@ -395,7 +252,7 @@ test("blob refuses a range that was not asked for, and a body that is not as lon
 
 test("blob gives up a transfer that trickles", async () => {
   const config = { ...FAST, stallWindowMs: 200, stallMinBytes: 1000 };
-  await using h = await hostile(
+  await using h = await startHostileClient(
     (_, response) => {
       response.writeHead(200, { "content-length": String(blob.length) });
       const timer = setInterval(() => response.write("."), 20);
@@ -410,7 +267,7 @@ test("blob gives up a transfer that trickles", async () => {
 });
 
 test("an aborted signal ends a request and a body as CANCELLED", async () => {
-  await using h = await hostile((_, response) => {
+  await using h = await startHostileClient((_, response) => {
     response.writeHead(200, { "content-length": String(blob.length) });
     response.write(blob.subarray(0, 1000));
   });

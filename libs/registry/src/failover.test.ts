@@ -18,7 +18,7 @@ import {
   type RegistryRoute,
 } from "./index.ts";
 import { processClock } from "./process-clock.ts";
-import { startHostileServer, type Behaviour, type HostileServer } from "./testing/index.ts";
+import { bytesOf, startHostileServer, type Behaviour, type HostileServer } from "./testing/index.ts";
 
 const FAST = { backoffInitialMs: 1, backoffMaxMs: 5, maxAttempts: 2 };
 const blob = randomBytes(200_000);
@@ -50,9 +50,7 @@ function jumpingClock(): Clock & { jump: (ms: number) => void } {
 
 async function collect(stream: BlobStream): Promise<Buffer> {
   await using _ = stream;
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of stream.body) chunks.push(chunk);
-  return Buffer.concat(chunks);
+  return await bytesOf(stream);
 }
 
 interface World extends AsyncDisposable {

@@ -8,17 +8,11 @@ import type { ServerResponse } from "node:http";
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { test } from "node:test";
 import { digestOf, StatusError } from "@berth/base";
-import { MEDIA_TYPES, parseImageReference, type ImageReference } from "@berth/model";
-import {
-  createRegistryClient,
-  type BlobStream,
-  type RegistryClient,
-  type RegistryClientConfig,
-  type RegistryHost,
-} from "./index.ts";
-import { sendJson, startHostileServer, type Behaviour, type HostileServer } from "./testing/index.ts";
+import { MEDIA_TYPES, parseImageReference } from "@berth/model";
+import { createRegistryClient, type BlobStream, type RegistryClientConfig, type RegistryHost } from "./index.ts";
+import { failureOf, sendJson, startHostileClient, startHostileServer, type Behaviour } from "./testing/index.ts";
 
-const FAST: RegistryClientConfig = {
+const SHORT: RegistryClientConfig = {
   backoffInitialMs: 1,
   backoffMaxMs: 5,
   maxAttempts: 2,
@@ -29,35 +23,8 @@ const MIB = 1024 * 1024;
 const blob = randomBytes(300_000);
 const blobDigest = digestOf(blob);
 
-interface Hostile extends AsyncDisposable {
-  readonly server: HostileServer;
-  readonly client: RegistryClient;
-  readonly ref: ImageReference;
-}
-
-async function hostile(behaviour: Behaviour, host: Omit<RegistryHost, "host"> = {}): Promise<Hostile> {
-  const server = await startHostileServer(behaviour);
-  const client = createRegistryClient({ hosts: [{ host: server.host, plainHttp: true, ...host }] }, FAST);
-  const ref = parseImageReference(`${server.host}/team/app:v1`);
-  return {
-    server,
-    client,
-    ref,
-    async [Symbol.asyncDispose]() {
-      await client[Symbol.asyncDispose]();
-      await server[Symbol.asyncDispose]();
-    },
-  };
-}
-
-async function failureOf(work: Promise<unknown>): Promise<StatusError> {
-  const error: unknown = await work.then(
-    () => undefined,
-    (raw: unknown) => raw,
-  );
-  assert.ok(error instanceof StatusError, `expected a StatusError, got ${String(error)}`);
-  return error;
-}
+const startHostile = (behaviour: Behaviour, host: Omit<RegistryHost, "host"> = {}) =>
+  startHostileClient(behaviour, host, SHORT);
 
 async function drain(stream: BlobStream): Promise<number> {
   await using _ = stream;
@@ -80,7 +47,7 @@ function pourForever(response: ServerResponse, written: { bytes: number }): void
 
 test("a 50 MB manifest, announced or endless, is refused after 4 MB", async () => {
   const written = { bytes: 0 };
-  await using h = await hostile((_, response) => {
+  await using h = await startHostile((_, response) => {
     response.writeHead(200, { "content-type": MEDIA_TYPES.ociManifest, "content-length": String(50 * MIB) });
     pourForever(response, written);
   });
@@ -97,7 +64,7 @@ test("a 50 MB manifest, announced or endless, is refused after 4 MB", async () =
 
 test("endless errors, endless tokens and endless redirects' bodies are cut off", async () => {
   const written = { bytes: 0 };
-  await using h = await hostile((_, response) => {
+  await using h = await startHostile((_, response) => {
     response.writeHead(403);
     pourForever(response, written);
   });
@@ -117,7 +84,7 @@ test("endless errors, endless tokens and endless redirects' bodies are cut off",
 
 test("an endless or too long blob ends where the server said it would, or where the reader stops", async () => {
   const written = { bytes: 0 };
-  await using h = await hostile((_, response) => {
+  await using h = await startHostile((_, response) => {
     response.writeHead(206, { "content-range": `bytes 0-99999/${blob.length}`, "transfer-encoding": "chunked" });
     pourForever(response, written);
   });
@@ -145,14 +112,14 @@ test("slow-loris: headers, manifests, errors and blobs that trickle are given up
   try {
     await using client = createRegistryClient(
       { hosts: [{ host: raw.host, plainHttp: true }] },
-      { ...FAST, maxAttempts: 1 },
+      { ...SHORT, maxAttempts: 1 },
     );
     const error = await failureOf(client.manifest(parseImageReference(`${raw.host}/a:v1`)));
     assert.equal(error.reason, "REGISTRY_UNREACHABLE");
   } finally {
     await raw.close();
   }
-  await using h = await hostile((_, response) => {
+  await using h = await startHostile((_, response) => {
     response.writeHead(200, { "content-length": "100000" });
     trickle(response, () => response.write("."));
   });
@@ -175,14 +142,14 @@ test("a short answer that trickles is given up, by the clock", async () => {
     [403, "REGISTRY_DENIED"],
   ] as const) {
     await using server = await startHostileServer((_, response) => void response.writeHead(status).write("{"));
-    await using client = createRegistryClient({ hosts: [{ host: server.host, plainHttp: true }], clock }, FAST);
+    await using client = createRegistryClient({ hosts: [{ host: server.host, plainHttp: true }], clock }, SHORT);
     const error = await failureOf(client.manifest(parseImageReference(`${server.host}/a:v1`)));
     assert.equal(error.reason, reason);
   }
 });
 
 test("redirects to files, metadata services and other schemes are refused, also by uploads and token services", async () => {
-  await using h = await hostile(() => {});
+  await using h = await startHostile(() => {});
   const targets = [
     "file:///etc/shadow",
     "http://169.254.169.254/latest/meta-data/iam",
@@ -212,7 +179,7 @@ test("redirects to files, metadata services and other schemes are refused, also 
 
 test("what somebody says to whom a registry redirected us is not told in errors", async () => {
   await using inner = await startHostileServer((_, response) => void response.writeHead(500).end("internal secret"));
-  await using h = await hostile(
+  await using h = await startHostile(
     (_, response) => void response.writeHead(307, { location: `http://${inner.host}/` }).end(),
   );
   const error = await failureOf(h.client.blob(h.ref, blobDigest));
@@ -223,7 +190,7 @@ test("what somebody says to whom a registry redirected us is not told in errors"
 
 test("401 loops end, whatever is asked and whatever tokens are given", async () => {
   let tokens = 0;
-  await using h = await hostile(
+  await using h = await startHostile(
     (seen, response) => {
       if (seen.path.startsWith("/token")) return sendJson(response, 200, { token: `t${(tokens += 1)}`, expires_in: 0 });
       const challenge = `Basic realm="x", Bearer realm="http://${h.server.host}/token"`;
@@ -255,7 +222,7 @@ test("401 loops end, whatever is asked and whatever tokens are given", async () 
 test("429 waits as long as Retry-After says, in seconds or as a date, and not for hours", async () => {
   for (const retryAfter of ["1", () => new Date(Date.now() + 1_500).toUTCString()]) {
     let refusals = 1;
-    await using h = await hostile((_, response) => {
+    await using h = await startHostile((_, response) => {
       const value = typeof retryAfter === "string" ? retryAfter : retryAfter();
       if (refusals-- > 0) sendJson(response, 429, {}, { "retry-after": value });
       else response.writeHead(200, { "docker-content-digest": blobDigest }).end();
@@ -263,7 +230,7 @@ test("429 waits as long as Retry-After says, in seconds or as a date, and not fo
     assert.equal(await h.client.resolve(h.ref), blobDigest);
   }
   for (const value of ["86400", new Date(Date.now() + 86_400_000).toUTCString()]) {
-    await using h = await hostile((_, response) => sendJson(response, 503, {}, { "retry-after": value }));
+    await using h = await startHostile((_, response) => sendJson(response, 503, {}, { "retry-after": value }));
     const error = await failureOf(h.client.manifest(h.ref));
     assert.ok(Math.abs(error.retryAfterMs! - 86_400_000) < 10_000);
     assert.equal(h.server.seen.length, 1);
@@ -271,7 +238,7 @@ test("429 waits as long as Retry-After says, in seconds or as a date, and not fo
 });
 
 test("HTML in place of JSON is named as such, for manifests, blobs and tokens", async () => {
-  await using h = await hostile(
+  await using h = await startHostile(
     (_, response) => void response.writeHead(200, { "content-type": "text/html" }).end("<html>login"),
   );
   assert.match((await failureOf(h.client.manifest(h.ref))).message, /HTML page; is this a registry/);
@@ -299,7 +266,7 @@ test("a connection that is reset, at whichever byte, is a clear and transient er
         );
       });
       try {
-        await using client = createRegistryClient({ hosts: [{ host: raw.host, plainHttp: true }] }, FAST);
+        await using client = createRegistryClient({ hosts: [{ host: raw.host, plainHttp: true }] }, SHORT);
         const ref = parseImageReference(`${raw.host}/a:v1`);
         const error = await failureOf(client.blob(ref, blobDigest).then(drain));
         assert.equal(error.reason, reason, `${how} ${name}`);
@@ -326,7 +293,7 @@ test("answers that are no HTTP, or HTTP with contradictions, are errors", async 
   for (const answer of answers) {
     const raw = await rawServer((socket) => void socket.end(answer));
     try {
-      await using client = createRegistryClient({ hosts: [{ host: raw.host, plainHttp: true }] }, FAST);
+      await using client = createRegistryClient({ hosts: [{ host: raw.host, plainHttp: true }] }, SHORT);
       await failureOf(client.blob(parseImageReference(`${raw.host}/a:v1`), blobDigest).then(drain));
     } finally {
       await raw.close();
@@ -343,7 +310,7 @@ test("referrers: pages are followed within bounds, on the same server, and check
   });
   const page = (response: ServerResponse, manifests: unknown, link?: string): void =>
     sendJson(response, 200, { schemaVersion: 2, manifests }, link === undefined ? {} : { link });
-  await using h = await hostile((seen, response) => {
+  await using h = await startHostile((seen, response) => {
     const index = Number(new URL(seen.path, "http://x").searchParams.get("page") ?? 0);
     page(response, [entry(index)], index < 4 ? `</v2/team/app/referrers/x?page=${index + 1}>; rel="next"` : undefined);
   });
@@ -376,7 +343,7 @@ test("referrers: pages are followed within bounds, on the same server, and check
 test("resolve falls back to GET where HEAD is not known or says no digest", async () => {
   const manifest = JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests: [] });
   for (const status of [405, 501, 200]) {
-    await using h = await hostile((seen, response) => {
+    await using h = await startHostile((seen, response) => {
       if (seen.method === "HEAD") response.writeHead(status).end();
       else response.writeHead(200).end(manifest);
     });

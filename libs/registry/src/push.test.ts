@@ -207,3 +207,21 @@ test("pushManifest refuses what its digest does not name, and tells a refusal", 
     /push of image .* answered 400: MANIFEST_INVALID: no config/,
   );
 });
+
+test("an upload that goes on at another server goes there without credentials", async () => {
+  await using storage = await startHostileServer((_, response) => void response.writeHead(201).end());
+  const asks: Behaviour = (seen, response) => {
+    if (seen.headers.authorization === undefined) response.writeHead(401, { "www-authenticate": "Basic" }).end();
+    else if (seen.method === "HEAD") response.writeHead(404).end();
+    else response.writeHead(202, { location: `http://${storage.host}/upload?signed=x` }).end();
+  };
+  await using server = await startHostileServer(asks);
+  const credentials = { username: "ann", password: "pw" };
+  await using client = createRegistryClient({ hosts: [{ host: server.host, plainHttp: true, credentials }] }, FAST);
+  const ref = parseImageReference(`${server.host}/team/app:v1`);
+  assert.equal(await client.pushBlob(ref, blob, recording()), "uploaded");
+  assert.deepEqual(
+    storage.seen.map(({ method, path, headers }) => [method, path, headers.authorization]),
+    [["PUT", `/upload?signed=x&digest=${encodeURIComponent(blob.digest)}`, undefined]],
+  );
+});

@@ -1,5 +1,6 @@
 export { createTestAuthority, missingOpenssl, type TestAuthority, type TestCertificate } from "./certificates.ts";
 export { HTPASSWD, startDockerRegistry, type DockerRegistry, type DockerRegistryOptions } from "./docker-registry.ts";
+export { bytesOf, failureOf, FAST, startHostileClient, type HostileClient } from "./hostile-client.ts";
 export {
   sendJson,
   startHostileServer,
