@@ -2,8 +2,7 @@
  * What images are made of on this node, as things with sizes: blobs and unpacked layers, by the keys of pins.ts, so that
  * what several images share is one thing.
  */
-import type { Digest } from "@berth/base";
-import { hasCode } from "@berth/base";
+import { hasCode, type Digest } from "@berth/base";
 import type { NamespacedSnapshots } from "@berth/snapshots";
 import { layersOf } from "../pull/layers.ts";
 import { blobPin, snapshotPin } from "../pins.ts";

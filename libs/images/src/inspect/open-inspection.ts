@@ -1,5 +1,5 @@
 /** {@link ImageInspection} over rows, content and snapshotters. */
-import { type Digest } from "@berth/base";
+import { StatusError, type Digest } from "@berth/base";
 import {
   anyFilterMatches,
   formatPlatform,
@@ -8,7 +8,6 @@ import {
   parseImageReference,
   type Descriptor,
 } from "@berth/model";
-import { StatusError } from "@berth/base";
 import { GcRows } from "../gc/rows.ts";
 import { imageFieldsOf } from "../list-fields.ts";
 import { layersOf } from "../pull/layers.ts";

@@ -1,7 +1,7 @@
 /** One import, from archive to recorded images; see transfer.ts for its story. */
 import { hasCode, StatusError, throwIfAborted } from "@berth/base";
 import type { Statement } from "@berth/metadata";
-import { hostPlatform, parseImageReference, platformRank, type Platform } from "@berth/model";
+import { hostPlatform, parseImageReference, platformRank, type Descriptor, type Platform } from "@berth/model";
 import { insertNamespace, labelImage, upsertImage } from "../rows.ts";
 import { prepareImage, type PulledImage } from "../pull/pull.ts";
 import { ProgressTracker } from "../pull/progress.ts";
@@ -81,8 +81,8 @@ async function storeLayout(
   const signatures: SignatureMaterial[] = [];
   for (const manifest of layout.signatures) {
     const left = SIGNATURE_LIMITS.count - signatures.length;
-    const read = (layer: { readonly digest: string }): Promise<Buffer> =>
-      files.read(blobName(layer.digest as never), SIGNATURE_LIMITS.bundleBytes);
+    const read = (layer: Descriptor): Promise<Buffer> =>
+      files.read(blobName(layer.digest), SIGNATURE_LIMITS.bundleBytes);
     signatures.push(...(await readSignatures(manifest, left, read)));
   }
   for (const { blobs } of images) for (const { digest, sizeBytes } of blobs) progress.add(digest, sizeBytes);

@@ -1,6 +1,5 @@
 /** Blobs on their way to a registry, in a transfer's thread: some at a time, for small ones wait more than they move. */
-import type { PushOutcome } from "@berth/registry";
-import { openSession } from "@berth/registry";
+import { openSession, type PushOutcome } from "@berth/registry";
 import type { JobContext } from "./thread-jobs.ts";
 import type { JobResults, PushBlob, TransferJob } from "./thread-protocol.ts";
 

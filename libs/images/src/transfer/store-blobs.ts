@@ -1,6 +1,5 @@
 /** From an archive into the content store: blobs copied and hashed by the transfer's thread, committed by digest (A3). */
-import { digestAlgorithm, StatusError, type Digest } from "@berth/base";
-import { uuidv7 } from "@berth/base";
+import { digestAlgorithm, StatusError, uuidv7, type Digest } from "@berth/base";
 import { blobPin } from "../pins.ts";
 import { ingestRef } from "../pull/blobs.ts";
 import type { TransferContext } from "./context.ts";
