@@ -56,6 +56,7 @@ import { kindOf } from "./pull/artifact.ts";
 import { layersOf } from "./pull/layers.ts";
 import { pullImage } from "./pull/pull.ts";
 import { defaultRanges, type RangeConfig } from "./pull/ranges.ts";
+import { DEFAULT_TWO_THREADS_BYTES } from "./pull/two-threads.ts";
 import { defaultSlots, LayerSlots, type SlotsConfig } from "./pull/slots.ts";
 import { imageFieldsOf } from "./list-fields.ts";
 import { Inspection } from "./inspect/open-inspection.ts";
@@ -94,6 +95,8 @@ export interface ImagesConfig {
   readonly limits?: Partial<ArchiveLimits>;
   /** When large layers are fetched by several streams at once; see pull/ranges.ts. */
   readonly ranges?: Partial<RangeConfig>;
+  /** From this size on, two threads may work on one layer. Default 8 MiB; see pull/two-threads.ts. */
+  readonly twoThreadsBytes?: number;
   /** Stream processors for layers of other media types, and programs that are not to be used. */
   readonly decompress?: Omit<DecompressConfig, "mediaType">;
   /** What is done with device nodes in layers. Default: they are made. */
@@ -143,6 +146,7 @@ class ImageService implements Images {
       slots: new LayerSlots({ ...defaultSlots(availableParallelism()), ...config.slots }),
       limits: { ...defaultArchiveLimits, ...config.limits },
       ranges: { ...defaultRanges, ...config.ranges },
+      twoThreadsBytes: config.twoThreadsBytes ?? DEFAULT_TWO_THREADS_BYTES,
       decompress: config.decompress ?? {},
       devices: config.devices ?? "allow",
       verify: deps.verifier?.check,

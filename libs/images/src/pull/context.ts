@@ -30,6 +30,8 @@ export interface Shared {
   readonly slots: LayerSlots;
   readonly limits: ArchiveLimits;
   readonly ranges: RangeConfig;
+  /** From this size on, two threads may work on one layer. */
+  readonly twoThreadsBytes: number;
   readonly decompress: Omit<DecompressConfig, "mediaType">;
   readonly devices: DevicePolicy;
   /** Absent where every image may be used. */

@@ -70,6 +70,8 @@ export interface DecompressConfig {
 export interface DecompressOptions extends DecompressConfig {
   /** A chunk is valid during the call only. */
   readonly onData: OnData;
+  /** A pipe for what comes out: a program writes there itself, past `onData` and the limits. Stays the caller's. */
+  readonly outputFd?: number;
   /** How much will be written, if that is known: for a small layer no program is started. */
   readonly sizeBytes?: number;
   /** Where a program lies, by name; undefined if it is not installed. */
@@ -156,21 +158,21 @@ function openStage(compression: Compression, options: DecompressOptions, onData:
       return { write: onData, end: async () => {}, destroy: () => {} };
     case "gzip": {
       const program = find("igzip") ?? find("unpigz");
-      if (program !== undefined) return childStage(program, ["-dc"], "gzip", onData);
+      if (program !== undefined) return childStage(program, ["-dc"], "gzip", onData, options.outputFd);
       const gunzip = createGunzip({ chunkSize: OUTPUT_CHUNK_BYTES });
       const ended = new Promise<void>((resolve) => gunzip.once("end", resolve));
       return streamStage(gunzip, zlibSource(gunzip), ended, "gzip", onData);
     }
     case "zstd": {
       const program = find("zstd");
-      if (program !== undefined) return childStage(program, ["-dcq"], "zstd", onData);
+      if (program !== undefined) return childStage(program, ["-dcq"], "zstd", onData, options.outputFd);
       return zstdFramesStage(onData);
     }
   }
 }
 
-function childStage(program: string, args: string[], what: string, onData: OnData): Stage {
-  const filter = startFilter(program, args);
+function childStage(program: string, args: string[], what: string, onData: OnData, outputFd?: number): Stage {
+  const filter = startFilter(program, args, { outputFd });
   const stage = streamStage(filter.input, filter.output, filter.ended, what, onData);
   return {
     ...stage,

@@ -16,6 +16,7 @@ import type { DetachedNotes } from "../archive/detached.ts";
 import { insertDiff } from "../rows.ts";
 import { adopt, ingestLayer } from "./blobs.ts";
 import type { PullContext } from "./context.ts";
+import { fillsTwoThreads, runInTwo } from "./two-threads.ts";
 import { HalfLayer, makeMountPoint, withBelow } from "./half-layer.ts";
 import type { JobResult, LayerSource, MendResult, UnpackTarget } from "./layer-job.ts";
 import type { LayerUsage } from "./layer-snapshots.ts";
@@ -33,6 +34,7 @@ export async function extractMerged(pull: PullContext, layer: Layer): Promise<vo
 
 /** Apart from the layers below. @param below resolves when they are committed */
 export async function extractApart(pull: PullContext, layer: Layer, below: Promise<void>): Promise<void> {
+  pull.share.missingBytes += layer.descriptor.size;
   {
     await using half = await HalfLayer.prepare(pull, layer, "");
     const { usage, notes } = await fill(pull, layer, half, layer.parent === "" ? "base" : "detached", "");
@@ -81,8 +83,10 @@ async function extractTo(pull: PullContext, layer: Layer, unpack: UnpackTarget):
       pull.progress.state(index, "downloading");
       let result: JobResult | undefined;
       await ingestLayer(pull, descriptor, async ({ dataPath }) => {
-        const job = { ...jobOf(pull, layer, registrySource(pull, dataPath)), diffId, unpack };
-        result = await workers.run(job, watch(pull, layer));
+        const job = jobOf(pull, layer, registrySource(pull, dataPath));
+        const split = unpack.mode !== "merged" && fillsTwoThreads(pull, layer);
+        if (split) result = await runInTwo(pull, layer, job, unpack);
+        else result = await workers.run({ ...job, diffId, unpack }, watch(pull, layer));
         return result;
       });
       return result;

@@ -23,7 +23,9 @@ export type LayerSource =
       readonly path: string;
     }
   /** A committed blob. */
-  | { readonly kind: "file"; readonly path: string };
+  | { readonly kind: "file"; readonly path: string }
+  /** What another job decompresses into a pipe; the reading end is the job's from then on. */
+  | { readonly kind: "pipe"; readonly fd: number };
 
 /** Where a layer is extracted to. */
 export interface UnpackTarget {
@@ -45,6 +47,8 @@ export interface LayerJob {
   readonly source: LayerSource;
   /** Programs that decompress, and processors that the layer's media type asks for. */
   readonly decompress?: DecompressConfig;
+  /** Decompress into this pipe, for a job in another thread to extract; the job takes the writing end over. */
+  readonly outputFd?: number;
   /** Decompress, and compare the digest of the result. */
   readonly diffId?: Digest;
   /** Extract; only together with `diffId`. */

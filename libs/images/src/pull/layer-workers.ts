@@ -54,6 +54,11 @@ export class LayerWorkers implements AsyncDisposable {
     return this.#threads.size;
   }
 
+  /** How many more jobs would get a thread of their own. */
+  get spare(): number {
+    return this.#maxThreads - this.size + this.#idle().length;
+  }
+
   /** @throws what the job threw; CANCELLED; INTERNAL `LAYER_WORKER_DIED` */
   async run(job: LayerJob, options: RunOptions = {}): Promise<JobResult> {
     return (await this.#send({ kind: "run", job }, options)) as JobResult;

@@ -27,6 +27,8 @@ export interface PullShare {
   heldLarge: number;
   /** Of the layers that wait. */
   waitingBytes: number;
+  /** Of the layers that have turned out to be missing. */
+  missingBytes: number;
 }
 
 export interface SlotRequest {
@@ -48,7 +50,7 @@ interface Count {
 }
 
 export function newShare(): PullShare {
-  return { held: 0, heldLarge: 0, waitingBytes: 0 };
+  return { held: 0, heldLarge: 0, waitingBytes: 0, missingBytes: 0 };
 }
 
 export function defaultSlots(processors: number): SlotsConfig {
