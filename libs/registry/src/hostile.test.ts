@@ -336,7 +336,9 @@ test("referrers: pages are followed within bounds, on the same server, and check
   ];
   for (const [name, behaviour] of wrong) {
     h.server.behave(behaviour);
+    const before = h.server.seen.length;
     assert.equal((await failureOf(h.client.referrers(h.ref, blobDigest))).reason, "REFERRERS_INVALID", name);
+    assert.ok(h.server.seen.length - before <= 3, `${name}: ${h.server.seen.length - before} requests`);
   }
 });
 
