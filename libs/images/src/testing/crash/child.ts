@@ -5,6 +5,7 @@
  */
 import { writeSync } from "node:fs";
 import { seededRandom, StatusError } from "@berth/base";
+import type { ImagesConfig } from "../../index.ts";
 import { startTestHost } from "../host.ts";
 
 function say(line: string): void {
@@ -13,7 +14,10 @@ function say(line: string): void {
 
 async function main(root: string, registry: string, seed: number, bootId: string, names: string[]): Promise<never> {
   const random = seededRandom(seed);
-  const host = await startTestHost({ hosts: [{ host: registry, plainHttp: true }], root, bootId });
+  // Half of the lives fetch even these small layers by several ranges at once.
+  const ranges = { parallelRangeThresholdBytes: 200_000, rangeBytes: 96 * 1024, minIdleShare: 0 };
+  const config: ImagesConfig = random() < 0.5 ? { ranges } : {};
+  const host = await startTestHost({ hosts: [{ host: registry, plainHttp: true }], root, bootId, config });
   const pick = (): string => names[Math.floor(random() * names.length)]!;
   const pull = async (name: string): Promise<void> => {
     const snapshotter = random() < 0.75 ? "overlayfs" : "native";
