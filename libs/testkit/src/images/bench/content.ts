@@ -14,6 +14,8 @@ export interface BenchFiles {
   readonly first?: number;
   /** Share of pieces that are noise, which does not compress. Default 0. */
   readonly noise?: number;
+  /** Nothing but zeros. Default false. */
+  readonly zeros?: boolean;
 }
 
 const POOL_BYTES = 8 * 1024 * 1024;
@@ -37,7 +39,8 @@ export function* benchEntries(spec: BenchFiles, random: Random): Generator<TarEn
     const folder = `usr/share/package-${String(Math.floor(n / FILES_PER_FOLDER)).padStart(4, "0")}`;
     if (index === 0 || n % FILES_PER_FOLDER === 0) yield { path: folder, type: "dir" };
     if (n % 40 === 39) yield { path: `${folder}/link-${n}`, type: "symlink", linkTo: `file-${n - 1}` };
-    const content = slice(size, random, () => (random() < noise ? noisePool : pool));
+    const content =
+      spec.zeros === true ? Buffer.alloc(size) : slice(size, random, () => (random() < noise ? noisePool : pool));
     yield { path: `${folder}/file-${n}`, mode: n % 10 === 0 ? 0o755 : 0o644, content };
   }
 }

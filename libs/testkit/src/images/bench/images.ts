@@ -31,6 +31,9 @@ export const benchImages = {
     one(dir, { ...SYSTEM, files: 8, totalBytes: 1_220_000_000, sizes: "equal", noise: 0.75 }),
   /** {@link oneLayer}'s files, compressed by zstd. */
   zstd: (dir: string): Promise<BuiltImage> => one(dir, { ...SYSTEM, compression: "zstd" }),
+  /** Ten files of a gigabyte of zeros: 10 GB that are 10 MB on the wire. */
+  sparse: (dir: string): Promise<BuiltImage> =>
+    one(dir, { ...SYSTEM, files: 10, totalBytes: 10_000_000_000, sizes: "equal", zeros: true }),
   /** Ten images that share four layers and have one small layer of their own each. */
   family: async (dir: string): Promise<readonly BuiltImage[]> => {
     const base = (await parts(dir)).slice(0, MEMBER_BASE_LAYERS);
