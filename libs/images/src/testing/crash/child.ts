@@ -14,9 +14,12 @@ function say(line: string): void {
 
 async function main(root: string, registry: string, seed: number, bootId: string, names: string[]): Promise<never> {
   const random = seededRandom(seed);
-  // Half of the lives fetch even these small layers by several ranges at once.
+  // Half of the lives fetch even these small layers by several ranges at once, or work on them by two threads.
   const ranges = { parallelRangeThresholdBytes: 200_000, rangeBytes: 96 * 1024, minIdleShare: 0 };
-  const config: ImagesConfig = random() < 0.5 ? { ranges } : {};
+  const config: ImagesConfig = {
+    ...(random() < 0.5 ? { ranges } : {}),
+    ...(random() < 0.5 ? { twoThreadsBytes: 0 } : {}),
+  };
   const host = await startTestHost({ hosts: [{ host: registry, plainHttp: true }], root, bootId, config });
   const pick = (): string => names[Math.floor(random() * names.length)]!;
   const pull = async (name: string): Promise<void> => {
