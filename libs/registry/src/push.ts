@@ -26,7 +26,10 @@ export type BlobSource =
 export interface PushOptions extends CallOptions {
   /** A repository of the same registry that may have the blob already. */
   readonly mountFrom?: string;
-  /** Blobs beyond this go up in pieces of so many bytes. Default 32 MiB; the server may ask for larger ones. */
+  /**
+   * Blobs beyond this go up in pieces of so many bytes; the server may ask for larger ones. Without it every blob goes up
+   * whole: some large public registries take nothing else.
+   */
   readonly chunkBytes?: number;
   /** Bytes that the server has. */
   readonly onProgress?: (bytes: number) => void;
@@ -46,7 +49,6 @@ export interface PushDeps {
   readonly clock: Clock;
 }
 
-const CHUNK_BYTES = 32 * 1024 * 1024;
 const READ_BYTES = 256 * 1024;
 /** Tries in a row that bring an upload no further. */
 const MAX_FRUITLESS = 4;
@@ -145,7 +147,7 @@ class Upload {
     this.#moved(begun);
     const { size, options } = this.#of;
     const least = Number(begun.headers["oci-chunk-min-length"] ?? 0);
-    const chunkBytes = Math.max(options.chunkBytes ?? CHUNK_BYTES, Number.isSafeInteger(least) ? least : 0, 1);
+    const chunkBytes = Math.max(options.chunkBytes ?? Infinity, Number.isSafeInteger(least) ? least : 0, 1);
     try {
       if (size > chunkBytes) await this.#pieces(chunkBytes);
       await this.#finish(this.#offset);
