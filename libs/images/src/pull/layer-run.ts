@@ -100,13 +100,14 @@ async function feed(source: AsyncIterable<Buffer>, taker: Diff | Forward | undef
 
 /** Takes what comes out of a pipe, decompressed already; a broken archive closes it. */
 async function drain(fd: number, diff: Diff | undefined, signal: AbortSignal): Promise<void> {
-  const { stream, listen } = pipeSource(fd);
+  const source = pipeSource(fd);
+  const { stream } = source;
   const { promise: closed, resolve, reject } = Promise.withResolvers<void>();
   const onAbort = (): void => void stream.destroy();
   signal.addEventListener("abort", onAbort, { once: true });
   try {
     stream.once("close", resolve).on("error", reject);
-    listen((chunk) => {
+    source.listen((chunk) => {
       try {
         if (diff?.take(chunk) !== false) return;
       } catch (error) {

@@ -103,7 +103,7 @@ export class ProgressTracker implements Disposable {
 
   #rate(): number {
     const atMs = this.#monotonicMs();
-    this.#samples = [...this.#samples.filter((one) => atMs - one.atMs <= RATE_WINDOW_MS)];
+    this.#samples = this.#samples.filter((one) => atMs - one.atMs <= RATE_WINDOW_MS);
     this.#samples.push({ atMs, fetchedBytes: this.#fetchedBytes });
     const first = this.#samples[0]!;
     const elapsedMs = atMs - first.atMs;
