@@ -1,8 +1,10 @@
 /** Pools of connections, one per origin and way of connecting; TLS contexts are made once per pool, not per connection. */
 import { createSecureContext, getCACertificates } from "node:tls";
-// Its pool alone: all of undici (fetch, WebSocket, caches, mocks) takes 15 MB and 50 ms more, in the agent and in each of its
-// stream threads.
+// Its parts that are needed: all of undici (fetch, WebSocket, caches, mocks) takes 15 MB and 50 ms more, in the agent and in
+// each of its threads.
+import request from "undici/lib/api/api-request.js";
 import Pool from "undici/lib/dispatcher/pool.js";
+import type { Dispatcher } from "undici";
 import { guardedLookup, mayLoopBack } from "./redirect.ts";
 import type { Endpoint } from "./routes/endpoint.ts";
 
@@ -65,6 +67,11 @@ export class Pools implements AsyncDisposable {
     this.#byEndpoint = new WeakMap();
     await Promise.all(pools.map((pool) => pool.destroy()));
   }
+}
+
+/** One request over a pool. */
+export function requestOver(pool: Pool, options: Dispatcher.RequestOptions): Promise<Dispatcher.ResponseData> {
+  return request.call(pool, options);
 }
 
 function tlsOptions({ ca, client, skipVerify }: Pick<Endpoint, "ca" | "client" | "skipVerify">) {

@@ -8,7 +8,7 @@
 import type { Clock } from "@berth/base";
 import type { Dispatcher } from "undici";
 import { fromSocket, refused, tooSlow, type Subject } from "./errors.ts";
-import type { Pools } from "./pools.ts";
+import { requestOver, type Pools } from "./pools.ts";
 import { checkTarget, targetOf } from "./redirect.ts";
 
 const MAX_REDIRECTS = 5;
@@ -134,7 +134,8 @@ export class Transport {
     const isOwn = url.origin === subject.endpoint.origin;
     const elsewhere = url.origin !== request.url.origin;
     try {
-      const answer = await this.#deps.pools.to(url.origin, subject.endpoint, limits.connectMs).request({
+      const pool = this.#deps.pools.to(url.origin, subject.endpoint, limits.connectMs);
+      const answer = await requestOver(pool, {
         path: url.pathname + url.search,
         method,
         headers: {
