@@ -1,17 +1,7 @@
 /** `berthd images …` */
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { ImagePinSchema, ImageSchema, ImageService } from "@berth/proto/host";
-import {
-  ageOf,
-  labelsOf,
-  parseDuration,
-  printFields,
-  printJson,
-  printList,
-  shortDigest,
-  timeOf,
-  type Session,
-} from "./session.ts";
+import { ageOf, labelsOf, parseDuration, printJson, printList, shortDigest, timeOf, type Session } from "./session.ts";
 
 export async function list(session: Session, filters: readonly string[]): Promise<void> {
   const { namespace } = session;
@@ -21,20 +11,6 @@ export async function list(session: Session, filters: readonly string[]): Promis
     { heading: "DIGEST", cell: ({ target }) => shortDigest(target?.digest ?? "") },
     { heading: "UPDATED", cell: ({ updatedAt }) => ageOf(updatedAt) },
     { heading: "LABELS", cell: ({ labels }) => labelsOf(labels) },
-  ]);
-}
-
-export async function inspect(session: Session, name: string): Promise<void> {
-  const { namespace } = session;
-  const image = await session.client(ImageService).getImage({ namespace, image: name });
-  if (session.json) return printJson(session, ImageSchema, image);
-  printFields(session, [
-    ["Name", image.name],
-    ["Digest", image.target?.digest ?? "-"],
-    ["Type", image.target?.mediaType ?? "-"],
-    ["Labels", labelsOf(image.labels)],
-    ["Created", timeOf(image.createdAt)],
-    ["Updated", timeOf(image.updatedAt)],
   ]);
 }
 

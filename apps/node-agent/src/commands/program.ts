@@ -136,8 +136,12 @@ function addImages(program: Command, add: Add, bind: Bind): void {
     .addHelpText("after", `\nFilters: ${FILTER_HELP}`)
     .action(bind(() => import("./images.ts"), "list"));
   add(images, "inspect <image>", "tell all about an image", "  berthd images inspect busybox").action(
-    bind(() => import("./images.ts"), "inspect"),
+    bind(() => import("./inspect.ts"), "inspect"),
   );
+  add(images, "history <image>", "how an image was built, newest first").action(
+    bind(() => import("./inspect.ts"), "history"),
+  );
+  add(images, "usage", "what the images of a namespace cost").action(bind(() => import("./inspect.ts"), "usage"));
   add(
     images,
     "tag <image> <name>",
@@ -150,6 +154,13 @@ function addImages(program: Command, add: Add, bind: Bind): void {
     "drop names; what nothing else needs goes with the next collection",
     "  berthd images rm busybox registry.test/tools:1",
   ).action(bind(() => import("./images.ts"), "remove"));
+  add(images, "prune [filter...]", "remove images that nothing uses", "  berthd images prune --older-than 7d --dry-run")
+    .usage("[options] [FILTER...]")
+    .option("--dangling", "only those without a tag")
+    .option("--older-than <duration>", "only those not used and not pulled for so long, such as 7d")
+    .option("--dry-run", "remove nothing, and say what would go")
+    .action(bind(() => import("./inspect.ts"), "prune"));
+  addTransfers(images, add, bind);
   add(
     images,
     "pin <image>",
@@ -163,6 +174,38 @@ function addImages(program: Command, add: Add, bind: Bind): void {
     .option("--holder <name>", "this one's")
     .action(bind(() => import("./images.ts"), "unpin"));
   add(images, "pins", "list the pins of a namespace").action(bind(() => import("./images.ts"), "pins"));
+}
+
+function addTransfers(images: Command, add: Add, bind: Bind): void {
+  const load = (): Promise<Module> => import("./transfers.ts");
+  add(
+    images,
+    "push <image> [target]",
+    "push an image, by its own name or another",
+    "  berthd images push app:v2 registry.test/app:v2",
+  ).action(bind(load, "push"));
+  add(
+    images,
+    "import <path>",
+    "import an OCI or Docker archive; - for standard input",
+    "  berthd images import app.tar\n  docker save app | berthd -n shop images import -",
+  )
+    .option("--name <image>", "the name of the archive's only image")
+    .option("--base-name <repository>", "for images that the archive names by a bare tag")
+    .option("--only <image...>", "only these of the archive")
+    .option("--snapshotter <name>", "unpack with this snapshotter (default: the agent's)")
+    .option("--no-unpack", "record and verify only")
+    .option("--lease <id>", "add what it makes or finds to this lease")
+    .action(bind(load, "importImages"));
+  add(
+    images,
+    "export <path> <image...>",
+    "write images to an archive; - for standard output",
+    "  berthd images export app.tar app:v2\n  berthd images export - app:v2 | ssh other berthd images import -",
+  )
+    .option("--format <format>", "oci, which docker load reads too, or docker", "oci")
+    .option("--directory", "the path is an OCI layout's folder, new or empty")
+    .action(bind(load, "exportImages"));
 }
 
 function addContent(program: Command, add: Add, bind: Bind): void {

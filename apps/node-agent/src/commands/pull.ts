@@ -1,7 +1,7 @@
 /** `berthd pull`: an image onto this host, followed until it is unpacked. Ctrl-C calls it off. */
 import { StatusError } from "@berth/base";
 import { ImageService, UnpackedImageSchema, type UnpackedImage } from "@berth/proto/host";
-import { createPullView } from "./pull-view.ts";
+import { createProgressView } from "./progress-view.ts";
 import { printJson, type Session } from "./session.ts";
 
 export interface PullOptions {
@@ -26,7 +26,7 @@ async function follow(session: Session, image: string, options: PullOptions): Pr
     skipUnpack: !options.unpack,
     lease: options.lease ?? "",
   };
-  using view = createPullView(session, image);
+  using view = createProgressView(session, image);
   for await (const { event } of session.client(ImageService).pullImage(request)) {
     if (event.case === "progress") view.update(event.value);
     if (event.case === "done") return event.value;

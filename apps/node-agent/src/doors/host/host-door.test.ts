@@ -9,7 +9,7 @@ import { after, before, describe, test } from "node:test";
 import { ReadStream } from "node:tty";
 import { stripVTControlCharacters } from "node:util";
 import { openPty } from "@berth/linux";
-import { ImageService, type PullProgress } from "@berth/proto/host";
+import { ImageService, type Progress } from "@berth/proto/host";
 import { createGrpcClient } from "@berth/rpc";
 import { buildImage, eventually, pushImage } from "@berth/testkit";
 import { startAgentLab, type AgentLab } from "../../testing/agent-lab.ts";
@@ -52,6 +52,8 @@ describe("host door", () => {
     assert.deepEqual([result.code, result.stdout], [code, ""], `${args.join(" ")}: ${result.stderr}`);
     assert.match(result.stderr, pattern);
   };
+  const runPipe = (script: string): Promise<Result> =>
+    resultOf(spawn("/bin/sh", ["-c", script], { env: berthdEnv({ ...env(), BERTHD }) }));
   type Named = { readonly name: string; readonly target: { readonly digest: string } };
   type Blob = { readonly digest: string; readonly sizeBytes: string; readonly labels?: Record<string, string> };
 
@@ -83,6 +85,73 @@ describe("host door", () => {
     await fails(3, /tools:1" is not in namespace "shop"/, "-n", "shop", "images", "rm", "tools:1");
     await fails(2, /namespace: "Shop" has upper-case letters/, "-n", "Shop", "images", "ls");
     await fails(2, /filter/i, "-n", "shop", "images", "ls", "name==");
+  });
+
+  test("berthd tells what an image is made of and costs, and prunes", async () => {
+    await ok("-n", "looks", "pull", lab.image);
+    const inspected = await ok("-n", "looks", "images", "inspect", lab.image);
+    assert.match(inspected, /Size: +\d.*MiB, \d.*MiB unpacked\n/);
+    assert.match(inspected, /Cmd: +\["\/bin\/sh"\]/);
+    assert.match(inspected, /LAYER +SIZE +HERE +UNPACKED\nsha256:\w{64} +\S+ MiB +yes +overlayfs/);
+    const details = await json<{ layers: unknown[]; platforms: unknown[] }>(
+      "-n",
+      "looks",
+      "images",
+      "inspect",
+      lab.image,
+    );
+    assert.equal(details.layers.length, 1);
+    assert.match(await ok("-n", "looks", "images", "history", lab.image), /^LAYER +CREATED +SIZE +BY\n\S+ /);
+    const usage = await json<{ totalBytes: string }>("-n", "looks", "images", "usage");
+    assert.ok(Number(usage.totalBytes) > 1_000_000);
+    await fails(3, /is not in namespace "other"/, "-n", "other", "images", "inspect", lab.image);
+    await fails(3, /is not in namespace "other"/, "-n", "other", "images", "history", lab.image);
+    await fails(2, /--older-than "old" is not a duration/, "images", "prune", "--older-than", "old");
+    assert.match(
+      await ok("-n", "looks", "images", "prune", "--dry-run"),
+      /would remove \S+busybox:1\n.* would be freed/,
+    );
+    assert.equal((await json<Named[]>("-n", "looks", "images", "ls")).length, 1);
+    assert.match(await ok("-n", "looks", "images", "prune", "name~=busybox"), /^removed \S+busybox:1\n/);
+    assert.deepEqual(await json("-n", "looks", "images", "ls"), []);
+  });
+
+  test("berthd exports, imports and pushes images, by files and by pipes", async () => {
+    await ok("-n", "from", "pull", lab.image);
+    const file = join(lab.dir, "app.tar");
+    assert.match(await ok("-n", "from", "images", "export", file, lab.image), /busybox:1: 2 blobs, \d.*MiB\n/);
+    const imported = await ok("-n", "to", "images", "import", file, "--name", "copy/app:v2");
+    assert.match(imported, /^docker\.io\/copy\/app:v2 sha256:\w{64}\n/);
+    assert.equal((await json<Blob[]>("-n", "to", "content", "ls")).length, 3);
+    const piped = await runPipe(`"$BERTHD" -n from images export - ${lab.image} | "$BERTHD" -n piped images import -`);
+    assert.equal(piped.code, 0, piped.stderr);
+    const compared = await runPipe(`"$BERTHD" -n from images export - ${lab.image} | cmp - ${file}`);
+    assert.equal(compared.code, 0, "the same bytes either way");
+    assert.match(piped.stdout, /busybox:1 sha256:\w{64}\n/);
+    assert.equal((await json<Named[]>("-n", "piped", "images", "ls")).length, 1);
+    const target = `${lab.registry.address}/test/pushed:v1`;
+    assert.match(
+      await ok("-n", "from", "images", "push", lab.image, target),
+      /pushed:v1 sha256:\w{64} \(\d blobs sent/,
+    );
+    assert.match(await ok("-n", "back", "pull", target), /unpacked with overlayfs/);
+    await fails(3, /none/, "-n", "from", "images", "export", file, "none:1");
+    await fails(3, /none/, "-n", "from", "images", "push", "none:1", target);
+    await fails(
+      2,
+      /"zip" is not one of oci, docker/,
+      "-n",
+      "from",
+      "images",
+      "export",
+      file,
+      lab.image,
+      "--format",
+      "zip",
+    );
+    const wrong = await berthd("-n", "to", "images", "import", join(lab.dir, "no.tar"));
+    assert.notEqual(wrong.code, 0);
+    assert.match(wrong.stderr, /no\.tar/);
   });
 
   test("berthd shows, reads, labels and drops content", async () => {
@@ -163,7 +232,7 @@ describe("host door", () => {
     using client = createGrpcClient(ImageService, { endpoint: `unix:${join(lab.agent.state, "berthd.sock")}` });
     const gatedImage = await freshImage("progress");
     gated.close();
-    const seen: PullProgress[] = [];
+    const seen: Progress[] = [];
     let last = "";
     for await (const { event } of client.pullImage({ namespace: "progress", image: gatedImage })) {
       last = event.case ?? "";
@@ -177,7 +246,7 @@ describe("host door", () => {
       offsets.toSorted((a, b) => Number(a - b)),
     );
     assert.deepEqual(
-      seen.at(-1)?.layers.map(({ state }) => state),
+      seen.at(-1)?.blobs.map(({ state }) => state),
       ["done"],
     );
     assert.equal(seen.at(-1)?.offsetBytes, seen.at(-1)?.totalBytes);
@@ -217,7 +286,7 @@ describe("host door", () => {
     gated.open();
     assert.equal((await ended)[0], 0);
     await eventually("the end", () => drawn.includes("unpacked with overlayfs"));
-    assert.match(drawn, /\u001b\[2A\u001b\[2K/, "drawn over");
+    assert.ok(drawn.includes("\u001b[2A\u001b[2K"), "drawn over");
     assert.match(stripVTControlCharacters(drawn), /█{24} 100% +done/);
   });
 

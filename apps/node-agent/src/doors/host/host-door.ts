@@ -13,12 +13,13 @@ import { loggingInterceptor, Invoker, serveGrpc, validationInterceptor } from "@
 import { careService, type CareDeps } from "./care.ts";
 import { contentService } from "./content.ts";
 import { gcService } from "./gc.ts";
-import { imageService, type ImageDeps } from "./images.ts";
+import { imageService } from "./images.ts";
 import { leaseService } from "./leases.ts";
 import { nodeService, type NodeDeps } from "./node.ts";
+import type { TransferDeps } from "./transfers.ts";
 import { snapshotService, type SnapshotDeps } from "./snapshots.ts";
 
-export interface HostDoorDeps extends Omit<ImageDeps, "defaultSnapshotter">, SnapshotDeps, NodeDeps, CareDeps {
+export interface HostDoorDeps extends Pick<TransferDeps, "images">, SnapshotDeps, NodeDeps, CareDeps {
   readonly content: ContentStore;
   readonly logger: Logger;
 }

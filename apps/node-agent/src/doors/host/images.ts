@@ -1,28 +1,20 @@
 /** Images by the host door. */
 import { create } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
-import type { Images, PullProgress } from "@berth/images";
 import {
   ImageService,
   ListImagesResponseSchema,
   ListPinsResponseSchema,
-  PullImageResponseSchema,
   RemoveImageResponseSchema,
   UnpinImageResponseSchema,
-  type PullImageRequest,
-  type PullImageResponse,
 } from "@berth/proto/host";
-import { implement, type CallContext, type Implementation } from "@berth/rpc";
-import { followed } from "./followed.ts";
-import { toImage, toPin, toPullProgress, toUnpackedImage } from "./wire.ts";
+import { implement, type Implementation } from "@berth/rpc";
+import { toDetails, toHistory, toPruned, toUsage } from "./inspection.ts";
+import { exportImages, importImages, pullImage, pushImage, type TransferDeps } from "./transfers.ts";
+import { toImage, toPin } from "./wire.ts";
 
-export interface ImageDeps {
-  readonly images: Images;
-  /** Taken where a request names no snapshotter. */
-  readonly defaultSnapshotter: string;
-}
-
-export function imageService({ images, defaultSnapshotter }: ImageDeps): Implementation {
+export function imageService(deps: TransferDeps): Implementation {
+  const { images } = deps;
   return implement(ImageService, {
     listImages: async ({ namespace, filters }) => {
       const records = await images.list(namespace, filters);
@@ -47,31 +39,17 @@ export function imageService({ images, defaultSnapshotter }: ImageDeps): Impleme
       const pins = await images.pins.list(namespace);
       return create(ListPinsResponseSchema, { pins: pins.map(toPin) });
     },
-    pullImage: (request, context) => pull(images, defaultSnapshotter, request, context),
+    pullImage: (request, { signal }) => pullImage(deps, request, signal),
+    pushImage: (request, { signal }) => pushImage(deps, request, signal),
+    importImages: (requests, { signal }) => importImages(deps, requests, signal),
+    exportImages: (request, { signal }) => exportImages(deps, request, signal),
+    inspectImage: async ({ namespace, image }) => toDetails(await images.inspection.inspect(namespace, image)),
+    getImageHistory: async ({ namespace, image }) => toHistory(await images.inspection.history(namespace, image)),
+    getImageUsage: async ({ namespace }) => toUsage(await images.inspection.usage(namespace)),
+    pruneImages: async ({ namespace, dangling, filters, olderThanMs, dryRun }, { signal }) => {
+      const which = { namespace, dangling, filters, dryRun, signal };
+      const age = olderThanMs === 0n ? {} : { olderThanMs: Number(olderThanMs) };
+      return toPruned(await images.inspection.prune({ ...which, ...age }));
+    },
   });
-}
-
-async function* pull(
-  images: Images,
-  defaultSnapshotter: string,
-  { namespace, image, snapshotter, skipUnpack, lease }: PullImageRequest,
-  context: CallContext,
-): AsyncGenerator<PullImageResponse> {
-  const request = {
-    namespace,
-    image,
-    snapshotter: snapshotter || defaultSnapshotter,
-    unpack: !skipUnpack,
-    ...(lease === "" ? {} : { lease }),
-  };
-  const pulling = followed(context.signal, (onProgress: (progress: PullProgress) => void, signal) =>
-    images.pull({ ...request, signal, onProgress }),
-  );
-  for await (const step of pulling) {
-    const event =
-      "done" in step
-        ? { case: "done" as const, value: toUnpackedImage(step.done) }
-        : { case: "progress" as const, value: toPullProgress(step.progress) };
-    yield create(PullImageResponseSchema, { event });
-  }
 }

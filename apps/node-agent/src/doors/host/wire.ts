@@ -2,14 +2,25 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { BlobInfo, IngestStatus } from "@berth/content";
-import type { ImagePin, ImageRecord, PullProgress, UnpackedImage } from "@berth/images";
+import type {
+  ExportResult,
+  ImagePin,
+  ImageRecord,
+  ImportResult,
+  PullProgress,
+  PushResult,
+  UnpackedImage,
+} from "@berth/images";
 import type { Descriptor } from "@berth/model";
 import {
   BlobSchema,
   ImagePinSchema,
   ImageSchema,
   IngestSchema,
-  PullProgressSchema,
+  ExportResultSchema,
+  ImportResultSchema,
+  ProgressSchema,
+  PushResultSchema,
   SnapshotSchema,
   UnpackedImageSchema,
   type Blob,
@@ -17,7 +28,10 @@ import {
   type Image,
   type ImagePin as ImagePinMessage,
   type Ingest,
-  type PullProgress as PullProgressMessage,
+  type ExportResult as ExportResultMessage,
+  type ImportResult as ImportResultMessage,
+  type Progress,
+  type PushResult as PushResultMessage,
   type Snapshot,
   type UnpackedImage as UnpackedImageMessage,
 } from "@berth/proto/host";
@@ -50,18 +64,50 @@ export function toUnpackedImage(unpacked: UnpackedImage): UnpackedImageMessage {
   });
 }
 
-export function toPullProgress({ phase, offsetBytes, totalBytes, layers }: PullProgress): PullProgressMessage {
-  return create(PullProgressSchema, {
+export function toPullProgress({ etaMs, rateBytesPerSecond, layers, ...whole }: PullProgress): Progress {
+  const message = toTransferProgress({ ...whole, blobs: layers });
+  message.rateBytesPerSecond = BigInt(Math.round(rateBytesPerSecond));
+  if (etaMs !== undefined) message.etaMs = BigInt(Math.round(etaMs));
+  return message;
+}
+
+type AnyProgress = Pick<PullProgress, "offsetBytes" | "totalBytes"> & {
+  readonly phase: string;
+  readonly blobs: readonly {
+    readonly digest: string;
+    readonly state: string;
+    readonly offsetBytes: number;
+    readonly totalBytes: number;
+  }[];
+};
+
+export function toTransferProgress({ phase, offsetBytes, totalBytes, blobs }: AnyProgress): Progress {
+  return create(ProgressSchema, {
     phase,
     offsetBytes: BigInt(offsetBytes),
     totalBytes: BigInt(totalBytes),
-    layers: layers.map((layer) => ({
-      digest: layer.digest,
-      state: layer.state,
-      offsetBytes: BigInt(layer.offsetBytes),
-      totalBytes: BigInt(layer.totalBytes),
+    blobs: blobs.map((blob) => ({
+      digest: blob.digest,
+      state: blob.state,
+      offsetBytes: BigInt(blob.offsetBytes),
+      totalBytes: BigInt(blob.totalBytes),
     })),
   });
+}
+
+export function toPushResult({ target, uploaded, mounted, existing }: PushResult): PushResultMessage {
+  return create(PushResultSchema, { target: toDescriptor(target), uploaded, mounted, existing });
+}
+
+export function toImportResult({ format, images }: ImportResult): ImportResultMessage {
+  return create(ImportResultSchema, {
+    format,
+    images: images.map(({ record, manifest, unpacked }) => ({ image: toImage(record), manifest, unpacked })),
+  });
+}
+
+export function toExportResult({ images, blobs, sizeBytes }: ExportResult): ExportResultMessage {
+  return create(ExportResultSchema, { images: [...images], blobs, sizeBytes: BigInt(sizeBytes) });
 }
 
 export function toBlob(info: BlobInfo): Blob {

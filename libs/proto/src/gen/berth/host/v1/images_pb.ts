@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/host/v1/images.proto.
  */
 export const file_berth_host_v1_images: GenFile = /*@__PURE__*/
-  fileDesc("ChpiZXJ0aC9ob3N0L3YxL2ltYWdlcy5wcm90bxINYmVydGguaG9zdC52MSJECgpEZXNjcmlwdG9yEhIKCm1lZGlhX3R5cGUYASABKAkSDgoGZGlnZXN0GAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAMigQIKBUltYWdlEgwKBG5hbWUYASABKAkSKQoGdGFyZ2V0GAIgASgLMhkuYmVydGguaG9zdC52MS5EZXNjcmlwdG9yEjAKBmxhYmVscxgDIAMoCzIgLmJlcnRoLmhvc3QudjEuSW1hZ2UuTGFiZWxzRW50cnkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKoAQoNVW5wYWNrZWRJbWFnZRIjCgVpbWFnZRgBIAEoCzIULmJlcnRoLmhvc3QudjEuSW1hZ2USEAoIbWFuaWZlc3QYAiABKAkSDgoGY29uZmlnGAMgASgJEhMKC3NuYXBzaG90dGVyGAQgASgJEhAKCGNoYWluX2lkGAUgASgJEhIKCnNpemVfYnl0ZXMYBiABKAMSFQoNYXJ0aWZhY3RfdHlwZRgHIAEoCSJUCghJbWFnZVBpbhINCgVpbWFnZRgBIAEoCRIOCgZob2xkZXIYAiABKAkSKQoFdW50aWwYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk0KEUxpc3RJbWFnZXNSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhcKB2ZpbHRlcnMYAiADKAlCBpK1GAIwICI6ChJMaXN0SW1hZ2VzUmVzcG9uc2USJAoGaW1hZ2VzGAEgAygLMhQuYmVydGguaG9zdC52MS5JbWFnZSJQCg9HZXRJbWFnZVJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSHAoFaW1hZ2UYAiABKAlCDZK1GAkIARoFaW1hZ2UibAoPVGFnSW1hZ2VSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhwKBWltYWdlGAIgASgJQg2StRgJCAEaBWltYWdlEhoKA3RhZxgDIAEoCUINkrUYCQgBGgVpbWFnZSJTChJSZW1vdmVJbWFnZVJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSHAoFaW1hZ2UYAiABKAlCDZK1GAkIARoFaW1hZ2UiFQoTUmVtb3ZlSW1hZ2VSZXNwb25zZSKLAQoPUGluSW1hZ2VSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhwKBWltYWdlGAIgASgJQg2StRgJCAEaBWltYWdlEg4KBmhvbGRlchgDIAEoCRIpCgV1bnRpbBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiYgoRVW5waW5JbWFnZVJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSHAoFaW1hZ2UYAiABKAlCDZK1GAkIARoFaW1hZ2USDgoGaG9sZGVyGAMgASgJIhQKElVucGluSW1hZ2VSZXNwb25zZSIyCg9MaXN0UGluc1JlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUiOQoQTGlzdFBpbnNSZXNwb25zZRIlCgRwaW5zGAEgAygLMhcuYmVydGguaG9zdC52MS5JbWFnZVBpbiKWAQoQUHVsbEltYWdlUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIcCgVpbWFnZRgCIAEoCUINkrUYCQgBGgVpbWFnZRIfCgtzbmFwc2hvdHRlchgDIAEoCUIKkrUYBhoEbmFtZRITCgtza2lwX3VucGFjaxgEIAEoCBINCgVsZWFzZRgFIAEoCSJ7ChFQdWxsSW1hZ2VSZXNwb25zZRIvCghwcm9ncmVzcxgBIAEoCzIbLmJlcnRoLmhvc3QudjEuUHVsbFByb2dyZXNzSAASLAoEZG9uZRgCIAEoCzIcLmJlcnRoLmhvc3QudjEuVW5wYWNrZWRJbWFnZUgAQgcKBWV2ZW50InYKDFB1bGxQcm9ncmVzcxINCgVwaGFzZRgBIAEoCRIUCgxvZmZzZXRfYnl0ZXMYAiABKAMSEwoLdG90YWxfYnl0ZXMYAyABKAMSLAoGbGF5ZXJzGAQgAygLMhwuYmVydGguaG9zdC52MS5MYXllclByb2dyZXNzIlkKDUxheWVyUHJvZ3Jlc3MSDgoGZGlnZXN0GAEgASgJEg0KBXN0YXRlGAIgASgJEhQKDG9mZnNldF9ieXRlcxgDIAEoAxITCgt0b3RhbF9ieXRlcxgEIAEoAzLyBAoMSW1hZ2VTZXJ2aWNlElEKCkxpc3RJbWFnZXMSIC5iZXJ0aC5ob3N0LnYxLkxpc3RJbWFnZXNSZXF1ZXN0GiEuYmVydGguaG9zdC52MS5MaXN0SW1hZ2VzUmVzcG9uc2USQAoIR2V0SW1hZ2USHi5iZXJ0aC5ob3N0LnYxLkdldEltYWdlUmVxdWVzdBoULmJlcnRoLmhvc3QudjEuSW1hZ2USQAoIVGFnSW1hZ2USHi5iZXJ0aC5ob3N0LnYxLlRhZ0ltYWdlUmVxdWVzdBoULmJlcnRoLmhvc3QudjEuSW1hZ2USVAoLUmVtb3ZlSW1hZ2USIS5iZXJ0aC5ob3N0LnYxLlJlbW92ZUltYWdlUmVxdWVzdBoiLmJlcnRoLmhvc3QudjEuUmVtb3ZlSW1hZ2VSZXNwb25zZRJDCghQaW5JbWFnZRIeLmJlcnRoLmhvc3QudjEuUGluSW1hZ2VSZXF1ZXN0GhcuYmVydGguaG9zdC52MS5JbWFnZVBpbhJRCgpVbnBpbkltYWdlEiAuYmVydGguaG9zdC52MS5VbnBpbkltYWdlUmVxdWVzdBohLmJlcnRoLmhvc3QudjEuVW5waW5JbWFnZVJlc3BvbnNlEksKCExpc3RQaW5zEh4uYmVydGguaG9zdC52MS5MaXN0UGluc1JlcXVlc3QaHy5iZXJ0aC5ob3N0LnYxLkxpc3RQaW5zUmVzcG9uc2USUAoJUHVsbEltYWdlEh8uYmVydGguaG9zdC52MS5QdWxsSW1hZ2VSZXF1ZXN0GiAuYmVydGguaG9zdC52MS5QdWxsSW1hZ2VSZXNwb25zZTABYgZwcm90bzM", [file_berth_v1_options, file_google_protobuf_timestamp]);
+  fileDesc("ChpiZXJ0aC9ob3N0L3YxL2ltYWdlcy5wcm90bxINYmVydGguaG9zdC52MSJECgpEZXNjcmlwdG9yEhIKCm1lZGlhX3R5cGUYASABKAkSDgoGZGlnZXN0GAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAMigQIKBUltYWdlEgwKBG5hbWUYASABKAkSKQoGdGFyZ2V0GAIgASgLMhkuYmVydGguaG9zdC52MS5EZXNjcmlwdG9yEjAKBmxhYmVscxgDIAMoCzIgLmJlcnRoLmhvc3QudjEuSW1hZ2UuTGFiZWxzRW50cnkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKoAQoNVW5wYWNrZWRJbWFnZRIjCgVpbWFnZRgBIAEoCzIULmJlcnRoLmhvc3QudjEuSW1hZ2USEAoIbWFuaWZlc3QYAiABKAkSDgoGY29uZmlnGAMgASgJEhMKC3NuYXBzaG90dGVyGAQgASgJEhAKCGNoYWluX2lkGAUgASgJEhIKCnNpemVfYnl0ZXMYBiABKAMSFQoNYXJ0aWZhY3RfdHlwZRgHIAEoCSJUCghJbWFnZVBpbhINCgVpbWFnZRgBIAEoCRIOCgZob2xkZXIYAiABKAkSKQoFdW50aWwYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk0KEUxpc3RJbWFnZXNSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhcKB2ZpbHRlcnMYAiADKAlCBpK1GAIwICI6ChJMaXN0SW1hZ2VzUmVzcG9uc2USJAoGaW1hZ2VzGAEgAygLMhQuYmVydGguaG9zdC52MS5JbWFnZSJQCg9HZXRJbWFnZVJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSHAoFaW1hZ2UYAiABKAlCDZK1GAkIARoFaW1hZ2UibAoPVGFnSW1hZ2VSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhwKBWltYWdlGAIgASgJQg2StRgJCAEaBWltYWdlEhoKA3RhZxgDIAEoCUINkrUYCQgBGgVpbWFnZSJTChJSZW1vdmVJbWFnZVJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSHAoFaW1hZ2UYAiABKAlCDZK1GAkIARoFaW1hZ2UiFQoTUmVtb3ZlSW1hZ2VSZXNwb25zZSKLAQoPUGluSW1hZ2VSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhwKBWltYWdlGAIgASgJQg2StRgJCAEaBWltYWdlEg4KBmhvbGRlchgDIAEoCRIpCgV1bnRpbBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiYgoRVW5waW5JbWFnZVJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSHAoFaW1hZ2UYAiABKAlCDZK1GAkIARoFaW1hZ2USDgoGaG9sZGVyGAMgASgJIhQKElVucGluSW1hZ2VSZXNwb25zZSIyCg9MaXN0UGluc1JlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUiOQoQTGlzdFBpbnNSZXNwb25zZRIlCgRwaW5zGAEgAygLMhcuYmVydGguaG9zdC52MS5JbWFnZVBpbiKWAQoQUHVsbEltYWdlUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIcCgVpbWFnZRgCIAEoCUINkrUYCQgBGgVpbWFnZRIfCgtzbmFwc2hvdHRlchgDIAEoCUIKkrUYBhoEbmFtZRITCgtza2lwX3VucGFjaxgEIAEoCBINCgVsZWFzZRgFIAEoCSJ3ChFQdWxsSW1hZ2VSZXNwb25zZRIrCghwcm9ncmVzcxgBIAEoCzIXLmJlcnRoLmhvc3QudjEuUHJvZ3Jlc3NIABIsCgRkb25lGAIgASgLMhwuYmVydGguaG9zdC52MS5VbnBhY2tlZEltYWdlSABCBwoFZXZlbnQirwEKCFByb2dyZXNzEg0KBXBoYXNlGAEgASgJEhQKDG9mZnNldF9ieXRlcxgCIAEoAxITCgt0b3RhbF9ieXRlcxgDIAEoAxIqCgVibG9icxgEIAMoCzIbLmJlcnRoLmhvc3QudjEuQmxvYlByb2dyZXNzEh0KFXJhdGVfYnl0ZXNfcGVyX3NlY29uZBgFIAEoAxITCgZldGFfbXMYBiABKANIAIgBAUIJCgdfZXRhX21zIlgKDEJsb2JQcm9ncmVzcxIOCgZkaWdlc3QYASABKAkSDQoFc3RhdGUYAiABKAkSFAoMb2Zmc2V0X2J5dGVzGAMgASgDEhMKC3RvdGFsX2J5dGVzGAQgASgDIm4KEFB1c2hJbWFnZVJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSHAoFaW1hZ2UYAiABKAlCDZK1GAkIARoFaW1hZ2USGwoGdGFyZ2V0GAMgASgJQguStRgHGgVpbWFnZSJ0ChFQdXNoSW1hZ2VSZXNwb25zZRIrCghwcm9ncmVzcxgBIAEoCzIXLmJlcnRoLmhvc3QudjEuUHJvZ3Jlc3NIABIpCgRkb25lGAIgASgLMhkuYmVydGguaG9zdC52MS5QdXNoUmVzdWx0SABCBwoFZXZlbnQibAoKUHVzaFJlc3VsdBIpCgZ0YXJnZXQYASABKAsyGS5iZXJ0aC5ob3N0LnYxLkRlc2NyaXB0b3ISEAoIdXBsb2FkZWQYAiABKAUSDwoHbW91bnRlZBgDIAEoBRIQCghleGlzdGluZxgEIAEoBSJhChNJbXBvcnRJbWFnZXNSZXF1ZXN0Ei8KB29wdGlvbnMYASABKAsyHC5iZXJ0aC5ob3N0LnYxLkltcG9ydE9wdGlvbnNIABIOCgRkYXRhGAIgASgMSABCCQoHbWVzc2FnZSLTAQoNSW1wb3J0T3B0aW9ucxIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIYCgRwYXRoGAIgASgJQgqStRgGGgRwYXRoEhkKBG5hbWUYAyABKAlCC5K1GAcaBWltYWdlEhEKCWJhc2VfbmFtZRgEIAEoCRIUCgRvbmx5GAUgAygJQgaStRgCMEASHwoLc25hcHNob3R0ZXIYBiABKAlCCpK1GAYaBG5hbWUSEwoLc2tpcF91bnBhY2sYByABKAgSDQoFbGVhc2UYCCABKAkieQoUSW1wb3J0SW1hZ2VzUmVzcG9uc2USKwoIcHJvZ3Jlc3MYASABKAsyFy5iZXJ0aC5ob3N0LnYxLlByb2dyZXNzSAASKwoEZG9uZRgCIAEoCzIbLmJlcnRoLmhvc3QudjEuSW1wb3J0UmVzdWx0SABCBwoFZXZlbnQiTAoMSW1wb3J0UmVzdWx0Eg4KBmZvcm1hdBgBIAEoCRIsCgZpbWFnZXMYAiADKAsyHC5iZXJ0aC5ob3N0LnYxLkltcG9ydGVkSW1hZ2UiWAoNSW1wb3J0ZWRJbWFnZRIjCgVpbWFnZRgBIAEoCzIULmJlcnRoLmhvc3QudjEuSW1hZ2USEAoIbWFuaWZlc3QYAiABKAkSEAoIdW5wYWNrZWQYAyABKAgipwEKE0V4cG9ydEltYWdlc1JlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSHwoGaW1hZ2VzGAIgAygJQg+StRgLCAEaBWltYWdlMEASGAoEcGF0aBgDIAEoCUIKkrUYBhoEcGF0aBIhCgZmb3JtYXQYBCABKAlCEZK1GA0SA29jaRIGZG9ja2VyEhEKCWRpcmVjdG9yeRgFIAEoCCKJAQoURXhwb3J0SW1hZ2VzUmVzcG9uc2USKwoIcHJvZ3Jlc3MYASABKAsyFy5iZXJ0aC5ob3N0LnYxLlByb2dyZXNzSAASKwoEZG9uZRgCIAEoCzIbLmJlcnRoLmhvc3QudjEuRXhwb3J0UmVzdWx0SAASDgoEZGF0YRgDIAEoDEgAQgcKBWV2ZW50IkEKDEV4cG9ydFJlc3VsdBIOCgZpbWFnZXMYASADKAkSDQoFYmxvYnMYAiABKAUSEgoKc2l6ZV9ieXRlcxgDIAEoAyLBAwoMSW1hZ2VEZXRhaWxzEiMKBWltYWdlGAEgASgLMhQuYmVydGguaG9zdC52MS5JbWFnZRINCgVuYW1lcxgCIAMoCRIrCghtYW5pZmVzdBgDIAEoCzIZLmJlcnRoLmhvc3QudjEuRGVzY3JpcHRvchIvCglwbGF0Zm9ybXMYBCADKAsyHC5iZXJ0aC5ob3N0LnYxLkltYWdlUGxhdGZvcm0SDgoGY29uZmlnGAUgASgJEhMKC2NvbmZpZ19qc29uGAYgASgJEikKBmxheWVycxgHIAMoCzIZLmJlcnRoLmhvc3QudjEuSW1hZ2VMYXllchIPCgdzb3VyY2VzGAggAygJEhgKEGNvbXByZXNzZWRfYnl0ZXMYCSABKAMSGwoOdW5wYWNrZWRfYnl0ZXMYCiABKANIAIgBARIyCgh2ZXJpZmllZBgLIAMoCzIgLmJlcnRoLmhvc3QudjEuSW1hZ2VWZXJpZmljYXRpb24SDgoGcGlubmVkGAwgASgIEjAKDGxhc3RfdXNlZF9hdBgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCEQoPX3VucGFja2VkX2J5dGVzImEKDUltYWdlUGxhdGZvcm0SEAoIcGxhdGZvcm0YASABKAkSLQoKZGVzY3JpcHRvchgCIAEoCzIZLmJlcnRoLmhvc3QudjEuRGVzY3JpcHRvchIPCgdwcmVzZW50GAMgASgIIrEBCgpJbWFnZUxheWVyEi0KCmRlc2NyaXB0b3IYASABKAsyGS5iZXJ0aC5ob3N0LnYxLkRlc2NyaXB0b3ISDwoHZGlmZl9pZBgCIAEoCRIQCghjaGFpbl9pZBgDIAEoCRIPCgdwcmVzZW50GAQgASgIEhAKCHVucGFja2VkGAUgAygJEhsKDnVucGFja2VkX2J5dGVzGAYgASgDSACIAQFCEQoPX3VucGFja2VkX2J5dGVzImYKEUltYWdlVmVyaWZpY2F0aW9uEgwKBGtpbmQYASABKAkSCgoCYnkYAiABKAkSJgoCYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2N1cnJlbnQYBCABKAgiVAoTSW5zcGVjdEltYWdlUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIcCgVpbWFnZRgCIAEoCUINkrUYCQgBGgVpbWFnZSJXChZHZXRJbWFnZUhpc3RvcnlSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhwKBWltYWdlGAIgASgJQg2StRgJCAEaBWltYWdlIkwKF0dldEltYWdlSGlzdG9yeVJlc3BvbnNlEjEKB2VudHJpZXMYASADKAsyIC5iZXJ0aC5ob3N0LnYxLkltYWdlSGlzdG9yeUVudHJ5IsUBChFJbWFnZUhpc3RvcnlFbnRyeRIuCgpjcmVhdGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdGVkX2J5GAIgASgJEg8KB2NvbW1lbnQYAyABKAkSDgoGYXV0aG9yGAQgASgJEg0KBWVtcHR5GAUgASgIEigKBWxheWVyGAYgASgLMhkuYmVydGguaG9zdC52MS5EZXNjcmlwdG9yEhIKCnNpemVfYnl0ZXMYByABKAMiNwoUR2V0SW1hZ2VVc2FnZVJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUimQEKEEltYWdlVXNhZ2VSZXBvcnQSKQoGaW1hZ2VzGAEgAygLMhkuYmVydGguaG9zdC52MS5JbWFnZVVzYWdlEhIKCmJsb2JfYnl0ZXMYAiABKAMSFgoOc25hcHNob3RfYnl0ZXMYAyABKAMSEwoLdG90YWxfYnl0ZXMYBCABKAMSGQoRcmVjbGFpbWFibGVfYnl0ZXMYBSABKAMimAEKCkltYWdlVXNhZ2USDAoEbmFtZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSFAoMdW5pcXVlX2J5dGVzGAMgASgDEhQKDHNoYXJlZF9ieXRlcxgEIAEoAxIOCgZwaW5uZWQYBSABKAgSMAoMbGFzdF91c2VkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKQAQoSUHJ1bmVJbWFnZXNSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhAKCGRhbmdsaW5nGAIgASgIEhcKB2ZpbHRlcnMYAyADKAlCBpK1GAIwIBIdCg1vbGRlcl90aGFuX21zGAQgASgDQgaStRgCIAASDwoHZHJ5X3J1bhgFIAEoCCJ/ChNQcnVuZUltYWdlc1Jlc3BvbnNlEisKB3JlbW92ZWQYASADKAsyGi5iZXJ0aC5ob3N0LnYxLlBydW5lZEltYWdlEiYKBGtlcHQYAiADKAsyGC5iZXJ0aC5ob3N0LnYxLktlcHRJbWFnZRITCgtmcmVlZF9ieXRlcxgDIAEoAyIrCgtQcnVuZWRJbWFnZRIMCgRuYW1lGAEgASgJEg4KBmRpZ2VzdBgCIAEoCSImCglLZXB0SW1hZ2USDAoEbmFtZRgBIAEoCRILCgN3aHkYAiABKAky3AkKDEltYWdlU2VydmljZRJRCgpMaXN0SW1hZ2VzEiAuYmVydGguaG9zdC52MS5MaXN0SW1hZ2VzUmVxdWVzdBohLmJlcnRoLmhvc3QudjEuTGlzdEltYWdlc1Jlc3BvbnNlEkAKCEdldEltYWdlEh4uYmVydGguaG9zdC52MS5HZXRJbWFnZVJlcXVlc3QaFC5iZXJ0aC5ob3N0LnYxLkltYWdlEkAKCFRhZ0ltYWdlEh4uYmVydGguaG9zdC52MS5UYWdJbWFnZVJlcXVlc3QaFC5iZXJ0aC5ob3N0LnYxLkltYWdlElQKC1JlbW92ZUltYWdlEiEuYmVydGguaG9zdC52MS5SZW1vdmVJbWFnZVJlcXVlc3QaIi5iZXJ0aC5ob3N0LnYxLlJlbW92ZUltYWdlUmVzcG9uc2USQwoIUGluSW1hZ2USHi5iZXJ0aC5ob3N0LnYxLlBpbkltYWdlUmVxdWVzdBoXLmJlcnRoLmhvc3QudjEuSW1hZ2VQaW4SUQoKVW5waW5JbWFnZRIgLmJlcnRoLmhvc3QudjEuVW5waW5JbWFnZVJlcXVlc3QaIS5iZXJ0aC5ob3N0LnYxLlVucGluSW1hZ2VSZXNwb25zZRJLCghMaXN0UGlucxIeLmJlcnRoLmhvc3QudjEuTGlzdFBpbnNSZXF1ZXN0Gh8uYmVydGguaG9zdC52MS5MaXN0UGluc1Jlc3BvbnNlElAKCVB1bGxJbWFnZRIfLmJlcnRoLmhvc3QudjEuUHVsbEltYWdlUmVxdWVzdBogLmJlcnRoLmhvc3QudjEuUHVsbEltYWdlUmVzcG9uc2UwARJQCglQdXNoSW1hZ2USHy5iZXJ0aC5ob3N0LnYxLlB1c2hJbWFnZVJlcXVlc3QaIC5iZXJ0aC5ob3N0LnYxLlB1c2hJbWFnZVJlc3BvbnNlMAESWwoMSW1wb3J0SW1hZ2VzEiIuYmVydGguaG9zdC52MS5JbXBvcnRJbWFnZXNSZXF1ZXN0GiMuYmVydGguaG9zdC52MS5JbXBvcnRJbWFnZXNSZXNwb25zZSgBMAESWQoMRXhwb3J0SW1hZ2VzEiIuYmVydGguaG9zdC52MS5FeHBvcnRJbWFnZXNSZXF1ZXN0GiMuYmVydGguaG9zdC52MS5FeHBvcnRJbWFnZXNSZXNwb25zZTABEk8KDEluc3BlY3RJbWFnZRIiLmJlcnRoLmhvc3QudjEuSW5zcGVjdEltYWdlUmVxdWVzdBobLmJlcnRoLmhvc3QudjEuSW1hZ2VEZXRhaWxzEmAKD0dldEltYWdlSGlzdG9yeRIlLmJlcnRoLmhvc3QudjEuR2V0SW1hZ2VIaXN0b3J5UmVxdWVzdBomLmJlcnRoLmhvc3QudjEuR2V0SW1hZ2VIaXN0b3J5UmVzcG9uc2USVQoNR2V0SW1hZ2VVc2FnZRIjLmJlcnRoLmhvc3QudjEuR2V0SW1hZ2VVc2FnZVJlcXVlc3QaHy5iZXJ0aC5ob3N0LnYxLkltYWdlVXNhZ2VSZXBvcnQSVAoLUHJ1bmVJbWFnZXMSIS5iZXJ0aC5ob3N0LnYxLlBydW5lSW1hZ2VzUmVxdWVzdBoiLmJlcnRoLmhvc3QudjEuUHJ1bmVJbWFnZXNSZXNwb25zZWIGcHJvdG8z", [file_berth_v1_options, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message berth.host.v1.Descriptor
@@ -463,9 +463,9 @@ export type PullImageResponse = Message<"berth.host.v1.PullImageResponse"> & {
    */
   event: {
     /**
-     * @generated from field: berth.host.v1.PullProgress progress = 1;
+     * @generated from field: berth.host.v1.Progress progress = 1;
      */
-    value: PullProgress;
+    value: Progress;
     case: "progress";
   } | {
     /**
@@ -486,13 +486,13 @@ export const PullImageResponseSchema: GenMessage<PullImageResponse> = /*@__PURE_
   messageDesc(file_berth_host_v1_images, 16);
 
 /**
- * Offsets never go back within one pull.
+ * Of a pull, push, import or export. Offsets never go back within one of them.
  *
- * @generated from message berth.host.v1.PullProgress
+ * @generated from message berth.host.v1.Progress
  */
-export type PullProgress = Message<"berth.host.v1.PullProgress"> & {
+export type Progress = Message<"berth.host.v1.Progress"> & {
   /**
-   * resolving, downloading, unpacking, done, failed.
+   * Of a pull: resolving, downloading, unpacking, done, failed. Of the others: reading, copying, unpacking, recording, done.
    *
    * @generated from field: string phase = 1;
    */
@@ -509,29 +509,43 @@ export type PullProgress = Message<"berth.host.v1.PullProgress"> & {
   totalBytes: bigint;
 
   /**
-   * @generated from field: repeated berth.host.v1.LayerProgress layers = 4;
+   * @generated from field: repeated berth.host.v1.BlobProgress blobs = 4;
    */
-  layers: LayerProgress[];
+  blobs: BlobProgress[];
+
+  /**
+   * Of what comes over the network, in the last seconds; of pulls only.
+   *
+   * @generated from field: int64 rate_bytes_per_second = 5;
+   */
+  rateBytesPerSecond: bigint;
+
+  /**
+   * Until all bytes are here, at this rate; not set while nothing comes.
+   *
+   * @generated from field: optional int64 eta_ms = 6;
+   */
+  etaMs?: bigint | undefined;
 };
 
 /**
- * Describes the message berth.host.v1.PullProgress.
- * Use `create(PullProgressSchema)` to create a new message.
+ * Describes the message berth.host.v1.Progress.
+ * Use `create(ProgressSchema)` to create a new message.
  */
-export const PullProgressSchema: GenMessage<PullProgress> = /*@__PURE__*/
+export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
   messageDesc(file_berth_host_v1_images, 17);
 
 /**
- * @generated from message berth.host.v1.LayerProgress
+ * @generated from message berth.host.v1.BlobProgress
  */
-export type LayerProgress = Message<"berth.host.v1.LayerProgress"> & {
+export type BlobProgress = Message<"berth.host.v1.BlobProgress"> & {
   /**
    * @generated from field: string digest = 1;
    */
   digest: string;
 
   /**
-   * waiting, downloading, unpacking, done, exists.
+   * waiting, downloading or copying, unpacking, done, exists, mounted (taken from another repository of the registry).
    *
    * @generated from field: string state = 2;
    */
@@ -549,11 +563,909 @@ export type LayerProgress = Message<"berth.host.v1.LayerProgress"> & {
 };
 
 /**
- * Describes the message berth.host.v1.LayerProgress.
- * Use `create(LayerProgressSchema)` to create a new message.
+ * Describes the message berth.host.v1.BlobProgress.
+ * Use `create(BlobProgressSchema)` to create a new message.
  */
-export const LayerProgressSchema: GenMessage<LayerProgress> = /*@__PURE__*/
+export const BlobProgressSchema: GenMessage<BlobProgress> = /*@__PURE__*/
   messageDesc(file_berth_host_v1_images, 18);
+
+/**
+ * @generated from message berth.host.v1.PushImageRequest
+ */
+export type PushImageRequest = Message<"berth.host.v1.PushImageRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string image = 2;
+   */
+  image: string;
+
+  /**
+   * Where it goes, with a tag or none. Default: its own name.
+   *
+   * @generated from field: string target = 3;
+   */
+  target: string;
+};
+
+/**
+ * Describes the message berth.host.v1.PushImageRequest.
+ * Use `create(PushImageRequestSchema)` to create a new message.
+ */
+export const PushImageRequestSchema: GenMessage<PushImageRequest> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 19);
+
+/**
+ * @generated from message berth.host.v1.PushImageResponse
+ */
+export type PushImageResponse = Message<"berth.host.v1.PushImageResponse"> & {
+  /**
+   * @generated from oneof berth.host.v1.PushImageResponse.event
+   */
+  event: {
+    /**
+     * @generated from field: berth.host.v1.Progress progress = 1;
+     */
+    value: Progress;
+    case: "progress";
+  } | {
+    /**
+     * @generated from field: berth.host.v1.PushResult done = 2;
+     */
+    value: PushResult;
+    case: "done";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message berth.host.v1.PushImageResponse.
+ * Use `create(PushImageResponseSchema)` to create a new message.
+ */
+export const PushImageResponseSchema: GenMessage<PushImageResponse> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 20);
+
+/**
+ * @generated from message berth.host.v1.PushResult
+ */
+export type PushResult = Message<"berth.host.v1.PushResult"> & {
+  /**
+   * @generated from field: berth.host.v1.Descriptor target = 1;
+   */
+  target?: Descriptor | undefined;
+
+  /**
+   * Blobs whose bytes were sent, that the registry took from another repository of its own, and that were there.
+   *
+   * @generated from field: int32 uploaded = 2;
+   */
+  uploaded: number;
+
+  /**
+   * @generated from field: int32 mounted = 3;
+   */
+  mounted: number;
+
+  /**
+   * @generated from field: int32 existing = 4;
+   */
+  existing: number;
+};
+
+/**
+ * Describes the message berth.host.v1.PushResult.
+ * Use `create(PushResultSchema)` to create a new message.
+ */
+export const PushResultSchema: GenMessage<PushResult> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 21);
+
+/**
+ * The first message says what is wanted; those after it bring the archive's bytes, unless a path was given.
+ *
+ * @generated from message berth.host.v1.ImportImagesRequest
+ */
+export type ImportImagesRequest = Message<"berth.host.v1.ImportImagesRequest"> & {
+  /**
+   * @generated from oneof berth.host.v1.ImportImagesRequest.message
+   */
+  message: {
+    /**
+     * @generated from field: berth.host.v1.ImportOptions options = 1;
+     */
+    value: ImportOptions;
+    case: "options";
+  } | {
+    /**
+     * @generated from field: bytes data = 2;
+     */
+    value: Uint8Array;
+    case: "data";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message berth.host.v1.ImportImagesRequest.
+ * Use `create(ImportImagesRequestSchema)` to create a new message.
+ */
+export const ImportImagesRequestSchema: GenMessage<ImportImagesRequest> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 22);
+
+/**
+ * @generated from message berth.host.v1.ImportOptions
+ */
+export type ImportOptions = Message<"berth.host.v1.ImportOptions"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A tar file or an OCI layout's folder on this host; empty: the bytes follow.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * The name of the archive's only image, in place of the one in it.
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * Repository of images that the archive names by a bare tag.
+   *
+   * @generated from field: string base_name = 4;
+   */
+  baseName: string;
+
+  /**
+   * Only these of the archive's images.
+   *
+   * @generated from field: repeated string only = 5;
+   */
+  only: string[];
+
+  /**
+   * Default: the host's.
+   *
+   * @generated from field: string snapshotter = 6;
+   */
+  snapshotter: string;
+
+  /**
+   * @generated from field: bool skip_unpack = 7;
+   */
+  skipUnpack: boolean;
+
+  /**
+   * @generated from field: string lease = 8;
+   */
+  lease: string;
+};
+
+/**
+ * Describes the message berth.host.v1.ImportOptions.
+ * Use `create(ImportOptionsSchema)` to create a new message.
+ */
+export const ImportOptionsSchema: GenMessage<ImportOptions> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 23);
+
+/**
+ * @generated from message berth.host.v1.ImportImagesResponse
+ */
+export type ImportImagesResponse = Message<"berth.host.v1.ImportImagesResponse"> & {
+  /**
+   * @generated from oneof berth.host.v1.ImportImagesResponse.event
+   */
+  event: {
+    /**
+     * @generated from field: berth.host.v1.Progress progress = 1;
+     */
+    value: Progress;
+    case: "progress";
+  } | {
+    /**
+     * @generated from field: berth.host.v1.ImportResult done = 2;
+     */
+    value: ImportResult;
+    case: "done";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message berth.host.v1.ImportImagesResponse.
+ * Use `create(ImportImagesResponseSchema)` to create a new message.
+ */
+export const ImportImagesResponseSchema: GenMessage<ImportImagesResponse> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 24);
+
+/**
+ * @generated from message berth.host.v1.ImportResult
+ */
+export type ImportResult = Message<"berth.host.v1.ImportResult"> & {
+  /**
+   * oci or docker.
+   *
+   * @generated from field: string format = 1;
+   */
+  format: string;
+
+  /**
+   * @generated from field: repeated berth.host.v1.ImportedImage images = 2;
+   */
+  images: ImportedImage[];
+};
+
+/**
+ * Describes the message berth.host.v1.ImportResult.
+ * Use `create(ImportResultSchema)` to create a new message.
+ */
+export const ImportResultSchema: GenMessage<ImportResult> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 25);
+
+/**
+ * @generated from message berth.host.v1.ImportedImage
+ */
+export type ImportedImage = Message<"berth.host.v1.ImportedImage"> & {
+  /**
+   * @generated from field: berth.host.v1.Image image = 1;
+   */
+  image?: Image | undefined;
+
+  /**
+   * @generated from field: string manifest = 2;
+   */
+  manifest: string;
+
+  /**
+   * @generated from field: bool unpacked = 3;
+   */
+  unpacked: boolean;
+};
+
+/**
+ * Describes the message berth.host.v1.ImportedImage.
+ * Use `create(ImportedImageSchema)` to create a new message.
+ */
+export const ImportedImageSchema: GenMessage<ImportedImage> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 26);
+
+/**
+ * @generated from message berth.host.v1.ExportImagesRequest
+ */
+export type ExportImagesRequest = Message<"berth.host.v1.ExportImagesRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: repeated string images = 2;
+   */
+  images: string[];
+
+  /**
+   * A tar file to write on this host, replaced when the export is whole; empty: the bytes are answered.
+   *
+   * @generated from field: string path = 3;
+   */
+  path: string;
+
+  /**
+   * Default: oci.
+   *
+   * @generated from field: string format = 4;
+   */
+  format: string;
+
+  /**
+   * The path becomes an OCI layout's folder, which must not exist or be empty.
+   *
+   * @generated from field: bool directory = 5;
+   */
+  directory: boolean;
+};
+
+/**
+ * Describes the message berth.host.v1.ExportImagesRequest.
+ * Use `create(ExportImagesRequestSchema)` to create a new message.
+ */
+export const ExportImagesRequestSchema: GenMessage<ExportImagesRequest> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 27);
+
+/**
+ * @generated from message berth.host.v1.ExportImagesResponse
+ */
+export type ExportImagesResponse = Message<"berth.host.v1.ExportImagesResponse"> & {
+  /**
+   * @generated from oneof berth.host.v1.ExportImagesResponse.event
+   */
+  event: {
+    /**
+     * @generated from field: berth.host.v1.Progress progress = 1;
+     */
+    value: Progress;
+    case: "progress";
+  } | {
+    /**
+     * @generated from field: berth.host.v1.ExportResult done = 2;
+     */
+    value: ExportResult;
+    case: "done";
+  } | {
+    /**
+     * @generated from field: bytes data = 3;
+     */
+    value: Uint8Array;
+    case: "data";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message berth.host.v1.ExportImagesResponse.
+ * Use `create(ExportImagesResponseSchema)` to create a new message.
+ */
+export const ExportImagesResponseSchema: GenMessage<ExportImagesResponse> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 28);
+
+/**
+ * @generated from message berth.host.v1.ExportResult
+ */
+export type ExportResult = Message<"berth.host.v1.ExportResult"> & {
+  /**
+   * @generated from field: repeated string images = 1;
+   */
+  images: string[];
+
+  /**
+   * @generated from field: int32 blobs = 2;
+   */
+  blobs: number;
+
+  /**
+   * @generated from field: int64 size_bytes = 3;
+   */
+  sizeBytes: bigint;
+};
+
+/**
+ * Describes the message berth.host.v1.ExportResult.
+ * Use `create(ExportResultSchema)` to create a new message.
+ */
+export const ExportResultSchema: GenMessage<ExportResult> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 29);
+
+/**
+ * @generated from message berth.host.v1.ImageDetails
+ */
+export type ImageDetails = Message<"berth.host.v1.ImageDetails"> & {
+  /**
+   * @generated from field: berth.host.v1.Image image = 1;
+   */
+  image?: Image | undefined;
+
+  /**
+   * All names in this namespace for the same target.
+   *
+   * @generated from field: repeated string names = 2;
+   */
+  names: string[];
+
+  /**
+   * @generated from field: berth.host.v1.Descriptor manifest = 3;
+   */
+  manifest?: Descriptor | undefined;
+
+  /**
+   * @generated from field: repeated berth.host.v1.ImagePlatform platforms = 4;
+   */
+  platforms: ImagePlatform[];
+
+  /**
+   * @generated from field: string config = 5;
+   */
+  config: string;
+
+  /**
+   * The config as it is; empty for an artifact that is no container image.
+   *
+   * @generated from field: string config_json = 6;
+   */
+  configJson: string;
+
+  /**
+   * @generated from field: repeated berth.host.v1.ImageLayer layers = 7;
+   */
+  layers: ImageLayer[];
+
+  /**
+   * Repositories that its bytes came from.
+   *
+   * @generated from field: repeated string sources = 8;
+   */
+  sources: string[];
+
+  /**
+   * @generated from field: int64 compressed_bytes = 9;
+   */
+  compressedBytes: bigint;
+
+  /**
+   * Not set unless a snapshotter has all layers.
+   *
+   * @generated from field: optional int64 unpacked_bytes = 10;
+   */
+  unpackedBytes?: bigint | undefined;
+
+  /**
+   * @generated from field: repeated berth.host.v1.ImageVerification verified = 11;
+   */
+  verified: ImageVerification[];
+
+  /**
+   * @generated from field: bool pinned = 12;
+   */
+  pinned: boolean;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp last_used_at = 13;
+   */
+  lastUsedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message berth.host.v1.ImageDetails.
+ * Use `create(ImageDetailsSchema)` to create a new message.
+ */
+export const ImageDetailsSchema: GenMessage<ImageDetails> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 30);
+
+/**
+ * @generated from message berth.host.v1.ImagePlatform
+ */
+export type ImagePlatform = Message<"berth.host.v1.ImagePlatform"> & {
+  /**
+   * os/architecture[/variant]; empty where an index does not say.
+   *
+   * @generated from field: string platform = 1;
+   */
+  platform: string;
+
+  /**
+   * @generated from field: berth.host.v1.Descriptor descriptor = 2;
+   */
+  descriptor?: Descriptor | undefined;
+
+  /**
+   * Manifest, config and all layers are here.
+   *
+   * @generated from field: bool present = 3;
+   */
+  present: boolean;
+};
+
+/**
+ * Describes the message berth.host.v1.ImagePlatform.
+ * Use `create(ImagePlatformSchema)` to create a new message.
+ */
+export const ImagePlatformSchema: GenMessage<ImagePlatform> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 31);
+
+/**
+ * @generated from message berth.host.v1.ImageLayer
+ */
+export type ImageLayer = Message<"berth.host.v1.ImageLayer"> & {
+  /**
+   * @generated from field: berth.host.v1.Descriptor descriptor = 1;
+   */
+  descriptor?: Descriptor | undefined;
+
+  /**
+   * @generated from field: string diff_id = 2;
+   */
+  diffId: string;
+
+  /**
+   * @generated from field: string chain_id = 3;
+   */
+  chainId: string;
+
+  /**
+   * @generated from field: bool present = 4;
+   */
+  present: boolean;
+
+  /**
+   * Snapshotters that have it unpacked.
+   *
+   * @generated from field: repeated string unpacked = 5;
+   */
+  unpacked: string[];
+
+  /**
+   * @generated from field: optional int64 unpacked_bytes = 6;
+   */
+  unpackedBytes?: bigint | undefined;
+};
+
+/**
+ * Describes the message berth.host.v1.ImageLayer.
+ * Use `create(ImageLayerSchema)` to create a new message.
+ */
+export const ImageLayerSchema: GenMessage<ImageLayer> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 32);
+
+/**
+ * @generated from message berth.host.v1.ImageVerification
+ */
+export type ImageVerification = Message<"berth.host.v1.ImageVerification"> & {
+  /**
+   * key, keyless, bindir.
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: string by = 2;
+   */
+  by: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp at = 3;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * Is it what the policy asks now?
+   *
+   * @generated from field: bool current = 4;
+   */
+  current: boolean;
+};
+
+/**
+ * Describes the message berth.host.v1.ImageVerification.
+ * Use `create(ImageVerificationSchema)` to create a new message.
+ */
+export const ImageVerificationSchema: GenMessage<ImageVerification> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 33);
+
+/**
+ * @generated from message berth.host.v1.InspectImageRequest
+ */
+export type InspectImageRequest = Message<"berth.host.v1.InspectImageRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string image = 2;
+   */
+  image: string;
+};
+
+/**
+ * Describes the message berth.host.v1.InspectImageRequest.
+ * Use `create(InspectImageRequestSchema)` to create a new message.
+ */
+export const InspectImageRequestSchema: GenMessage<InspectImageRequest> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 34);
+
+/**
+ * @generated from message berth.host.v1.GetImageHistoryRequest
+ */
+export type GetImageHistoryRequest = Message<"berth.host.v1.GetImageHistoryRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string image = 2;
+   */
+  image: string;
+};
+
+/**
+ * Describes the message berth.host.v1.GetImageHistoryRequest.
+ * Use `create(GetImageHistoryRequestSchema)` to create a new message.
+ */
+export const GetImageHistoryRequestSchema: GenMessage<GetImageHistoryRequest> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 35);
+
+/**
+ * @generated from message berth.host.v1.GetImageHistoryResponse
+ */
+export type GetImageHistoryResponse = Message<"berth.host.v1.GetImageHistoryResponse"> & {
+  /**
+   * Newest first.
+   *
+   * @generated from field: repeated berth.host.v1.ImageHistoryEntry entries = 1;
+   */
+  entries: ImageHistoryEntry[];
+};
+
+/**
+ * Describes the message berth.host.v1.GetImageHistoryResponse.
+ * Use `create(GetImageHistoryResponseSchema)` to create a new message.
+ */
+export const GetImageHistoryResponseSchema: GenMessage<GetImageHistoryResponse> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 36);
+
+/**
+ * @generated from message berth.host.v1.ImageHistoryEntry
+ */
+export type ImageHistoryEntry = Message<"berth.host.v1.ImageHistoryEntry"> & {
+  /**
+   * @generated from field: google.protobuf.Timestamp created_at = 1;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: string created_by = 2;
+   */
+  createdBy: string;
+
+  /**
+   * @generated from field: string comment = 3;
+   */
+  comment: string;
+
+  /**
+   * @generated from field: string author = 4;
+   */
+  author: string;
+
+  /**
+   * Changed no files.
+   *
+   * @generated from field: bool empty = 5;
+   */
+  empty: boolean;
+
+  /**
+   * @generated from field: berth.host.v1.Descriptor layer = 6;
+   */
+  layer?: Descriptor | undefined;
+
+  /**
+   * Unpacked where that is known, else 0.
+   *
+   * @generated from field: int64 size_bytes = 7;
+   */
+  sizeBytes: bigint;
+};
+
+/**
+ * Describes the message berth.host.v1.ImageHistoryEntry.
+ * Use `create(ImageHistoryEntrySchema)` to create a new message.
+ */
+export const ImageHistoryEntrySchema: GenMessage<ImageHistoryEntry> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 37);
+
+/**
+ * @generated from message berth.host.v1.GetImageUsageRequest
+ */
+export type GetImageUsageRequest = Message<"berth.host.v1.GetImageUsageRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+};
+
+/**
+ * Describes the message berth.host.v1.GetImageUsageRequest.
+ * Use `create(GetImageUsageRequestSchema)` to create a new message.
+ */
+export const GetImageUsageRequestSchema: GenMessage<GetImageUsageRequest> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 38);
+
+/**
+ * @generated from message berth.host.v1.ImageUsageReport
+ */
+export type ImageUsageReport = Message<"berth.host.v1.ImageUsageReport"> & {
+  /**
+   * @generated from field: repeated berth.host.v1.ImageUsage images = 1;
+   */
+  images: ImageUsage[];
+
+  /**
+   * Each thing counted once.
+   *
+   * @generated from field: int64 blob_bytes = 2;
+   */
+  blobBytes: bigint;
+
+  /**
+   * @generated from field: int64 snapshot_bytes = 3;
+   */
+  snapshotBytes: bigint;
+
+  /**
+   * @generated from field: int64 total_bytes = 4;
+   */
+  totalBytes: bigint;
+
+  /**
+   * What no image refers to.
+   *
+   * @generated from field: int64 reclaimable_bytes = 5;
+   */
+  reclaimableBytes: bigint;
+};
+
+/**
+ * Describes the message berth.host.v1.ImageUsageReport.
+ * Use `create(ImageUsageReportSchema)` to create a new message.
+ */
+export const ImageUsageReportSchema: GenMessage<ImageUsageReport> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 39);
+
+/**
+ * @generated from message berth.host.v1.ImageUsage
+ */
+export type ImageUsage = Message<"berth.host.v1.ImageUsage"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string digest = 2;
+   */
+  digest: string;
+
+  /**
+   * What removing all names of this digest would free.
+   *
+   * @generated from field: int64 unique_bytes = 3;
+   */
+  uniqueBytes: bigint;
+
+  /**
+   * @generated from field: int64 shared_bytes = 4;
+   */
+  sharedBytes: bigint;
+
+  /**
+   * @generated from field: bool pinned = 5;
+   */
+  pinned: boolean;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp last_used_at = 6;
+   */
+  lastUsedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message berth.host.v1.ImageUsage.
+ * Use `create(ImageUsageSchema)` to create a new message.
+ */
+export const ImageUsageSchema: GenMessage<ImageUsage> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 40);
+
+/**
+ * @generated from message berth.host.v1.PruneImagesRequest
+ */
+export type PruneImagesRequest = Message<"berth.host.v1.PruneImagesRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * Only images without a tag. Default: all that nothing uses.
+   *
+   * @generated from field: bool dangling = 2;
+   */
+  dangling: boolean;
+
+  /**
+   * @generated from field: repeated string filters = 3;
+   */
+  filters: string[];
+
+  /**
+   * Not used and not pulled for so long.
+   *
+   * @generated from field: int64 older_than_ms = 4;
+   */
+  olderThanMs: bigint;
+
+  /**
+   * Names what would go, and removes nothing.
+   *
+   * @generated from field: bool dry_run = 5;
+   */
+  dryRun: boolean;
+};
+
+/**
+ * Describes the message berth.host.v1.PruneImagesRequest.
+ * Use `create(PruneImagesRequestSchema)` to create a new message.
+ */
+export const PruneImagesRequestSchema: GenMessage<PruneImagesRequest> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 41);
+
+/**
+ * @generated from message berth.host.v1.PruneImagesResponse
+ */
+export type PruneImagesResponse = Message<"berth.host.v1.PruneImagesResponse"> & {
+  /**
+   * @generated from field: repeated berth.host.v1.PrunedImage removed = 1;
+   */
+  removed: PrunedImage[];
+
+  /**
+   * @generated from field: repeated berth.host.v1.KeptImage kept = 2;
+   */
+  kept: KeptImage[];
+
+  /**
+   * @generated from field: int64 freed_bytes = 3;
+   */
+  freedBytes: bigint;
+};
+
+/**
+ * Describes the message berth.host.v1.PruneImagesResponse.
+ * Use `create(PruneImagesResponseSchema)` to create a new message.
+ */
+export const PruneImagesResponseSchema: GenMessage<PruneImagesResponse> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 42);
+
+/**
+ * @generated from message berth.host.v1.PrunedImage
+ */
+export type PrunedImage = Message<"berth.host.v1.PrunedImage"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string digest = 2;
+   */
+  digest: string;
+};
+
+/**
+ * Describes the message berth.host.v1.PrunedImage.
+ * Use `create(PrunedImageSchema)` to create a new message.
+ */
+export const PrunedImageSchema: GenMessage<PrunedImage> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 43);
+
+/**
+ * @generated from message berth.host.v1.KeptImage
+ */
+export type KeptImage = Message<"berth.host.v1.KeptImage"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * used, pinned.
+   *
+   * @generated from field: string why = 2;
+   */
+  why: string;
+};
+
+/**
+ * Describes the message berth.host.v1.KeptImage.
+ * Use `create(KeptImageSchema)` to create a new message.
+ */
+export const KeptImageSchema: GenMessage<KeptImage> = /*@__PURE__*/
+  messageDesc(file_berth_host_v1_images, 44);
 
 /**
  * @generated from service berth.host.v1.ImageService
@@ -630,6 +1542,68 @@ export const ImageService: GenService<{
     methodKind: "server_streaming";
     input: typeof PullImageRequestSchema;
     output: typeof PullImageResponseSchema;
+  },
+  /**
+   * @generated from rpc berth.host.v1.ImageService.PushImage
+   */
+  pushImage: {
+    methodKind: "server_streaming";
+    input: typeof PushImageRequestSchema;
+    output: typeof PushImageResponseSchema;
+  },
+  /**
+   * OCI and Docker archives, into this namespace.
+   *
+   * @generated from rpc berth.host.v1.ImageService.ImportImages
+   */
+  importImages: {
+    methodKind: "bidi_streaming";
+    input: typeof ImportImagesRequestSchema;
+    output: typeof ImportImagesResponseSchema;
+  },
+  /**
+   * @generated from rpc berth.host.v1.ImageService.ExportImages
+   */
+  exportImages: {
+    methodKind: "server_streaming";
+    input: typeof ExportImagesRequestSchema;
+    output: typeof ExportImagesResponseSchema;
+  },
+  /**
+   * All that is known of an image, without asking a registry.
+   *
+   * @generated from rpc berth.host.v1.ImageService.InspectImage
+   */
+  inspectImage: {
+    methodKind: "unary";
+    input: typeof InspectImageRequestSchema;
+    output: typeof ImageDetailsSchema;
+  },
+  /**
+   * @generated from rpc berth.host.v1.ImageService.GetImageHistory
+   */
+  getImageHistory: {
+    methodKind: "unary";
+    input: typeof GetImageHistoryRequestSchema;
+    output: typeof GetImageHistoryResponseSchema;
+  },
+  /**
+   * @generated from rpc berth.host.v1.ImageService.GetImageUsage
+   */
+  getImageUsage: {
+    methodKind: "unary";
+    input: typeof GetImageUsageRequestSchema;
+    output: typeof ImageUsageReportSchema;
+  },
+  /**
+   * Names go first, then what they alone referred to.
+   *
+   * @generated from rpc berth.host.v1.ImageService.PruneImages
+   */
+  pruneImages: {
+    methodKind: "unary";
+    input: typeof PruneImagesRequestSchema;
+    output: typeof PruneImagesResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_berth_host_v1_images, 0);
