@@ -1,5 +1,5 @@
 /**
- * The commands and files that the documents name exist: `berth …` against the command tree, `npm run …` against the scripts,
+ * The commands and files that the documents name exist: `berth …` and `berthd …` against their command trees, `npm run …` against the scripts,
  * paths against the checkout. Code is what stands in backquotes, in fences, or indented; each test asserts that it saw some.
  */
 import assert from "node:assert/strict";
@@ -7,6 +7,7 @@ import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { test } from "node:test";
 import { createProgram } from "@berth/cli/program";
+import { createProgram as createBerthdProgram } from "@berth/node-agent/program";
 
 type Command = ReturnType<typeof createProgram>;
 type Option = Command["options"][number];
@@ -44,8 +45,8 @@ const words = (code: string): string[] =>
   [...code.matchAll(/'([^']*)'|"([^"]*)"|(\S+)/g)].map((match) => match[1] ?? match[2] ?? match[3]!);
 
 /** Also within `$(…)`, and up to a redirection. `berth (CLI)` of a picture and `berth COMMAND` are none. */
-function berthCommandsOf(code: string): string[][] {
-  return [...code.matchAll(/(?:^|[(|;&]\s*)((?:bin\/)?berth\s[^()<>|;&]*)/g)]
+function commandsOf(name: "berth" | "berthd", code: string): string[][] {
+  return [...code.matchAll(new RegExp(`(?:^|[(|;&]\\s*)((?:bin/)?${name}\\s[^()<>|;&]*)`, "g"))]
     .map(([, line = ""]) => words(line))
     .filter((line) => line.length > 1 && !/^[A-Z]/.test(line[1]!));
 }
@@ -90,7 +91,22 @@ const silent = { write: () => true };
 
 void test("every berth command in the documents is one, with options that it has", () => {
   const program = createProgram({ stdout: silent, stderr: silent }, () => assert.fail("nothing is run"));
-  const commands = SNIPPETS.flatMap(({ at, code }) => berthCommandsOf(code).map((line) => ({ at, line })));
+  const commands = SNIPPETS.flatMap(({ at, code }) => commandsOf("berth", code).map((line) => ({ at, line })));
+  assert.ok(commands.length >= 15, `only ${commands.length} commands were found`);
+  const problems = commands.flatMap(({ at, line }) =>
+    problemsOf(program, line.slice(1)).map((problem) => `${at}: ${line.join(" ")}: ${problem}`),
+  );
+  assert.deepEqual(problems, []);
+});
+
+void test("every berthd command in the documents is one, with options that it has", () => {
+  const program = createBerthdProgram({
+    stdout: silent,
+    stderr: silent,
+    runAgent: () => assert.fail("nothing is run"),
+    openSession: () => assert.fail("nothing is run"),
+  });
+  const commands = SNIPPETS.flatMap(({ at, code }) => commandsOf("berthd", code).map((line) => ({ at, line })));
   assert.ok(commands.length >= 15, `only ${commands.length} commands were found`);
   const problems = commands.flatMap(({ at, line }) =>
     problemsOf(program, line.slice(1)).map((problem) => `${at}: ${line.join(" ")}: ${problem}`),
