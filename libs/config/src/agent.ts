@@ -28,6 +28,9 @@ const registry = z
 const bytes = z.int({ error: "is not a whole number of bytes" }).min(0, { error: "is less than 0" });
 const ms = z.int({ error: "is not a whole number of milliseconds" }).min(0, { error: "is less than 0" });
 const changes = z.int({ error: "is not a whole number" }).min(0, { error: "is less than 0" });
+const diskBytes = z
+  .int({ error: "is not a whole number of bytes" })
+  .min(1 << 20, { error: "is less than 1048576, the least that a writable layer can have" });
 const percent = z.number().gt(0, { error: "is not above 0" }).max(100, { error: "is above 100" });
 
 /** When what nobody uses is collected, and when images go for want of space. */
@@ -135,6 +138,8 @@ const schema = z
     proxySnapshotters: z.record(z.string().regex(SNAPSHOTTER, NOT_A_SNAPSHOTTER), proxySnapshotter).default({}),
     /** What becomes of a writable layer that is to be bounded where its snapshotter cannot: an error, or a warning. */
     missingSnapshotQuota: z.enum(["refuse", "warn"]).default("refuse"),
+    /** The most that a container may write into its own layer where its workload does not say (`resources.disk`). */
+    defaultDiskBytes: diskBytes.optional(),
     /** By the name that a workload's runtimeHandler gives; the first is the default. */
     runtimeHandlers: z
       .record(z.string(), z.strictObject({ binary: z.string().min(1) }))

@@ -9,7 +9,7 @@ import {
   pathProblem,
   signalProblem,
 } from "./names.ts";
-import { parseCpu, parseMemory } from "./quantity.ts";
+import { parseCpu, parseDisk, parseMemory } from "./quantity.ts";
 import { parseImageReference } from "./reference.ts";
 import { parseSelector } from "./selector.ts";
 
@@ -22,6 +22,7 @@ export const FORMATS: Readonly<Record<string, Check>> = {
   image: parsed(parseImageReference),
   "quantity-cpu": parsed(parseCpu),
   "quantity-memory": parsed(parseMemory),
+  "quantity-disk": parsed(parseDisk),
   "label-key": named(labelKeyProblem),
   selector: parsed(parseSelector),
   path: named(pathProblem),

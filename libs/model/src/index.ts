@@ -41,7 +41,7 @@ export {
   signalNumber,
   signalProblem,
 } from "./names.ts";
-export { formatCpu, formatMemory, parseCpu, parseMemory } from "./quantity.ts";
+export { formatCpu, formatMemory, parseCpu, parseDisk, parseMemory } from "./quantity.ts";
 export { formatSelector, parseSelector, selectorMatches, type Requirement } from "./selector.ts";
 export {
   placeTasks,

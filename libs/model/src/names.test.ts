@@ -72,5 +72,6 @@ test("FORMATS name the value and the way out", () => {
   assert.match(FORMATS["signal"]!("SIGTREM")!, /did you mean "SIGTERM"/);
   assert.match(FORMATS["image"]!("Foo")!, /upper-case/);
   assert.match(FORMATS["quantity-memory"]!("64MB")!, /write 64Mi/);
+  assert.match(FORMATS["quantity-disk"]!("0")!, /less than 1Mi/);
   assert.equal(FORMATS["selector"]!("a in (b,c)"), undefined);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
-import { formatCpu, formatMemory, parseCpu, parseMemory } from "./quantity.ts";
+import { formatCpu, formatMemory, parseCpu, parseDisk, parseMemory } from "./quantity.ts";
 
 test("parseCpu reads cores and millis", () => {
   const cases = { "500m": 500, "2": 2000, "0.5": 500, "1.25": 1250, "0": 0, "1500m": 1500 };
@@ -34,6 +34,12 @@ test("parseMemory refuses and hints", () => {
   }
   assert.throws(() => parseMemory("64m"), /m means thousandths/);
   assert.throws(() => parseMemory("64MB"), /without the B: M/);
+});
+
+test("parseDisk reads as parseMemory does, and refuses what no container fits in", () => {
+  assert.equal(parseDisk("1Mi"), 2 ** 20);
+  for (const text of ["0", "1000k", "1048575"]) assert.throws(() => parseDisk(text), /is less than 1Mi/, text);
+  assert.throws(() => parseDisk("64MB"), /without the B: M/);
 });
 
 test("formatCpu and formatMemory give back what parses to the same amount", () => {

@@ -49,6 +49,16 @@ export function parseMemory(text: string): number {
   return bytes;
 }
 
+/** In less than this, a container cannot even have the files that every container gets. */
+const MIN_DISK_BYTES = 2 ** 20;
+
+/** A bound of a writable layer. @throws INVALID_ARGUMENT `QUANTITY_INVALID` */
+export function parseDisk(text: string): number {
+  const bytes = parseMemory(text);
+  if (bytes < MIN_DISK_BYTES) throw wrong(text, "is less than 1Mi, the least that a writable layer can have");
+  return bytes;
+}
+
 /** The shortest exact form: `500m`, `2`. */
 export function formatCpu(millis: number): string {
   return millis % 1000 === 0 ? String(millis / 1000) : `${millis}m`;

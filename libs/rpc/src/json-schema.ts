@@ -188,6 +188,7 @@ const PATTERNS: Readonly<Record<string, string>> = {
   "node-name": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
   "quantity-cpu": "^[0-9]+(\\.[0-9]{1,3})?$|^[0-9]+m$",
   "quantity-memory": "^[0-9]+(\\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$",
+  "quantity-disk": "^[0-9]+(\\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$",
   path: "^/",
   "env-name": "^[A-Za-z_][A-Za-z0-9_.-]*$",
 };

@@ -46,12 +46,14 @@ export class ContainerRunner {
     container: Container,
     options: {
       readonly signal: AbortSignal;
-      readonly onPulling: () => void;
+      readonly onPulling: StartContext["onPulling"];
+      readonly onWarning: StartContext["onWarning"];
       readonly onStep: (step: Step["name"]) => Promise<void>;
     },
   ): Promise<StartFacts> {
     const facts: StartFacts = {};
-    const context: StartContext = { container, facts, signal: options.signal, onPulling: options.onPulling };
+    const { signal, onPulling, onWarning } = options;
+    const context: StartContext = { container, facts, signal, onPulling, onWarning };
     for (const step of this.#steps) {
       throwIfAborted(options.signal);
       await options.onStep(step.name);

@@ -78,7 +78,7 @@ export async function openEngine(parts: EngineParts, lifetime: Lifetime): Promis
   return { engine, keeper, collector };
 }
 
-function makeRunner({ host, observer, progress, failpoint }: EngineParts): ContainerRunner {
+function makeRunner({ config, host, observer, progress, failpoint }: EngineParts): ContainerRunner {
   let facts: Promise<HostFacts> | undefined;
   const steps = startSteps({
     images: host.images,
@@ -87,6 +87,7 @@ function makeRunner({ host, observer, progress, failpoint }: EngineParts): Conta
     network: host.network,
     host: () => (facts ??= readHostFacts()),
     onPullProgress: (news) => progress.emit(news),
+    defaultDiskBytes: config.defaultDiskBytes,
   });
   return new ContainerRunner({ steps, observer, failpoint });
 }

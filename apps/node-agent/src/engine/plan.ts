@@ -13,6 +13,10 @@ export interface ContainerPlan {
   readonly container: ContainerConfig;
   readonly hostname: string;
   readonly network: { readonly mode: NetworkMode; readonly ports: readonly PortMapping[] };
+  /** The most bytes in the writable layer. Absent: the node's `defaultDiskBytes`, if it has one. */
+  readonly diskBytes?: number;
+  /** The writable layer need not survive a crash of the host. */
+  readonly volatileRootfs?: boolean;
   /** Default: the image's, else SIGTERM. */
   readonly stopSignal?: string;
   readonly stopGraceMs: number;

@@ -20,7 +20,7 @@ import { containerOf, logDirectoryOf, type Container, type EnginePaths } from ".
 import { StartFailure, type ContainerRunner } from "./container-runner.ts";
 import { describeKey, type Execution } from "./execution.ts";
 import { exitFacts } from "./exits.ts";
-import { taskEntry, type TaskFacts } from "./journal-entries.ts";
+import { agentEntry, taskEntry, type TaskFacts } from "./journal-entries.ts";
 import { keepLatestLogs, type LogReaders } from "./logs.ts";
 import { observed, type OperationObserver } from "./operations.ts";
 import { changeExecution, deleteContainer, insertContainer, insertTask, type EngineRows } from "./rows.ts";
@@ -193,6 +193,8 @@ export class TaskLifecycle implements AsyncDisposable {
       facts = await runner.start(container, {
         signal,
         onPulling: () => note(taskEntry(execution, "pulling", { message: container.plan.image })),
+        onWarning: (reason, message) =>
+          note(agentEntry("warning", reason, `task ${execution.namespace}/${execution.name}: ${message}`)),
         onStep: async (step) => {
           if (step === "snapshot") note(taskEntry(execution, "creating"));
           if (step === "create") await begun;

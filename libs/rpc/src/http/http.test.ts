@@ -114,7 +114,7 @@ test("serveHttp reports broken rules with paths as in a manifest", async () => {
       container: {
         image: "Busybox",
         env: [{ name: "OK" }, { name: "1X" }],
-        resources: { memory: "64MB" },
+        resources: { memory: "64MB", disk: "0" },
         stop: { signal: "SIGTREM", grace: "-1s" },
         network: { mode: "brigde", ports: [{ containerPort: 80 }] },
       },
@@ -129,6 +129,7 @@ test("serveHttp reports broken rules with paths as in a manifest", async () => {
     "spec.container.image",
     "spec.container.network.mode",
     "spec.container.network.ports[0].hostPort",
+    "spec.container.resources.disk",
     "spec.container.resources.memory",
     "spec.container.stop.grace",
     "spec.container.stop.signal",

@@ -44,7 +44,8 @@ test("planOf translates everything that a spec can say", () => {
       { type: "bind", source: "/s", target: "/t", readOnly: true },
       { type: "tmpfs", target: "/m", size: "64Mi" },
     ],
-    resources: { cpu: "500m", memory: "64Mi", pids: 10n },
+    resources: { cpu: "500m", memory: "64Mi", pids: 10n, disk: "1Gi" },
+    volatileRootfs: true,
     security: {
       addCapabilities: ["NET_ADMIN"],
       readOnlyRootfs: true,
@@ -84,6 +85,8 @@ test("planOf translates everything that a spec can say", () => {
     },
     hostname: "h",
     network: { mode: "host", ports: [] },
+    diskBytes: 1_073_741_824,
+    volatileRootfs: true,
     stopSignal: "SIGQUIT",
     stopGraceMs: 2_500,
   });

@@ -1,7 +1,7 @@
 /** The fleet's ContainerSpec as the engine's plan. Defaults of the node are filled in here; nothing is looked up on the host. */
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { StatusError } from "@berth/base";
-import { parseCpu, parseMemory } from "@berth/model";
+import { parseCpu, parseDisk, parseMemory } from "@berth/model";
 import type { ContainerSpec, TaskAssignment, VolumeMount } from "@berth/proto";
 import type { ContainerConfig, ContainerMount, ContainerResources } from "@berth/runtime";
 import type { ContainerPlan } from "../../engine/plan.ts";
@@ -27,6 +27,8 @@ export function planOf(task: TaskAssignment, defaults: NodeDefaults): ContainerP
       container: containerConfig(spec),
       hostname: spec.hostname === "" ? task.name.slice(0, 63) : spec.hostname,
       network: networkOf(spec),
+      ...(spec.resources?.disk ? { diskBytes: parseDisk(spec.resources.disk) } : {}),
+      ...(spec.volatileRootfs ? { volatileRootfs: true } : {}),
       ...(spec.stop === undefined || spec.stop.signal === "" ? {} : { stopSignal: signalOf(spec.stop.signal) }),
       stopGraceMs: spec.stop?.grace === undefined ? DEFAULT_GRACE_MS : Math.max(0, durationMs(spec.stop.grace)),
     };

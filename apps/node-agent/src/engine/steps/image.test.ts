@@ -31,6 +31,7 @@ function start(state: { readonly present: boolean; readonly allowed: boolean }) 
     facts: {},
     signal: new AbortController().signal,
     onPulling: () => {},
+    onWarning: () => {},
   } as unknown as StartContext;
   const step = imageStep({ images, onPullProgress: () => {} });
   return { asked, context, image, run: () => step.run(context) };

@@ -24,6 +24,8 @@ export interface StartContext {
   readonly signal: AbortSignal;
   /** The image is not here; it is being pulled now. */
   readonly onPulling: () => void;
+  /** Something that was asked for is not so; the start goes on. `reason` is a stable word. */
+  readonly onWarning: (reason: string, message: string) => void;
 }
 
 export type StepName = "image" | "snapshot" | "bundle" | "rootfs" | "network" | "spec" | "create" | "start";
@@ -44,6 +46,8 @@ export interface StepDeps {
   readonly network: Network;
   readonly host: () => Promise<HostFacts>;
   readonly onPullProgress: (progress: PullProgress) => void;
+  /** Of writable layers whose plan sets no bound. */
+  readonly defaultDiskBytes?: number | undefined;
   /** Beyond this size the supervisor's log file is cut. */
   readonly logMaxBytes?: number;
 }

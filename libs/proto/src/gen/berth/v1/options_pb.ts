@@ -95,8 +95,8 @@ export type FieldRules = Message<"berth.v1.FieldRules"> & {
   oneOf: string[];
 
   /**
-   * A named format: name (RFC 1123 label), node-name, image, quantity-cpu, quantity-memory, label-key, selector,
-   * path, signal, capability, env-name.
+   * A named format: name (RFC 1123 label), node-name, image, quantity-cpu, quantity-memory, quantity-disk, label-key,
+   * selector, path, signal, capability, env-name.
    *
    * @generated from field: string format = 3;
    */
