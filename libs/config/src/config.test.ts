@@ -156,10 +156,11 @@ test("loadAgentConfig takes proxy snapshotters, and refuses our own names, other
   assert.equal(missingSnapshotQuota, "refuse");
   const bad = await file(
     "bad-proxies.yaml",
-    "missingSnapshotQuota: ignore\nproxySnapshotters:\n  zfs: {address: /run/z}\n  a: {address: 'tcp://h:1', capabilities: [speed]}\n",
+    "missingSnapshotQuota: ignore\ndefaultDiskBytes: 4096\nproxySnapshotters:\n  zfs: {address: /run/z}\n  a: {address: 'tcp://h:1', capabilities: [speed]}\n",
   );
   const error = await refusal(loadAgentConfig({ file: bad, env: servers }));
   assert.deepEqual(error.violations.map((v) => v.field).sort(), [
+    "defaultDiskBytes",
     "missingSnapshotQuota",
     "proxySnapshotters.a.address",
     "proxySnapshotters.a.capabilities.0",

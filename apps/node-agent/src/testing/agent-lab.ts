@@ -47,6 +47,8 @@ export interface AgentLab extends AsyncDisposable {
 export interface AgentLabOptions {
   /** Default true. */
   readonly start?: boolean;
+  /** The agent's configuration, beyond what the lab sets and in its place. */
+  readonly config?: Readonly<Record<string, unknown>>;
   /** More registries of plain HTTP, by their addresses, once the lab's own is there. */
   readonly registries?: (registry: RegistryServer, lifetime: Lifetime) => Promise<readonly string[]>;
 }
@@ -63,7 +65,7 @@ export async function startAgentLab(options: AgentLabOptions = {}): Promise<Agen
 
 async function assemble(
   lifetime: Lifetime,
-  { start = true, registries = async () => [] }: AgentLabOptions,
+  { start = true, config = {}, registries = async () => [] }: AgentLabOptions,
 ): Promise<AgentLab> {
   const { dir } = lifetime.own(scratchDir("berth-agent"));
   const name = "node-1";
@@ -95,6 +97,7 @@ async function assemble(
         registries: Object.fromEntries(plainHttp.map((address) => [address, { plainHttp: true }])),
         cni: { bridge: "berth0", subnet: node!.containerSubnet },
         cgroupParent: `/berth-${dir.slice(-6)}-${name}`,
+        ...config,
       },
     }),
   );
