@@ -122,6 +122,8 @@ class Thread {
     this.#worker = new Worker(new URL("layer-worker.ts", import.meta.url), {
       name: "berth-layer",
       trackUnmanagedFds: false,
+      // Chunks from the network are garbage at once; with a larger nursery, 100 MB of them wait to be collected.
+      resourceLimits: { maxYoungGenerationSizeMb: 8 },
     });
     this.#worker.on("message", (message: FromWorker) => this.#hear(message));
     let cause: unknown;
