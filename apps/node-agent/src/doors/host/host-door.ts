@@ -9,7 +9,7 @@
  */
 import type { Logger } from "@berth/base";
 import type { ContentStore } from "@berth/content";
-import { loggingInterceptor, Invoker, serveGrpc, validationInterceptor } from "@berth/rpc/server";
+import { loggingInterceptor, Invoker, serveGrpc, validationInterceptor } from "@berth/rpc/grpc";
 import { careService, type CareDeps } from "./care.ts";
 import { contentService } from "./content.ts";
 import { gcService } from "./gc.ts";
