@@ -2,10 +2,10 @@ export { Bandwidth, type BandwidthLimits } from "./bandwidth.ts";
 export {
   createRegistryClient,
   createRegistryClients,
-  openSession,
   type RegistryClientDeps,
   type RegistryClients,
 } from "./client.ts";
+export { openSession } from "./open-session.ts";
 export type { RegistryClientConfig } from "./config.ts";
 export type { DockerConfigSource } from "./credentials/docker-config.ts";
 export type { CredentialProvider, CredentialQuery } from "./credentials/store.ts";

@@ -74,6 +74,8 @@ export interface DirectoryBackend {
   resume?(paths: SnapshotPaths): Promise<void>;
   /** Where counting `fs` does not tell what the snapshot itself takes. */
   usage?(paths: SnapshotPaths): Promise<SnapshotUsage>;
+  /** What the file system has counted of an active snapshot, at no cost; undefined where it has not. */
+  countedBytes?(paths: SnapshotPaths): number | undefined;
   readonly volumes?: Volumes;
 }
 
@@ -151,6 +153,11 @@ class DirectorySnapshotter implements Snapshotter {
     const usage = await (backend.usage?.(this.#paths(row)) ?? diskUsage(directories.fs(row.id)));
     if (row.kind === "committed") await rows.recordUsage(row, usage);
     return usage;
+  }
+
+  async countedBytes(key: string): Promise<number | undefined> {
+    const row = this.#parts.rows.get(key);
+    return row.kind === "active" ? this.#parts.backend.countedBytes?.(this.#paths(row)) : undefined;
   }
 
   async mounts(key: string): Promise<readonly Mount[]> {

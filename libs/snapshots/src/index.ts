@@ -1,11 +1,11 @@
 export { probe as probeBtrfs } from "./btrfs/probe.ts";
 export { openBtrfs, type BtrfsConfig } from "./btrfs/snapshotter.ts";
 export type { SnapshotterDeps } from "./directory-snapshotter.ts";
-export { lowerDirectories, mountAll, unmountTarget, withTempMount, writableDirectory } from "./mounts.ts";
+export * from "./mounting.ts";
 export { probe as probeNative } from "./native/probe.ts";
 export { openNative, type NativeConfig } from "./native/snapshotter.ts";
 export { probe as probeOverlayfs } from "./overlayfs/probe.ts";
-export { openOverlayfs, overlayOptions, type OverlayfsConfig } from "./overlayfs/snapshotter.ts";
+export { openOverlayfs, type OverlayfsConfig } from "./overlayfs/snapshotter.ts";
 export { snapshotMigrations } from "./rows.ts";
 export type { SnapshotRef, SnapshotRefs } from "./refs.ts";
 export type {

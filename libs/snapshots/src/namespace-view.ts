@@ -44,6 +44,10 @@ export class NamespaceView implements NamespacedSnapshotter {
     return this.#told(() => this.#all.snapshotter.usage(this.#resolve(key)));
   }
 
+  countedBytes(key: string): Promise<number | undefined> {
+    return this.#told(async () => await this.#all.snapshotter.countedBytes?.(this.#resolve(key)));
+  }
+
   mounts(key: string): Promise<readonly Mount[]> {
     return this.#told(() => this.#all.snapshotter.mounts(this.#resolve(key)));
   }

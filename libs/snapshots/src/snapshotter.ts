@@ -90,6 +90,11 @@ export interface Snapshotter extends AsyncDisposable {
   update(key: string, labels: Readonly<Record<string, string>>): Promise<SnapshotInfo>;
   /** What the snapshot itself takes, without its parents. */
   usage(key: string): Promise<SnapshotUsage>;
+  /**
+   * What an active snapshot takes as the file system itself counts it, for who asks often: a few system calls, however much
+   * there is. May be some seconds old. Undefined where nothing counts: ask {@link usage}, which may have to look at each file.
+   */
+  countedBytes?(key: string): Promise<number | undefined>;
   /** The mounts of an active snapshot or a view. @throws FAILED_PRECONDITION for a committed one. */
   mounts(key: string): Promise<readonly Mount[]>;
   /** @throws ALREADY_EXISTS `SNAPSHOT_EXISTS`; NOT_FOUND or FAILED_PRECONDITION `SNAPSHOT_PARENT_MISSING`. */

@@ -11,7 +11,7 @@
 import { closeSync, truncateSync } from "node:fs";
 import { StatusError, throwIfAborted } from "@berth/base";
 import { fromNodeError, openDirectory } from "@berth/linux";
-import { writableDirectory } from "@berth/snapshots";
+import { writableDirectory } from "@berth/snapshots/mounting";
 import { childrenOf, removeTree } from "../archive/remove-tree.ts";
 import { Diff } from "./diff.ts";
 import { pipeSource } from "./filter-process.ts";

@@ -7,7 +7,7 @@
 import { dirname, join } from "node:path";
 import { StatusError } from "@berth/base";
 import { fromNodeError, statAt } from "@berth/linux";
-import { lowerDirectories, overlayOptions, writableDirectory, type Mount } from "@berth/snapshots";
+import { lowerDirectories, overlayOptions, writableDirectory, type Mount } from "@berth/snapshots/mounting";
 import { pathArg } from "../archive/entry.ts";
 import { linkMissing, mendUpper, rebaseObstacle } from "../archive/rebase.ts";
 import type { MendJob, MendResult } from "./layer-job.ts";

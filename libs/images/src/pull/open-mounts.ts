@@ -1,7 +1,7 @@
 /** The directory that mounts show, held open: a bind mount's own source, or the mounts made for the time being. */
 import { closeSync } from "node:fs";
 import { openDirectory } from "@berth/linux";
-import { mountAll, unmountTarget, type Mount } from "@berth/snapshots";
+import { mountAll, unmountTarget, type Mount } from "@berth/snapshots/mounting";
 
 export interface OpenMounts extends Disposable {
   readonly fd: number;

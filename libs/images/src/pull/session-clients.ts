@@ -1,5 +1,5 @@
 /** Registry clients of a worker thread, kept from one layer to the next: a new one would mean a new connection for each. */
-import { openSession, type RegistryClient, type RegistrySession } from "@berth/registry";
+import { openSession, type RegistryClient, type RegistrySession } from "@berth/registry/session";
 
 const KEPT = 4;
 

@@ -81,6 +81,19 @@ test("prepare refuses a bound while quotas are off, or warns by policy", { skip 
   assert.equal(refusing.snapshotter.capabilities.quota, true, "seen without a restart");
 });
 
+test("countedBytes is what a snapshot has of its own, as soon as the file system has counted", { skip }, async (t) => {
+  const at = await host(t);
+  await layer(at, "base", "", (root) => writeFileSync(join(root, "big"), Buffer.alloc(3 << 20, "x")));
+  await at.snapshotter.prepare("k", "base");
+  await within(at, await at.snapshotter.mounts("k"), (root) =>
+    writeFileSync(join(root, "f"), Buffer.alloc(1 << 20, "y")),
+  );
+  execFileSync("sync", ["-f", at.root]);
+  const counted = (await at.snapshotter.countedBytes?.("k")) ?? 0;
+  assert.ok(counted >= 1 << 20 && counted < 2 << 20, `${counted} bytes`);
+  assert.equal(await at.snapshotter.countedBytes?.("base"), undefined, "that is what usage has on record");
+});
+
 test("remove takes a subvolume away in one step, also one with subvolumes inside", { skip }, async (t) => {
   const at = await host(t);
   await at.snapshotter.prepare("k", "");

@@ -19,6 +19,7 @@ import {
   limitSubvolume,
   setSubvolumeReadonly,
   snapshotSubvolume,
+  subvolumeOwnBytes,
 } from "@berth/linux";
 import {
   openDirectorySnapshotter,
@@ -68,6 +69,7 @@ function btrfsBackend(root: string): DirectoryBackend {
     unseal,
     resume: unseal,
     usage: ({ fs, parents: [parent] }) => diskUsage(fs, parent),
+    countedBytes: ({ fs }) => subvolumeOwnBytes(fs),
     volumes: { release: (_, directory) => release(join(directory, "fs")) },
   };
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { StatusError } from "@berth/base";
 import { isWhiteout, mount, statPath, unmountAll } from "@berth/linux";
 import type { Probe } from "../probe.ts";
-import { overlayOptions } from "./snapshotter.ts";
+import { overlayOptions } from "./options.ts";
 
 /** Never throws: what fails is the reason. Makes `root` if it is missing. */
 export function probe(root: string): Probe {

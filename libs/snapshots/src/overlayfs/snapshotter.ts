@@ -9,13 +9,14 @@
  * both make them fit into the kernel's page of options.
  */
 import { chmod, chown, mkdir, rm, stat } from "node:fs/promises";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import {
   fromNodeError,
   idmapProblem,
   limitProject,
   mapId,
+  projectBytes,
   projectQuotaProblem,
   unlimitProject,
   type IdMapping,
@@ -28,6 +29,7 @@ import {
 } from "../directory-snapshotter.ts";
 import { idmapSupport } from "../idmap-support.ts";
 import { idMappingOptions, type Wanted } from "../options.ts";
+import { overlayOptions } from "./options.ts";
 import type { Mount, Snapshotter } from "../snapshotter.ts";
 
 export interface OverlayfsConfig {
@@ -38,25 +40,6 @@ export interface OverlayfsConfig {
 export async function openOverlayfs(deps: SnapshotterDeps, config: OverlayfsConfig): Promise<Snapshotter> {
   await mkdir(config.root, { recursive: true, mode: 0o711 });
   return await openDirectorySnapshotter(deps, config.root, overlayfsBackend(config.root, overlayOptions()));
-}
-
-/**
- * What every overlay is mounted with. `index=off`: with an index, a layer could not be the upper directory of one mount
- * and, once committed, the lower one of another. `userxattr`: in a user namespace, `trusted.*` cannot be written.
- */
-export function overlayOptions(): readonly string[] {
-  return [
-    ...(existsSync("/sys/module/overlay/parameters/index") ? ["index=off"] : []),
-    ...(inUserNamespace() ? ["userxattr"] : []),
-  ];
-}
-
-function inUserNamespace(): boolean {
-  try {
-    return !/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "utf8"));
-  } catch {
-    return false;
-  }
 }
 
 function overlayfsBackend(root: string, common: readonly string[]): DirectoryBackend {
@@ -83,7 +66,10 @@ function overlayfsBackend(root: string, common: readonly string[]): DirectoryBac
       if (kind === "active" && wanted.volatile) await clearVolatileMark(paths.directory);
       return [describe(paths, kind, wanted, common)];
     },
-    ...(quotaProblem === undefined ? { volumes: { release: liftBound } } : {}),
+    // Only what is bounded is a project of its own, which the file system counts.
+    ...(quotaProblem === undefined
+      ? { volumes: { release: liftBound }, countedBytes: ({ directory }) => projectBytes(directory) }
+      : {}),
   };
 }
 

@@ -48,6 +48,8 @@ export function boundConformance(open: OpenHost): void {
     const { written, ended } = await within(host, await prepare, (root) => fill(join(root, "f"), 64 * MIB));
     assert.equal(ended, "EDQUOT");
     assert.ok(written <= 5 * MIB && written >= 2 * MIB, `${written} bytes went in`);
+    const counted = await snapshotter.countedBytes?.("k");
+    assert.ok(counted === undefined || counted <= 4 * MIB, `${counted} bytes are counted`);
     assert.deepEqual((await snapshotter.stat("k")).labels, { a: "1", [LABELS.maxSize]: String(4 * MIB) });
     await snapshotter.prepare("free", "base");
     assert.equal(
