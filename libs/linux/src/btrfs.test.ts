@@ -12,6 +12,7 @@ import {
   limitSubvolume,
   setSubvolumeReadonly,
   snapshotSubvolume,
+  subvolumeOwnBytes,
 } from "./btrfs.ts";
 import { scratch, withoutRoot } from "./testing/scratch.ts";
 
@@ -36,13 +37,17 @@ test("subvolumes are made, snapshotted, frozen, bounded and destroyed", { skip }
   setSubvolumeReadonly(one, true);
   assert.deepEqual([isSubvolumeReadonly(one), isSubvolumeReadonly(two)], [true, false]);
   assert.throws(() => writeFileSync(join(one, "f"), ""), { code: "EROFS" });
-  assert.equal(btrfsQuotaEnabled(disk), false);
+  assert.deepEqual([btrfsQuotaEnabled(disk), subvolumeOwnBytes(two)], [false, undefined]);
   assert.throws(() => limitSubvolume(two, 1 << 20), { reason: "ENOTCONN" });
   execFileSync("btrfs", ["quota", "enable", disk]);
   assert.equal(btrfsQuotaEnabled(disk), true);
   limitSubvolume(two, 1 << 20);
   const limits = (): string => execFileSync("btrfs", ["qgroup", "show", "-re", two], { encoding: "utf8" });
   assert.match(limits(), /1\.00MiB/);
+  writeFileSync(join(two, "g"), Buffer.alloc(600_000, "x"));
+  execFileSync("sync", ["-f", disk]);
+  const own = subvolumeOwnBytes(two) ?? 0;
+  assert.ok(own >= 600_000 && own < 1 << 20, `${own} bytes`);
   limitSubvolume(two, undefined);
   assert.doesNotMatch(limits(), /1\.00MiB/);
   for (const path of [one, two]) destroySubvolume(path);

@@ -7,7 +7,7 @@
 import { closeSync, lstatSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { diskInfo } from "./disk.ts";
-import { fromNodeError, hasErrno, kernelError } from "./errno.ts";
+import { errnoName, fromNodeError, hasErrno, kernelError } from "./errno.ts";
 import { lastErrno, libc, show } from "./libc.ts";
 import { openDirectory } from "./paths.ts";
 
@@ -18,6 +18,7 @@ const INO_LOOKUP = 0xd0009412;
 const SNAP_CREATE_V2 = 0x50009417;
 const SUBVOL_GETFLAGS = 0x80089419;
 const SUBVOL_SETFLAGS = 0x4008941a;
+const TREE_SEARCH = 0xd0009411;
 const QGROUP_CREATE = 0x4010942a;
 const QGROUP_LIMIT = 0x8030942b;
 
@@ -25,6 +26,10 @@ const FLAG_RDONLY = 2n;
 /** The inode of a subvolume's root directory (BTRFS_FIRST_FREE_OBJECTID). */
 const ROOT_INODE = 256;
 const LIMIT_MAX_EXCLUSIVE = 2n;
+const QUOTA_TREE = 8n;
+const QGROUP_INFO_KEY = 242;
+/** Where in a search's buffer its first item begins: behind the search key and the item's header. */
+const FOUND_ITEM = 104 + 32;
 /** As a limit: none. */
 const NO_LIMIT = 0xffff_ffff_ffff_ffffn;
 const NAME_MAX = 255;
@@ -110,6 +115,29 @@ export function limitSubvolume(path: string, maxBytes: number | undefined): void
     args.writeBigUInt64LE(LIMIT_MAX_EXCLUSIVE, 8);
     args.writeBigUInt64LE(maxBytes === undefined ? NO_LIMIT : BigInt(maxBytes), 24);
     control(fd, QGROUP_LIMIT, args, "btrfs qgroup limit", path);
+  });
+}
+
+/**
+ * What the subvolume has of its own, as its quota group counts it; undefined while quotas are off. One system call or two,
+ * however large it is; the kernel brings the number up to date with each of its commits (every 30 seconds, or with a sync).
+ */
+export function subvolumeOwnBytes(path: string): number | undefined {
+  return withDirectory(path, (fd) => {
+    const args = Buffer.alloc(4096);
+    const id = subvolumeId(fd, path);
+    // tree_id, objectid, offset, transid (each from, to), type (from, to), nr_items.
+    args.writeBigUInt64LE(QUOTA_TREE, 0);
+    for (const at of [24, 32]) args.writeBigUInt64LE(id, at);
+    args.writeBigUInt64LE(NO_LIMIT, 48);
+    for (const at of [56, 60]) args.writeUInt32LE(QGROUP_INFO_KEY, at);
+    args.writeUInt32LE(1, 64);
+    if (libc.ioctlPointer(fd, TREE_SEARCH, args) < 0) {
+      if (errnoName(lastErrno()) === "ENOENT") return undefined;
+      throw kernelError("btrfs qgroup usage", show(path), lastErrno());
+    }
+    // generation, referenced, referenced compressed, exclusive.
+    return args.readUInt32LE(64) === 0 ? undefined : Number(args.readBigUInt64LE(FOUND_ITEM + 24));
   });
 }
 

@@ -7,6 +7,7 @@ export {
   limitSubvolume,
   setSubvolumeReadonly,
   snapshotSubvolume,
+  subvolumeOwnBytes,
 } from "./btrfs.ts";
 export {
   addToCgroup,
@@ -65,7 +66,7 @@ export {
   processStat,
   type ProcessStat,
 } from "./process.ts";
-export { limitProject, projectQuotaProblem, unlimitProject } from "./project-quota.ts";
+export { limitProject, projectBytes, projectQuotaProblem, unlimitProject } from "./project-quota.ts";
 export { openPty, setWindowSize, windowSize, type Pty, type WindowSize } from "./pty.ts";
 export { signalName, signalNumber } from "./signals.ts";
 export { fsyncDirectory, syncfs, syncfsBlocking } from "./sync.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { joinProjectCall, limitProjectCall, projectQuotaProblem } from "./project-quota.ts";
+import { joinProjectCall, limitProjectCall, projectBytes, projectQuotaProblem, usedBytesOf } from "./project-quota.ts";
 import { scratch, withoutRoot } from "./testing/scratch.ts";
 
 test("joinProjectCall sets the project and its inheritance, and keeps what else the directory has", () => {
@@ -31,3 +31,15 @@ test("limitProjectCall is Q_SETQUOTA of a project with both block limits, in KiB
 test("projectQuotaProblem says why a directory cannot be bounded", { skip: withoutRoot }, (t) => {
   assert.match(projectQuotaProblem(scratch(t, "tmpfs")) ?? "", /no projects|prjquota|kernel has no quotas/);
 });
+
+test(
+  "projectBytes is undefined for a directory of no project; usedBytesOf reads bytes, not blocks",
+  { skip: withoutRoot },
+  (t) => {
+    assert.equal(projectBytes(scratch(t, "tmpfs")), undefined);
+    const reply = Buffer.alloc(72);
+    reply.writeBigUInt64LE(10_240n, 0);
+    reply.writeBigUInt64LE(4_321n, 16);
+    assert.equal(usedBytesOf(reply), 4_321);
+  },
+);

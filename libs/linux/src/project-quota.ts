@@ -87,6 +87,27 @@ export function limitProject(directory: string, projectId: number, maxBytes: num
   }
 }
 
+/** What the project that the directory is takes on disk, as the file system counts it; undefined where it is none. */
+export function projectBytes(directory: string): number | undefined {
+  const fd = openDirectory(directory);
+  try {
+    const current = Buffer.alloc(FSXATTR_BYTES);
+    if (libc.ioctlPointer(fd, FSGETXATTR, current) < 0) return undefined;
+    const projectId = current.readUInt32LE(12);
+    if (projectId === 0) return undefined;
+    const reply = Buffer.alloc(DQBLK_BYTES);
+    run(fd, { call: "quotactl_fd", request: GETQUOTA, projectId, argument: reply }, directory);
+    return usedBytesOf(reply);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** dqb_curspace of what Q_GETQUOTA gave: in bytes, other than the limits. */
+export function usedBytesOf(reply: Buffer): number {
+  return Number(reply.readBigUInt64LE(16));
+}
+
 /** Lifts the limit of the project that the directory is, if it is one; its files keep the id. */
 export function unlimitProject(directory: string): void {
   const fd = openDirectory(directory);
