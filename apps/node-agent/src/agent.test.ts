@@ -71,6 +71,11 @@ describe("agent", () => {
     const following = controller.stream({ logs: create(StreamLogsSchema, { taskUid: "t-stop", follow: true }) });
     const metrics = await (await fetch(`http://${lab.agent.host.address}:1338/metrics`)).text();
     assert.match(metrics, /container_memory_usage_bytes\{namespace="shop",id="t-stop",name="web-1"\} [1-9]/);
+    assert.match(
+      metrics,
+      /container_processes\{namespace="shop",id="t-stop",name="web-1"\} [1-9]/,
+      "at the first scrape",
+    );
     assert.match(metrics, /container_runtime_operations_total\{operation_type="start_container"\} [1-9]/);
     assert.match(metrics, /containerd_build_info_total\{version="[^"]+",revision="berth"\} 1/);
     assert.match(metrics, /containerd_cri_container_start_seconds_count [1-9]/);

@@ -59,19 +59,21 @@ export async function startAgent(deps: AgentDeps, config: AgentConfig): Promise<
 async function assemble(deps: AgentDeps, config: AgentConfig, lifetime: Lifetime): Promise<Agent> {
   const { logger, failpoint } = deps;
   lifetime.own(await lockDataRoot(join(config.root, "agent.lock")));
-  const parts: { engine?: Engine; door?: FleetDoor; images?: Images } = {};
+  const parts: { engine?: Engine; door?: FleetDoor; images?: Images; snapshots?: Host["snapshots"] } = {};
   const metrics = new Metrics();
   const observer = registerMetrics({
     metrics,
     engine: () => parts.engine,
     door: () => parts.door,
     gc: () => parts.images?.gc,
+    snapshots: () => parts.snapshots ?? [],
     version: VERSION,
     logger,
   });
   const references = async (): ReturnType<typeof imageReferences> => imageReferences(opened.metadata);
   const opened = await openHost(config, lifetime, { logger, path: deps.path, references });
   parts.images = opened.images;
+  parts.snapshots = opened.snapshots;
   const host: Host = { ...opened, images: observedImages(opened.images, observer) };
   const progress = new Emitter<PullProgress>((error) => logger.error({ err: error }, "a listener of progress failed"));
   const engine = await openEngine({ config, host, observer, progress, logger, failpoint }, lifetime);

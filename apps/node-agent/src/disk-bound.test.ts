@@ -33,6 +33,7 @@ describe("a bound on the writable layer", { skip }, () => {
     lab.controller.run({ taskUid, name: taskUid.slice(2), container });
   const seen = (uid: string, step: string) =>
     eventually(`${uid} is ${step}`, () => lab.controller.stepNames(uid).includes(step), { timeoutMs: 30_000 });
+  const scrape = async () => await (await fetch(`http://${lab.agent.host.address}:1338/metrics`)).text();
   const failure = (uid: string) => lab.controller.stepsOf(uid).at(-1)?.message ?? "";
 
   const unable = { snapshotter: "overlayfs", resources: { disk: "8Mi" }, volatileRootfs: true };
@@ -63,6 +64,11 @@ describe("a bound on the writable layer", { skip }, () => {
     assert.ok(await lab.agent.ended(5_000));
     configure(lab, { missingSnapshotQuota: "warn" });
     await lab.agent.start();
+    assert.match(
+      await scrape(),
+      /container_fs_limit_bytes\{namespace="shop",id="t-bounded",name="bounded"\} 8388608\n/,
+    );
+    assert.match(await scrape(), /container_fs_usage_bytes\{namespace="shop",id="t-default",name="default"\} [1-9]/);
     lab.touch("go");
     await Promise.all(tasks.map(({ taskUid }) => seen(taskUid, "exited")));
     assert.match(lab.lines("t-bounded").join(), /Disk quota exceeded/);

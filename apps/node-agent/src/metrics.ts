@@ -3,8 +3,11 @@ import type { Logger } from "@berth/base";
 import type { OperationName, OperationObserver } from "./engine/operations.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { FleetDoor } from "./doors/fleet/fleet-door.ts";
-import type { GaugeInstrument, Metrics } from "@berth/telemetry";
+import type { Metrics } from "@berth/telemetry";
 import type { GarbageCollection } from "@berth/images";
+import type { NamespacedSnapshots } from "@berth/snapshots";
+import { registerDiskMetrics } from "./metrics-disk.ts";
+import { registerContainerGauges } from "./container-gauges.ts";
 import { containerdMetrics } from "./metrics-containerd.ts";
 import { registerGcMetrics } from "./metrics-gc.ts";
 
@@ -13,6 +16,7 @@ export interface AgentMetricsDeps {
   readonly engine: () => Engine | undefined;
   readonly door: () => FleetDoor | undefined;
   readonly gc: () => GarbageCollection | undefined;
+  readonly snapshots: () => readonly NamespacedSnapshots[];
   readonly version: string;
   readonly logger: Logger;
 }
@@ -23,7 +27,6 @@ export interface AgentMetrics extends OperationObserver {
 }
 
 const OPERATION_LABELS = ["operation_type"] as const;
-const CONTAINER_LABELS = ["namespace", "id", "name"] as const;
 const PULL_BUCKETS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1_800];
 
 /** Registers everything and returns where the engine reports its operations. */
@@ -33,6 +36,7 @@ export function registerMetrics(deps: AgentMetricsDeps): AgentMetrics {
     .gauge({ name: "berth_build_info", help: "The version that runs; always 1", labels: ["version"] })
     .set({ version: deps.version }, 1);
   registerContainers(deps);
+  registerDiskMetrics(deps);
   registerFleet(deps);
   registerGcMetrics(metrics, deps.gc);
   return operations(metrics, containerdMetrics(metrics, deps.version));
@@ -76,38 +80,19 @@ function operations(metrics: Metrics, containerd: OperationObserver): AgentMetri
   };
 }
 
-function registerContainers({ metrics, engine, logger }: AgentMetricsDeps): void {
-  type Labels = (typeof CONTAINER_LABELS)[number];
-  const cpu = metrics.gauge<Labels>({
-    name: "container_cpu_usage_seconds_total",
-    help: "CPU time that a container has used",
-    labels: CONTAINER_LABELS,
-  });
-  const pids = metrics.gauge<Labels>({
-    name: "container_processes",
-    help: "Processes of a container",
-    labels: CONTAINER_LABELS,
-  });
-  // The first of the three is asked at a scrape, and sets the others, so that each container is looked at once.
-  const collect = async (memory: GaugeInstrument<Labels>): Promise<void> => {
-    for (const gauge of [memory, cpu, pids]) gauge.clear();
-    for (const { container, runtime } of engine()?.running() ?? []) {
-      const labels = { namespace: container.namespace, id: container.id, name: container.name };
-      try {
-        const stats = await runtime.stats(container);
-        memory.set(labels, stats.memoryUsageBytes);
-        cpu.set(labels, stats.cpuUsageSeconds);
-        pids.set(labels, stats.pids);
-      } catch (error) {
-        logger.debug({ id: container.id, err: error }, "no statistics of a container");
-      }
-    }
+function registerContainers(deps: AgentMetricsDeps): void {
+  const help = {
+    container_memory_usage_bytes: "Memory that a container uses, caches included",
+    container_cpu_usage_seconds_total: "CPU time that a container has used",
+    container_processes: "Processes of a container",
   };
-  metrics.gauge<Labels>({
-    name: "container_memory_usage_bytes",
-    help: "Memory that a container uses, caches included",
-    labels: CONTAINER_LABELS,
-    collect,
+  registerContainerGauges(deps, help, async ({ container, runtime }) => {
+    const { memoryUsageBytes, cpuUsageSeconds, pids } = await runtime.stats(container);
+    return {
+      container_memory_usage_bytes: memoryUsageBytes,
+      container_cpu_usage_seconds_total: cpuUsageSeconds,
+      container_processes: pids,
+    };
   });
 }
 
