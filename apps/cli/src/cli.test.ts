@@ -158,6 +158,12 @@ void test("berth ends with the code that stands for what went wrong, and says wh
   assert.equal(late.code, 7);
   assert.match(late.stderr, /gave up waiting: workload "late" runs 0 of 1 tasks/);
   await fails(4, waiting, /workload "late" exists already/);
+  const bounded = ["-n", "shop", "run", "registry.test/a:v1", "--name", "bounded", "--volatile", "--disk"];
+  await fails(2, [...bounded, "64MB"], /spec\.container\.resources\.disk: quantity "64MB" is not a number of bytes/);
+  await ok([...bounded, "1Gi"]);
+  const described = await ok(["-n", "shop", "describe", "workload", "bounded"]);
+  assert.match(described, /resources:\n +disk: 1Gi\n(.*\n)* +volatileRootfs: true\n/);
+  await ok(["-n", "shop", "delete", "workload", "bounded"]);
   await ok(["-n", "shop", "delete", "workload", "late"]);
 });
 

@@ -71,6 +71,8 @@ export function createProgram(
     .option("-v, --volume <mounts...>", "bind mount: /on/node:/in/container[:ro]")
     .option("--cpu <quantity>", "cores, such as 500m")
     .option("--memory <quantity>", "bytes, such as 64Mi")
+    .option("--disk <quantity>", "most bytes that the container may write into its own files, such as 1Gi")
+    .option("--volatile", "these files need not survive a crash of the host: never sync them")
     .option("-u, --user <user>", "uid[:gid] or a name of the image")
     .option("-w, --workdir <path>", "working directory")
     .option("--network <mode>", "bridge, host or none")

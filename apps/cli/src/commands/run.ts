@@ -22,6 +22,8 @@ export interface RunOptions {
   readonly volume?: readonly string[];
   readonly cpu?: string;
   readonly memory?: string;
+  readonly disk?: string;
+  readonly volatile?: boolean;
   readonly user?: string;
   readonly workdir?: string;
   readonly network?: string;
@@ -75,7 +77,8 @@ function containerFrom(
     args: [...command],
     env: Object.entries(parseAssignments(options.env ?? [], "--env")).map(([key, value]) => ({ name: key, value })),
     mounts: (options.volume ?? []).map(parseVolume),
-    resources: { cpu: options.cpu ?? "", memory: options.memory ?? "" },
+    resources: { cpu: options.cpu ?? "", memory: options.memory ?? "", disk: options.disk ?? "" },
+    volatileRootfs: options.volatile ?? false,
     network: { mode: options.network ?? "", ports: (options.publish ?? []).map(parsePort) },
     user: options.user ?? "",
     workdir: options.workdir ?? "",
