@@ -146,6 +146,22 @@ void describe("bad input", { timeout: 240_000 }, () => {
     assert.match(failed.status.message, /\/no\/such\/path/);
     await fleet.berth(["-n", "demo", "delete", "workload", "mounts", "--wait"]);
   });
+
+  void test("a bound on the disk that the node cannot keep fails with the field's name and the way out", async () => {
+    const manifest = JSON.parse(workloadManifest({ name: "disk", image, replicas: 1, args: [], restart: "never" })) as {
+      spec: { container: object };
+    };
+    Object.assign(manifest.spec.container, { snapshotter: "native", resources: { disk: "8Mi" } });
+    await fleet.berth(["apply", "-f", "-"], JSON.stringify(manifest));
+    const failed = await eventually(
+      "the failed task",
+      async () => (await tasksOf(fleet, "disk")).find((task) => task.status.phase === "Failed"),
+      { timeoutMs: 30_000 },
+    );
+    assert.equal(failed.status.reason, "SnapshotFailed");
+    assert.match(failed.status.message, /^resources\.disk 8Mi: .*native cannot bound its size.*missingSnapshotQuota/);
+    await fleet.berth(["-n", "demo", "delete", "workload", "disk", "--wait"]);
+  });
 });
 
 interface Problem {
