@@ -33,7 +33,8 @@ export {
   type NewLease,
 } from "./leases/leases.ts";
 export { imageMigrations } from "./migrations.ts";
-export { openImages, type ImagesConfig, type ImagesDeps } from "./service.ts";
+export type { ImagesConfig, ImagesDeps } from "./compose.ts";
+export { openImages } from "./service.ts";
 export type {
   HistoryEntry,
   ImageDetails,
