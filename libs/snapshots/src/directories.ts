@@ -5,13 +5,16 @@
  *  1. A directory is made before its row and goes after it, so a row always has its directory; what has no row, and is not
  *     just being made by this process, is an orphan.
  *     The same holds for what a snapshot has beside its directory ({@link Volumes}).
- *  2. Going away is a rename, then deleting in the background, one tree at a time, so that a large one never holds up a
+ *  2. An id is used once and never again, so that a row of an older copy of the metadata can only name its own snapshot's
+ *     files, or none: the counter is on the disk of the directories ({@link SnapshotIds}), not in the metadata.
+ *  3. Going away is a rename, then deleting in the background, one tree at a time, so that a large one never holds up a
  *     caller or fills the thread pool.
  */
 import { mkdir, readdir, rename, rmdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { fromNodeError } from "@berth/linux";
 import { StatusError, type Logger } from "@berth/base";
+import { SnapshotIds } from "./ids.ts";
 
 const SLASH = Buffer.from("/");
 
@@ -29,7 +32,7 @@ export class SnapshotDirectories {
   readonly #trash: string;
   readonly #logger: Logger;
   readonly #making = new Set<string>();
-  #nextId = 1;
+  readonly #ids: SnapshotIds;
   #deleting: Promise<void> = Promise.resolve();
   #waiting = 0;
 
@@ -38,14 +41,20 @@ export class SnapshotDirectories {
     this.#snapshots = join(root, "snapshots");
     this.#trash = join(root, "trash");
     this.#logger = logger;
+    this.#ids = new SnapshotIds(root);
   }
 
   /**
-   * Makes the layout where it is missing.
+   * Makes the layout where it is missing, and puts into the trash what `recorded`, the ids of all rows, does not name.
    * @throws FAILED_PRECONDITION `SNAPSHOT_ROOT_MISSING` when there are rows but no directory at all: the disk is not
    * mounted, most likely, and taking the snapshots for lost would make them so.
    */
-  static async open(root: string, rowCount: number, logger: Logger, volumes?: Volumes): Promise<SnapshotDirectories> {
+  static async open(
+    root: string,
+    recorded: ReadonlySet<string>,
+    logger: Logger,
+    volumes?: Volumes,
+  ): Promise<SnapshotDirectories> {
     const directories = new SnapshotDirectories(root, logger, volumes);
     try {
       await mkdir(directories.#snapshots, { recursive: true, mode: 0o711 });
@@ -54,17 +63,16 @@ export class SnapshotDirectories {
       throw fromNodeError(error, "mkdir", JSON.stringify(root));
     }
     const ids = await directories.ids();
-    if (rowCount > 0 && ids.length === 0) {
+    if (recorded.size > 0 && ids.length === 0) {
       throw new StatusError(
         "FAILED_PRECONDITION",
-        `snapshots "${root}": ${rowCount} are recorded but the directory is empty; is its file system mounted?`,
+        `snapshots "${root}": ${recorded.size} are recorded but the directory is empty; is its file system mounted?`,
         { reason: "SNAPSHOT_ROOT_MISSING" },
       );
     }
     const [trash, volumeIds] = await Promise.all([readdir(directories.#trash), volumes?.ids?.() ?? []]);
-    for (const id of [...ids, ...trash.map(idOfTrash), ...volumeIds]) {
-      directories.#nextId = Math.max(directories.#nextId, Number(id) + 1 || 1);
-    }
+    await directories.#ids.load([...recorded, ...ids, ...trash.map(idOfTrash), ...volumeIds]);
+    for (const id of ids) if (!recorded.has(id)) await directories.discard(id);
     return directories;
   }
 
@@ -105,8 +113,7 @@ export class SnapshotDirectories {
 
   async #reserve(): Promise<string> {
     for (;;) {
-      const id = String(this.#nextId);
-      this.#nextId += 1;
+      const id = await this.#ids.take();
       this.#making.add(id);
       try {
         await mkdir(this.path(id), { mode: 0o711 });

@@ -44,7 +44,7 @@ export interface SnapshotterDeps {
 
 /** One snapshot on disk. */
 export interface SnapshotPaths {
-  /** A number as text; never another snapshot's while this one exists. */
+  /** A number as text; never another snapshot's, before or after. */
   readonly id: string;
   /** `<root>/snapshots/<id>`: exists. */
   readonly directory: string;
@@ -88,7 +88,8 @@ export async function openDirectorySnapshotter(
   const { clock = systemClock, logger = silentLogger } = deps;
   const rows = new SnapshotRows(deps.metadata, backend.name);
   const known = rows.list();
-  const directories = await SnapshotDirectories.open(root, known.length, logger, backend.volumes);
+  const recorded = new Set(known.map(({ id }) => id));
+  const directories = await SnapshotDirectories.open(root, recorded, logger, backend.volumes);
   const boot = deps.bootId ?? bootId();
   const present = await directories.whole();
   const lost = known.filter((row) => !present.has(row.id)).map((row) => row.id);

@@ -53,7 +53,7 @@ export const snapshotMigrations: readonly Migration[] = [
 
 /** A snapshot with what only its implementation needs to know. */
 export interface SnapshotRow extends SnapshotInfo {
-  /** Names its directory; never reused while the row exists. */
+  /** Names its directory; never used again, whatever becomes of the row (see ids.ts). */
   readonly id: string;
   readonly usage: SnapshotUsage | undefined;
 }
