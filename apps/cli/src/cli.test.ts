@@ -132,7 +132,7 @@ void test("berth apply says file, line, column and the nearest name, and applies
 
 void test("berth ends with the code that stands for what went wrong, and says what to do next", async () => {
   await Promise.all([
-    fails(2, ["frob"], /unknown command 'frob'/),
+    fails(2, ["frob"], /there is no command "frob"/),
     fails(2, ["ns", "usse", "x"], /"usse" is no command of berth ns; did you mean "use"\?/),
     fails(2, ["get", "tsks"], /did you mean "tasks"\?/),
     fails(2, ["get", "tasks", "-o", "xml"], /choose one of table, wide, json, yaml/),

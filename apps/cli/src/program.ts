@@ -1,5 +1,6 @@
 /** The command tree: names, options and help; what a command does is in `commands/` and loaded when it runs. */
 import { Command, Option } from "commander";
+import { allCommands, commandAt, commandPath, commandTerm, usageComplaint } from "@berth/base/terminal";
 import { EXIT_CODES, UsageError } from "./exit-code.ts";
 import type { GlobalOptions, Session } from "./session.ts";
 import { VERSION } from "./version.ts";
@@ -27,11 +28,11 @@ export function createProgram(
     .option("--endpoint <url>", "use this controller, with the token in BERTH_TOKEN")
     .option("-n, --namespace <name>", "act in this namespace")
     .helpOption("-h, --help", "print this help")
-    .configureHelp({ sortSubcommands: false, showGlobalOptions: true })
+    .configureHelp({ sortSubcommands: false, showGlobalOptions: true, subcommandTerm: commandTerm })
     .configureOutput({
       writeOut: (text) => to.stdout.write(text),
       writeErr: (text) => to.stderr.write(text),
-      outputError: (text, write) => write(text),
+      outputError: (text, write) => write(`error: ${usageComplaint(text)}`),
     })
     .showSuggestionAfterError(true)
     .enablePositionalOptions()
@@ -206,7 +207,7 @@ export function createProgram(
     run(() => import("./commands/schema.ts"), "schema"),
   );
   add("help [topic...]", "help on a command, or on exit-codes").action((topic: readonly string[]) => {
-    to.stdout.write(helpOn(program, topic));
+    printHelp(to, program, topic);
   });
   program
     .command("__complete [words...]", { hidden: true })
@@ -217,7 +218,7 @@ export function createProgram(
   program.addHelpText("after", EXAMPLES);
   for (const group of [ns, context, store]) group.helpCommand(false).commands.forEach((sub) => settle(sub, program));
   for (const group of [ns, context]) refuseUnknown(group);
-  for (const command of allCommands(program)) command.showHelpAfterError(`(see ${pathOf(command)} --help)`);
+  for (const command of allCommands(program)) command.showHelpAfterError(`(see ${commandPath(command)} --help)`);
   return program;
 }
 
@@ -234,30 +235,18 @@ function refuseUnknown(group: Command): void {
     if (word === undefined) return;
     const { suggest } = await import("@berth/model");
     const known = group.commands.map((sub) => sub.name());
-    throw new UsageError(`${JSON.stringify(word)} is no command of ${pathOf(group)}${suggest(word, known)}`);
+    throw new UsageError(`${JSON.stringify(word)} is no command of ${commandPath(group)}${suggest(word, known)}`);
   });
 }
 
-function allCommands(command: Command): Command[] {
-  return [command, ...command.commands.flatMap(allCommands)];
-}
-
-function pathOf(command: Command): string {
-  return command.parent === null ? command.name() : `${pathOf(command.parent)} ${command.name()}`;
-}
-
-function helpOn(program: Command, topic: readonly string[]): string {
+function printHelp(to: ProgramOutput, program: Command, topic: readonly string[]): void {
   if (topic.length === 1 && topic[0] === "exit-codes") {
-    return EXIT_CODES.map(([code, meaning]) => `${code.padStart(5)}  ${meaning}\n`).join("");
+    to.stdout.write(EXIT_CODES.map(([code, meaning]) => `${code.padStart(5)}  ${meaning}\n`).join(""));
+    return;
   }
-  let command = program;
-  for (const word of topic) {
-    const sub = command.commands.find((candidate) => candidate.name() === word);
-    if (sub === undefined) throw new UsageError(`no help on ${JSON.stringify(topic.join(" "))}: see berth --help`);
-    command = sub;
-  }
-  // `EXAMPLES` are added to what is printed, not to what is formatted.
-  return command === program ? `${command.helpInformation()}${EXAMPLES}\n` : command.helpInformation();
+  const command = commandAt(program, topic);
+  if (command === undefined) throw new UsageError(`no help on ${JSON.stringify(topic.join(" "))}: see berth --help`);
+  command.outputHelp();
 }
 
 const EXAMPLES = `

@@ -43,13 +43,13 @@ function show(session: Session, blob: Blob): void {
 export async function cat(
   session: Session,
   digest: string,
-  options: { readonly offset: string; readonly length: string },
+  options: { readonly offset: string; readonly length?: string },
 ): Promise<void> {
   const request = {
     namespace: session.namespace,
     digest,
     offsetBytes: parseBytes(options.offset, "--offset"),
-    lengthBytes: parseBytes(options.length, "--length"),
+    lengthBytes: options.length === undefined ? 0n : parseBytes(options.length, "--length"),
   };
   for await (const { data } of session.client(ContentService).readContent(request)) {
     if (!session.stdout.write(data)) await once(session.stdout, "drain", { signal: session.signal });

@@ -16,7 +16,7 @@ export function addImages(program: Command, add: Add, bind: Bind): void {
     .option("--no-unpack", "fetch the bytes only")
     .option("--lease <id>", "add what it makes or finds to this lease")
     .action(bind(() => import("./pull.ts"), "pull"));
-  const images = add(program, "images", "list images, and what is done with them");
+  const images = add(program, "images", "list, inspect, push, import, export, tag, pin and remove images");
   add(
     images,
     "ls [filter...]",
@@ -102,7 +102,7 @@ function addTransfers(images: Command, add: Add, bind: Bind): void {
 export function addContent(program: Command, add: Add, bind: Bind): void {
   program.commandsGroup("What they are made of:");
   const load = (): Promise<Module> => import("./content.ts");
-  const content = add(program, "content", "blobs by digest, and those on their way");
+  const content = add(program, "content", "list, read, label and remove blobs, and those on their way");
   add(
     content,
     "ls [filter...]",
@@ -114,7 +114,7 @@ export function addContent(program: Command, add: Add, bind: Bind): void {
   add(content, "info <digest>", "tell size, age and labels of a blob").action(bind(load, "info"));
   add(content, "cat <digest>", "write a blob's bytes to standard output", "  berthd content cat sha256:… | jq .")
     .option("--offset <bytes>", "begin here", "0")
-    .option("--length <bytes>", "so many only (default: to the end)", "0")
+    .option("--length <bytes>", "so many only (default: to the end)")
     .action(bind(load, "cat"));
   add(
     content,
@@ -131,7 +131,7 @@ export function addContent(program: Command, add: Add, bind: Bind): void {
 
 export function addSnapshots(program: Command, add: Add, bind: Bind): void {
   const load = (): Promise<Module> => import("./snapshots.ts");
-  const snapshots = add(program, "snapshots", "layers and containers' file systems");
+  const snapshots = add(program, "snapshots", "list and remove layers and containers' file systems");
   const of = (usage: string, summary: string, name: string, examples?: string): Command =>
     add(snapshots, usage, summary, examples)
       .option("--snapshotter <name>", "of this snapshotter (default: the agent's)")
@@ -150,7 +150,7 @@ export function addSnapshots(program: Command, add: Add, bind: Bind): void {
 
 export function addLeases(program: Command, add: Add, bind: Bind): void {
   const load = (): Promise<Module> => import("./leases.ts");
-  const leases = add(program, "leases", "what stays although nothing refers to it yet");
+  const leases = add(program, "leases", "make and end leases: what they hold stays though nothing else needs it");
   add(leases, "ls [filter...]", "list the leases of a namespace")
     .usage("[options] [FILTER...]")
     .action(bind(load, "list"));

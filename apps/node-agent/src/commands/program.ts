@@ -3,6 +3,7 @@
  * `berthd --help` answers at once. Without a command, the program is the agent.
  */
 import { Command } from "commander";
+import { allCommands, commandAt, commandPath, commandTerm, usageComplaint } from "@berth/base/terminal";
 import { EXIT_CODES, UsageError } from "./exit-code.ts";
 import { addContent, addImages, addLeases, addSnapshots } from "./program-stores.ts";
 import type { Session } from "./session.ts";
@@ -45,11 +46,11 @@ export function createProgram(deps: ProgramDeps): Command {
     .option("-n, --namespace <name>", "act in this namespace", "default")
     .option("-o, --output <format>", "table or json", "table")
     .helpOption("-h, --help", "print this help")
-    .configureHelp({ sortSubcommands: false, showGlobalOptions: true })
+    .configureHelp({ sortSubcommands: false, showGlobalOptions: true, subcommandTerm: commandTerm })
     .configureOutput({
       writeOut: (text) => deps.stdout.write(text),
       writeErr: (text) => deps.stderr.write(text),
-      outputError: (text, write) => write(text.replace(/^error: /, "berthd: ")),
+      outputError: (text, write) => write(`berthd: ${usageComplaint(text)}`),
     })
     .helpCommand(false)
     .exitOverride();
@@ -74,6 +75,8 @@ export function createProgram(deps: ProgramDeps): Command {
     };
   const add: Add = (parent, usage, summary, examples) => {
     const command = parent.command(usage).summary(summary).description(summary).copyInheritedSettings(program);
+    // As `berth` calls its lists.
+    if (command.name() === "ls") command.alias("list");
     return examples === undefined ? command : command.addHelpText("after", `\nExamples:\n${examples}`);
   };
   program.action(async () => {
@@ -91,11 +94,13 @@ export function createProgram(deps: ProgramDeps): Command {
   addLeases(program, add, bind);
   addNode(program, add, bind);
   addCare(program, add, bindLocal);
+  program.commandsGroup("More:");
   add(program, "help [topic...]", "help on a command, or on exit-codes").action((topic: readonly string[]) => {
-    deps.stdout.write(helpOn(program, topic));
+    printHelp(deps, program, topic);
   });
   program.addHelpText("after", FOOTER);
-  for (const command of allCommands(program)) command.showHelpAfterError(`(see ${pathOf(command)} --help)`);
+  for (const command of allCommands(program))
+    command.helpCommand(false).showHelpAfterError(`(see ${commandPath(command)} --help)`);
   return program;
 }
 
@@ -159,25 +164,14 @@ function addCare(program: Command, add: Add, bindLocal: Bind): void {
   ).action(bindLocal(() => import("./backup.ts"), "backup"));
 }
 
-function allCommands(command: Command): Command[] {
-  return [command, ...command.commands.flatMap(allCommands)];
-}
-
-function pathOf(command: Command): string {
-  return command.parent === null ? command.name() : `${pathOf(command.parent)} ${command.name()}`;
-}
-
-function helpOn(program: Command, topic: readonly string[]): string {
+function printHelp(deps: ProgramDeps, program: Command, topic: readonly string[]): void {
   if (topic.length === 1 && topic[0] === "exit-codes") {
-    return EXIT_CODES.map(([code, meaning]) => `${code.padStart(5)}  ${meaning}\n`).join("");
+    deps.stdout.write(EXIT_CODES.map(([code, meaning]) => `${code.padStart(5)}  ${meaning}\n`).join(""));
+    return;
   }
-  let command = program;
-  for (const word of topic) {
-    const sub = command.commands.find((candidate) => candidate.name() === word);
-    if (sub === undefined) throw new UsageError(`no help on ${JSON.stringify(topic.join(" "))}: see berthd --help`);
-    command = sub;
-  }
-  return command === program ? `${command.helpInformation()}${FOOTER}\n` : command.helpInformation();
+  const command = commandAt(program, topic);
+  if (command === undefined) throw new UsageError(`no help on ${JSON.stringify(topic.join(" "))}: see berthd --help`);
+  command.outputHelp();
 }
 
 const FOOTER = `
@@ -186,4 +180,5 @@ Examples:
   berthd pull docker.io/library/busybox:1     berthd content cat sha256:…
 
 SIGTERM ends the agent and leaves its containers running; started again, it takes them up.
+Every field of its configuration: docs/reference/agent-configuration.md.
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 not allowed, 6 unreachable (berthd help exit-codes).`;

@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
+  allCommands,
+  commandAt,
+  commandPath,
+  commandTerm,
   createLiveLines,
   createPaint,
   createTable,
@@ -8,6 +12,7 @@ import {
   formatBytes,
   formatSeconds,
   formatTable,
+  usageComplaint,
   visibleWidth,
 } from "./index.ts";
 
@@ -79,4 +84,37 @@ test("formatBar is as wide as asked for, whatever the share", () => {
     [-1, 0, 0.5, 1, 2].map((share) => formatBar(share, 4)),
     ["░░░░", "░░░░", "██░░", "████", "████"],
   );
+});
+
+test("command trees are walked, found by path and shown with their arguments", () => {
+  interface Node {
+    name(): string;
+    parent: Node | null;
+    commands: Node[];
+  }
+  const root: Node = { name: () => "berthd", parent: null, commands: [] };
+  const images: Node = { name: () => "images", parent: root, commands: [] };
+  const ls: Node = { name: () => "ls", parent: images, commands: [] };
+  root.commands.push(images);
+  images.commands.push(ls);
+  assert.deepEqual(allCommands(root).map(commandPath), ["berthd", "berthd images", "berthd images ls"]);
+  assert.equal(commandAt(root, ["images", "ls"]), ls);
+  assert.equal(commandAt(root, ["ls"]), undefined);
+  const path = { name: () => "path", required: true, variadic: false };
+  const image = { name: () => "image", required: false, variadic: true };
+  assert.equal(commandTerm({ name: () => "export", registeredArguments: [path, image] }), "export <path> [image...]");
+});
+
+test("usageComplaint puts the parser's words into one line of ours", () => {
+  const said = [
+    ["error: unknown command 'lss'\n(Did you mean ls?)\n", 'there is no command "lss"; did you mean ls?\n'],
+    [
+      "error: unknown option '--outputt'\n(Did you mean one of --output, --out?)",
+      "there is no option --outputt; did you mean --output, --out?",
+    ],
+    ["error: missing required argument 'image'\n", "<image> is missing\n"],
+    ["error: required option '-f, --filename <path...>' not specified\n", "-f, --filename <path...> is missing\n"],
+    ["error: too many arguments", "too many arguments"],
+  ];
+  for (const [given, expected] of said) assert.equal(usageComplaint(given!), expected);
 });
