@@ -62,7 +62,7 @@ void test("berthd refuses what it does not know, with the nearest that it does",
   await Promise.all([
     says(["--confg", "x"], /^berthd: there is no option --confg; did you mean --config\?/),
     says(["imags", "ls", "-o", "json"], /^berthd: there is no command "imags"; did you mean "images"\?/),
-    says(["images", "lst"], /there is no command "lst"; did you mean ls\?\n\(see berthd images --help\)/),
+    says(["images", "lst"], /there is no command "lst"; did you mean list or ls\?\n\(see berthd images --help\)/),
     says(["images", "ls", "--jsn"], /there is no option --jsn/),
     says(["pull"], /<image> is missing\n\(see berthd pull --help\)/),
     says(["-n", "shop"], /-n and -o belong to a command/),

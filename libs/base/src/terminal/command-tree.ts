@@ -48,5 +48,8 @@ export function usageComplaint(text: string): string {
     .replace(/^unknown option '(.*)'/, "there is no option $1")
     .replace(/^missing required argument '(.*)'/, "<$1> is missing")
     .replace(/^required option '(.*)' not specified/, "$1 is missing")
-    .replace(/\n\(Did you mean (?:one of )?(.*?)\?\)/, "; did you mean $1?");
+    .replace(
+      /\n\(Did you mean (?:one of )?(.*?)\?\)/,
+      (_, names: string) => `; did you mean ${names.replaceAll(", ", " or ")}?`,
+    );
 }

@@ -110,7 +110,7 @@ test("usageComplaint puts the parser's words into one line of ours", () => {
     ["error: unknown command 'lss'\n(Did you mean ls?)\n", 'there is no command "lss"; did you mean ls?\n'],
     [
       "error: unknown option '--outputt'\n(Did you mean one of --output, --out?)",
-      "there is no option --outputt; did you mean --output, --out?",
+      "there is no option --outputt; did you mean --output or --out?",
     ],
     ["error: missing required argument 'image'\n", "<image> is missing\n"],
     ["error: required option '-f, --filename <path...>' not specified\n", "-f, --filename <path...> is missing\n"],
