@@ -106,7 +106,7 @@ function berthSide(bench: Bench, registry: RegistryServer): Side {
         const cost = startCost(child.pid);
         const ms = await child.run(pulled);
         const spent = cost();
-        side.tree ??= treeOf(join(root, "snapshots"));
+        side.tree ??= treeOf(join(root, "snapshots", "snapshots"));
         return { ms, ...spent };
       }
     },

@@ -7,7 +7,7 @@ import { StatusError } from "@berth/base";
 import type { AgentConfig } from "@berth/config";
 import {
   parseSignerKey,
-  parseTrustRoot,
+  checkTrustRoot,
   type NamespacePolicy,
   type PolicySource,
   type Requirement,
@@ -59,7 +59,7 @@ async function readRequirement(requirement: ConfiguredRequirement, field: string
       const { trustRootFile, identities, tlogThreshold, ctlogThreshold } = requirement;
       return {
         kind: "keyless",
-        trustRoot: await readChecked(trustRootFile, `${field}.trustRootFile`, parseTrustRoot),
+        trustRoot: await readChecked(trustRootFile, `${field}.trustRootFile`, checkTrustRoot),
         identities,
         ...(tlogThreshold === undefined ? {} : { tlogThreshold }),
         ...(ctlogThreshold === undefined ? {} : { ctlogThreshold }),
@@ -80,7 +80,7 @@ async function readRequirement(requirement: ConfiguredRequirement, field: string
 async function readChecked(file: string, field: string, check: (text: string) => unknown): Promise<string> {
   try {
     const text = await readFile(file, "utf8");
-    check(text);
+    await check(text);
     return text;
   } catch (error) {
     const description = `${file}: ${StatusError.from(error).message}`;

@@ -76,7 +76,7 @@ export type {
   Requirement,
   SignerIdentity,
 } from "./verify/policy.ts";
-export { parseTrustRoot } from "./verify/trust-root.ts";
+export { checkTrustRoot } from "./verify/check-trust-root.ts";
 export { createVerifier, type PolicyVerifier, type VerificationSubject, type VerifierDeps } from "./verify/verifier.ts";
 export {
   verify,

@@ -16,7 +16,6 @@ import type { ImageVerifier, VerificationCandidate } from "../pull/verification.
 import { findPrograms, runPrograms } from "./bindir.ts";
 import { findSignatures } from "./find-signatures.ts";
 import { judgeKey, type Judgement } from "./judge-key.ts";
-import { judgeKeyless } from "./judge-keyless.ts";
 import type { SignatureMaterial } from "./material.ts";
 import {
   asksForName,
@@ -189,7 +188,7 @@ class Verifier {
     const problems: string[] = [];
     for (const digest of digestsOf(subject)) {
       for await (const material of this.#signatures(candidate, digest, signal)) {
-        const judgement = judge(requirement, { ref: candidate.ref, digest }, material);
+        const judgement = await judge(requirement, { ref: candidate.ref, digest }, material);
         if (judgement.holds) {
           const key = verdictKey(requirement, subject, digest);
           const { kind } = requirement;
@@ -248,14 +247,15 @@ class Verifier {
   }
 }
 
-function judge(
+async function judge(
   requirement: Signed,
   image: { readonly ref: ImageReference; readonly digest: Digest },
   material: SignatureMaterial,
-): Judgement {
-  return requirement.kind === "key"
-    ? judgeKey(requirement, image, material)
-    : judgeKeyless(requirement, image, material);
+): Promise<Judgement> {
+  if (requirement.kind === "key") return judgeKey(requirement, image, material);
+  // Where no policy asks for certificates, sigstore's 11 MB are not loaded.
+  const { judgeKeyless } = await import("./judge-keyless.ts");
+  return judgeKeyless(requirement, image, material);
 }
 
 function verdictKey(
