@@ -156,8 +156,11 @@ export interface ContentStore extends AsyncDisposable {
   ingestLeases(): Promise<readonly { readonly namespace: string; readonly lease: string }[]>;
   /** Drops the ingests of a lease that has ended; one with a writer merely loses its lease. Says how many were dropped. */
   releaseLease(namespace: string, lease: string): Promise<number>;
-  /** Size of a blob that some namespace has, or undefined. Only for a caller that goes on to prove access (D7). */
-  physical(digest: Digest): Promise<number | undefined>;
+  /**
+   * Size of a blob that some namespace has, or undefined; with `label`, that one has with a label of this key, whatever its
+   * value. Only for a caller that goes on to prove access (D7).
+   */
+  physical(digest: Digest, label?: string): Promise<number | undefined>;
   /** Gives `namespace` a reference to a blob the store holds; the caller has proven access. @throws NOT_FOUND. */
   share(namespace: string, digest: Digest, labels?: Labels): Promise<BlobInfo>;
   /**

@@ -207,8 +207,10 @@ export class MemoryContentStore implements ContentStore {
     return dropped;
   }
 
-  async physical(digest: Digest): Promise<number | undefined> {
+  async physical(digest: Digest, label?: string): Promise<number | undefined> {
     this.#checkOpen();
+    const hasIt = [...this.#refs].filter(([key]) => key.endsWith(`/${digest}`));
+    if (label !== undefined && !hasIt.some(([, { labels }]) => label in labels)) return undefined;
     return this.#blobs.get(digest)?.length;
   }
 

@@ -246,10 +246,11 @@ class DiskContentStore implements FileContentStore {
     return await this.#ingests.releaseLease(namespace, lease);
   }
 
-  async physical(digest: Digest): Promise<number | undefined> {
+  async physical(digest: Digest, label?: string): Promise<number | undefined> {
     this.#checkOpen();
     const row = this.#rows.blob(digest);
-    return row?.state === "live" ? row.sizeBytes : undefined;
+    if (row?.state !== "live") return undefined;
+    return label === undefined || this.#rows.bearsLabel(digest, label) ? row.sizeBytes : undefined;
   }
 
   async share(namespace: string, digest: Digest, labels: Labels = {}): Promise<BlobInfo> {

@@ -52,6 +52,12 @@ export class ContentRows {
     return row === undefined ? undefined : toBlob(row);
   }
 
+  /** Has any namespace the blob with a label of this key? */
+  bearsLabel(digest: Digest, key: string): boolean {
+    const sql = "SELECT 1 FROM blob_refs r JOIN json_each(r.labels) l WHERE r.digest = ? AND l.key = ? LIMIT 1";
+    return this.#metadata.get(sql, digest, key) !== undefined;
+  }
+
   /** A page of everything the store holds, dead or alive. */
   blobs(after: string, limit: number): BlobRow[] {
     const sql = "SELECT digest, size_bytes, state FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?";

@@ -88,6 +88,8 @@ export const NAMESPACES: Suite = {
     await assert.rejects(store.delete("b", digest), missing);
     assert.deepEqual(await digests(store, "b"), []);
     assert.equal(await store.physical(digest), 6);
+    assert.equal(await store.physical(digest, "owner"), 6);
+    assert.equal(await store.physical(digest, "own"), undefined);
     const shared = await store.share("b", digest, { owner: "b" });
     assert.deepEqual([shared.sizeBytes, shared.labels], [6, { owner: "b" }]);
     assert.equal(Buffer.from(await store.readAll("b", digest)).toString(), "secret");

@@ -3,7 +3,8 @@
  *
  * Invariants:
  *  - Bytes that another tenant pulled are shared only after this tenant's credentials reached the same digest in this
- *    repository (D7).
+ *    repository (D7). That a blob is there is believed of a registry that some tenant here has had its bytes from; any
+ *    other must send them, for whoever owns a registry can let it say yes to every digest.
  *  - A blob is committed only with the digest that was computed here (A3).
  *  - A transfer that stopped leaves its ingest for the next pull; one that brought wrong bytes leaves nothing.
  */
@@ -91,7 +92,7 @@ export async function adopt(pull: PullInput, digest: Digest): Promise<boolean> {
   pull.pins.add(blobPin(pull.namespace, digest));
   if (await content.has(pull.namespace, digest)) return true;
   if (await content.grant(pull.namespace, digest, sourceLabel(pull))) return true;
-  if ((await content.physical(digest)) === undefined) return false;
+  if ((await content.physical(digest, sourceKey(pull))) === undefined) return false;
   if (!(await pull.registry.hasBlob(pull.ref, digest, { signal: pull.signal }))) return false;
   try {
     await content.share(pull.namespace, digest, sourceLabel(pull));
@@ -180,5 +181,9 @@ function wrongBytes(error: unknown, subject: string): unknown {
 
 /** Where bytes came from, as containerd labels it. */
 function sourceLabel(pull: PullInput): Record<string, string> {
-  return { [`containerd.io/distribution.source.${pull.ref.registry}`]: pull.ref.repository };
+  return { [sourceKey(pull)]: pull.ref.repository };
+}
+
+function sourceKey({ ref }: PullInput): string {
+  return `containerd.io/distribution.source.${ref.registry}`;
 }
