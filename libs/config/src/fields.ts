@@ -5,24 +5,33 @@ import { z } from "zod";
 /** A URL of one of these schemes, such as `postgres`; its message never repeats the value. */
 export function url(...schemes: string[]): z.ZodString {
   const example = `${schemes[0]}://user:password@host:port`;
-  return z.string().refine(
-    (text) => {
-      if (!URL.canParse(text)) return false;
-      return schemes.includes(new URL(text).protocol.slice(0, -1));
-    },
-    { error: `is not a URL of the form ${example}` },
-  );
+  return z
+    .string()
+    .refine(
+      (text) => {
+        if (!URL.canParse(text)) return false;
+        return schemes.includes(new URL(text).protocol.slice(0, -1));
+      },
+      { error: `is not a URL of the form ${example}` },
+    )
+    .meta({ form: `URL (${schemes.join(", ")})` });
 }
 
 /** `host:port`; port 0 lets the system choose. */
 export function hostPort(): z.ZodString {
-  return z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):([0-9]{1,5})$/, {
-    error: "is not of the form host:port, such as 127.0.0.1:7700",
-  });
+  return z
+    .string()
+    .regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):([0-9]{1,5})$/, {
+      error: "is not of the form host:port, such as 127.0.0.1:7700",
+    })
+    .meta({ form: "host:port" });
 }
 
 export function absolutePath(): z.ZodString {
-  return z.string().refine((text) => isAbsolute(text), { error: "is not an absolute path; begin it with /" });
+  return z
+    .string()
+    .refine((text) => isAbsolute(text), { error: "is not an absolute path; begin it with /" })
+    .meta({ form: "absolute path" });
 }
 
 export function durationMs(min: number, max: number): z.ZodNumber {
