@@ -13,7 +13,7 @@ type Command = ReturnType<typeof createProgram>;
 type Option = Command["options"][number];
 
 const ROOT = resolve(import.meta.dirname, "../..");
-const DOCUMENTS = ["README.md", "CONTRIBUTING.md", ...globSync("docs/**/*.md", { cwd: ROOT })];
+const DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", ...globSync("docs/**/*.md", { cwd: ROOT })];
 const TOP_FOLDERS = /^(?:apps|libs|docs|test|deploy|proto|bin)\//;
 
 interface Snippet {
