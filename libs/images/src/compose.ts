@@ -78,7 +78,7 @@ export interface ImageParts {
 /** Of one process, one. */
 export function composeImages(deps: ImagesDeps, config: ImagesConfig): ImageParts {
   const metadata = watchChanges(deps.metadata);
-  const shared = sharedOf(deps, config, metadata);
+  const shared = sharedOf(deps, config, metadata, (namespace) => gc.grew(namespace));
   const { clock, logger, locks } = shared;
   const collect = (): Promise<unknown> => gc.run({ trigger: "lease-delete" });
   const leases = new LeaseStore({ metadata, content: deps.content, clock, logger, collect });
@@ -89,7 +89,7 @@ export function composeImages(deps: ImagesDeps, config: ImagesConfig): ImagePart
   return { shared, leases, pins: new ImagePinStore(metadata, clock), uses, gc, references };
 }
 
-function sharedOf(deps: ImagesDeps, config: ImagesConfig, metadata: Metadata): Shared {
+function sharedOf(deps: ImagesDeps, config: ImagesConfig, metadata: Metadata, grew: Shared["grew"]): Shared {
   return {
     metadata,
     rows: new ImageRows(metadata),
@@ -105,6 +105,7 @@ function sharedOf(deps: ImagesDeps, config: ImagesConfig, metadata: Metadata): S
     devices: config.devices ?? "allow",
     verify: deps.verifier?.check,
     scratch: deps.scratch,
+    grew,
     clock: deps.clock ?? systemClock,
     logger: deps.logger ?? silentLogger,
   };

@@ -27,16 +27,18 @@ function report(trigger: GcTrigger, more: Partial<GcReport>): GcReport {
 /** Past the collection of the start, with a state that a test changes. */
 async function lab(given: Partial<CollectorConfig> = {}) {
   const clock = new ManualClock();
-  const state = { mutations: 0, deletions: 0, pressing: false, busyMs: 0, more: {} as Partial<GcReport> };
+  const state = { mutations: 0, deletions: 0, pressing: false, grown: false, busyMs: 0, more: {} as Partial<GcReport> };
   const triggers: GcTrigger[] = [];
   const gc = {
     async run({ trigger = "request" }: GcRequest = {}) {
       triggers.push(trigger);
       state.mutations = state.deletions = 0;
+      state.grown = false;
       return report(trigger, { busyMs: state.busyMs, ...state.more });
     },
     changes: () => ({ mutations: state.mutations, deletions: state.deletions }),
     isDiskPressing: () => state.pressing,
+    isQuotaDue: () => state.grown,
   };
   const collector = startCollector({ gc, logger: silentLogger, clock }, { ...CONFIG, ...given });
   const pass = async (seconds: number): Promise<void> => {
@@ -80,6 +82,20 @@ test("startCollector collects after so many changes or deletions, and now and th
   assert.deepEqual(triggers, []);
   await pass(20);
   assert.deepEqual(triggers, ["schedule"]);
+});
+
+test("startCollector collects soon after a namespace with a quota got an image", async () => {
+  const { state, triggers, collector, pass } = await lab({ intervalMs: 0 });
+  await using _collector = collector;
+  state.busyMs = 1_000;
+  state.grown = true;
+  await pass(4);
+  assert.deepEqual(triggers.splice(0), ["quota"]);
+  state.grown = true;
+  await pass(40);
+  assert.deepEqual(triggers, [], "but not more often than its share of time allows");
+  await pass(15);
+  assert.deepEqual(triggers, ["quota"]);
 });
 
 test("startCollector keeps collections that nobody asked for within their share of time", async () => {

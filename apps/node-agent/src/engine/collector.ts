@@ -1,6 +1,7 @@
 /**
  * Decides when what nobody uses is collected: after the start, soon after something lost its last name or when somebody asks,
- * after many changes, now and then, and when the disk runs full. What is collected is the image service's to know.
+ * after many changes or a pull into a namespace with a quota, now and then, and when the disk runs full. What is collected is
+ * the image service's to know.
  *
  * Collections that nobody asked for keep their distance, so that the time they take on the event loop stays below a share
  * of all time (containerd's pause_threshold).
@@ -10,7 +11,7 @@ import type { AgentConfig } from "@berth/config";
 import type { GarbageCollection, GcReport, GcTrigger } from "@berth/images";
 
 export interface CollectorDeps {
-  readonly gc: Pick<GarbageCollection, "run" | "changes" | "isDiskPressing">;
+  readonly gc: Pick<GarbageCollection, "run" | "changes" | "isDiskPressing" | "isQuotaDue">;
   readonly logger: Logger;
   readonly clock?: Clock;
 }
@@ -87,6 +88,7 @@ class Schedule {
     const nowMs = this.#clock.monotonicMs();
     if (this.#isDiskPressing(nowMs)) return "watermark";
     if (nowMs < this.#notBeforeMs) return undefined;
+    if (this.#gc.isQuotaDue()) return "quota";
     const { mutationThreshold, deletionThreshold, intervalMs } = this.#config;
     const { mutations, deletions } = this.#gc.changes();
     if (deletionThreshold > 0 && deletions >= deletionThreshold) return "deletions";

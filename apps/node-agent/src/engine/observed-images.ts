@@ -14,6 +14,7 @@ export function observedImages(images: Images, observer: OperationObserver): Ima
       counters: () => images.gc.counters(),
       changes: () => images.gc.changes(),
       isDiskPressing: () => images.gc.isDiskPressing(),
+      isQuotaDue: () => images.gc.isQuotaDue(),
     },
     pull: (request) => observed(observer, "pull_image", () => images.pull(request)),
     collect: () => observed(observer, "collect_garbage", () => images.collect()),

@@ -13,7 +13,7 @@ import { endedIngests } from "./ingests.ts";
 import type { ImageUses } from "./uses.ts";
 import { starts, walk, type WalkDeps } from "./mark.ts";
 import { makePlan, type Plan, type PlanDeps } from "./plan.ts";
-import { needed, type DiskSpace } from "./pressure.ts";
+import { needed, quotas, type DiskSpace } from "./pressure.ts";
 import type { ImageReferences } from "./references.ts";
 import { expirePins, forgetGoneBlobs, GcRows } from "./rows.ts";
 import { Slices } from "./slices.ts";
@@ -47,6 +47,8 @@ export class Collection implements GarbageCollection, AsyncDisposable {
   readonly #rows: GcRows;
   readonly #turn = new KeyedLock();
   readonly #closing = new AbortController();
+  /** Namespaces with a quota that got images since the last collection. */
+  #grown: ReadonlySet<string> = new Set();
   #counters: Counters = {
     collections: {},
     failures: 0,
@@ -96,6 +98,16 @@ export class Collection implements GarbageCollection, AsyncDisposable {
     return this.#need() !== undefined;
   }
 
+  isQuotaDue(): boolean {
+    return this.#grown.size > 0;
+  }
+
+  /** A pull or import has ended. */
+  grew(namespace: string): void {
+    const quota = quotas(this.#config)?.(namespace) ?? 0;
+    if (quota > 0) this.#grown = new Set([...this.#grown, namespace]);
+  }
+
   async #run(request: GcRequest, only?: ReadonlySet<string>): Promise<GcReport> {
     const { trigger = "request", dryRun = false } = request;
     const { clock } = this.#deps;
@@ -103,6 +115,9 @@ export class Collection implements GarbageCollection, AsyncDisposable {
     const begun = performance.now();
     const slices = new Slices(this.#config.sliceMs ?? DEFAULT_SLICE_MS, request.signal);
     let failed = true;
+    const looksAtQuotas = !dryRun && only === undefined;
+    const grown = this.#grown;
+    if (looksAtQuotas) this.#grown = new Set();
     const total = { images: 0, leases: 0, blobs: 0, snapshots: 0, ingests: 0, freedBytes: 0 };
     try {
       let plan = await this.#round(request, only, slices, total);
@@ -120,6 +135,7 @@ export class Collection implements GarbageCollection, AsyncDisposable {
       const report = { trigger, dryRun, startedAtMs, durationMs, busyMs: slices.busyMs, ...total, removed, kept };
       return shortfall === undefined ? report : { ...report, shortfall };
     } finally {
+      if (failed && looksAtQuotas) this.#grown = new Set([...grown, ...this.#grown]);
       if (!dryRun) this.#count(trigger, failed, performance.now() - begun, slices.busyMs, total);
     }
   }

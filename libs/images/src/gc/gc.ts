@@ -91,6 +91,8 @@ export interface GarbageCollection {
   changes(): { readonly mutations: number; readonly deletions: number };
   /** Is the disk above its high watermark? */
   isDiskPressing(): boolean;
+  /** Did a namespace that has a quota get images since the last collection began? */
+  isQuotaDue(): boolean;
 }
 
 /** From when on the disk is full, and from when on no longer; per cent of its size. */

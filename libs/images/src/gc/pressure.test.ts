@@ -1,10 +1,16 @@
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { PassThrough } from "node:stream";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { diskInfo, mount, unmountAll, unmountUnder } from "@berth/linux";
 import { openGcLab } from "../testing/gc-lab.ts";
+import { startTestHost } from "../testing/host.ts";
+import { buildImage, type BuiltImage } from "../testing/image.ts";
+import { serveImages } from "../testing/image-server.ts";
+import { buildTar } from "../testing/tar.ts";
 import { needed } from "./pressure.ts";
 import type { ImageReferences } from "./references.ts";
 
@@ -132,6 +138,37 @@ test("run keeps each namespace within its quota, by its own least recently used 
   assert.deepEqual(await names("free"), ["first", "second", "third"]);
   assert.deepEqual(await names("small"), ["first"], "what is pinned stays though it is too much");
   assert.match(report.shortfall!, /namespace "small" stays 1\.0 MiB over its quota: .*1 pinned by/);
+});
+
+test("isQuotaDue tells of pulls and imports into a namespace with a quota, until a collection has looked at it", async () => {
+  const image = (name: string): BuiltImage =>
+    buildImage({ layers: [{ tar: buildTar([{ name, data: randomBytes(MIB) }]) }] });
+  await using server = await serveImages({ one: image("one"), two: image("two") });
+  await using host = await startTestHost({
+    hosts: [{ host: server.host, plainHttp: true }],
+    config: { gc: { cacheQuotas: { shop: 3 * MIB } } },
+  });
+  const { gc, transfer } = host.images;
+  const pull = (namespace: string, name: string): Promise<unknown> =>
+    host.images.pull({ namespace, image: `${server.host}/${name}:v1`, snapshotter: "overlayfs" });
+  const held = async (): Promise<number> => (await host.images.list("shop")).length;
+  await pull("free", "one");
+  assert.equal(gc.isQuotaDue(), false, "it has no quota");
+  await pull("shop", "one");
+  await gc.run({ dryRun: true });
+  assert.equal(gc.isQuotaDue(), true);
+  await gc.run({ trigger: "quota" });
+  assert.deepEqual([gc.isQuotaDue(), await held()], [false, 1], "blob and layer are 2 of 3 MiB");
+  await pull("shop", "two");
+  assert.equal(gc.isQuotaDue(), true);
+  await gc.run({ trigger: "quota" });
+  assert.deepEqual([gc.isQuotaDue(), await held()], [false, 1]);
+  const stream = new PassThrough();
+  const images = [`${server.host}/one:v1`];
+  const exported = transfer.export({ namespace: "free", images, target: { kind: "stream", stream } });
+  await transfer.import({ namespace: "shop", source: { kind: "stream", stream } });
+  await exported;
+  assert.equal(gc.isQuotaDue(), true);
 });
 
 test("run does not evict what was used since it began to choose", async () => {

@@ -96,7 +96,10 @@ export function needed({ totalBytes, availableBytes }: DiskSpace, { watermarks }
   return used - (totalBytes * watermarks.lowPercent) / 100;
 }
 
-function quotas({ cacheQuotaBytes = 0, cacheQuotas = {} }: GcConfig): ((namespace: string) => number) | undefined {
+export function quotas({
+  cacheQuotaBytes = 0,
+  cacheQuotas = {},
+}: GcConfig): ((namespace: string) => number) | undefined {
   if (cacheQuotaBytes <= 0 && Object.keys(cacheQuotas).length === 0) return undefined;
   return (namespace) => cacheQuotas[namespace] ?? cacheQuotaBytes;
 }

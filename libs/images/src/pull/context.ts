@@ -38,6 +38,8 @@ export interface Shared {
   readonly verify?: ImageVerifier | undefined;
   /** An existing directory for mount points. */
   readonly scratch: string;
+  /** Told when a namespace's images became more: its quota may be exceeded. */
+  readonly grew: (namespace: string) => void;
   readonly clock: Clock;
   readonly logger: Logger;
 }

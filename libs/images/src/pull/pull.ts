@@ -25,6 +25,7 @@ export async function pullImage(pull: PullInput): Promise<PulledImage> {
   const pulled = await prepareImage(pull);
   const { target, manifestDigest } = pulled;
   await metadata.transact([upsertImage(pull.namespace, pull.image, target, manifestDigest, clock.nowMs())]);
+  pull.shared.grew(pull.namespace);
   pull.progress.phase("done");
   return pulled;
 }

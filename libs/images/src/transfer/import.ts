@@ -47,6 +47,7 @@ export async function importImages(
   throwIfAborted(signal);
   progress.phase("recording");
   await metadata.transact(prepared.flatMap((one) => record(transfer, request, one)));
+  deps.shared.grew(namespace);
   progress.phase("done");
   const imported = prepared.map(({ name, pulled, unpacked }): ImportedImage => {
     return { record: rows.get(namespace, name).record, manifest: pulled.manifestDigest, unpacked };

@@ -15,12 +15,13 @@ export function programArgv(program: Program, ...args: string[]): string[] {
   ];
 }
 
-/** The environment of a program: the compile cache of the launchers, and nothing of Berth's own variables. */
+/** The environment of a program: what the launchers set, and nothing of Berth's own variables. */
 export function programEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
   const own = Object.entries(process.env).filter(
     ([name]) => !/^(BERTH_|DATABASE_URL$|REDIS_URL$|NATS_URL$|NODE_TEST_CONTEXT$)/.test(name),
   );
-  return { ...Object.fromEntries(own), NODE_COMPILE_CACHE: join(ROOT, "node_modules/.cache/compile"), ...extra };
+  const launched = { MALLOC_ARENA_MAX: "2", NODE_COMPILE_CACHE: join(ROOT, "node_modules/.cache/compile") };
+  return { ...Object.fromEntries(own), ...launched, ...extra };
 }
 
 /** Writes a program's configuration where only it may read. */
