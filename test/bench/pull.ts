@@ -16,7 +16,7 @@ import { startCost, type Cost } from "./support/cost.ts";
 import { pipelineMs, stagesOf, type Blob } from "./support/pipeline.ts";
 import { PULL_CASES, type PullCase } from "./support/pull-cases.ts";
 import { median, timedMs, type BenchCase } from "./support/report.ts";
-import { compareTrees, treeOf, type Tree } from "./support/tree.ts";
+import { compareTrees, settledTreeOf, treeOf, type Tree } from "./support/tree.ts";
 
 const CACHE = join(import.meta.dirname, "../../node_modules/.cache/bench");
 
@@ -124,7 +124,7 @@ function containerdSide(containerd: Containerd): Side {
       const cost = startCost(containerd.pid);
       const ms = await timedMs(() => Promise.all(pulled.map(get)));
       const spent = cost();
-      side.tree ??= treeOf(containerd.snapshots);
+      side.tree ??= await settledTreeOf(containerd.snapshots);
       await containerd.removeImages([...there, ...pulled]);
       return { ms, ...spent };
     },

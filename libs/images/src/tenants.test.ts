@@ -3,6 +3,7 @@
  * or infer from errors or from how long they take, until its own credentials reach it; then it is not fetched twice.
  */
 import assert from "node:assert/strict";
+import { request } from "node:http";
 import { randomBytes } from "node:crypto";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
@@ -18,7 +19,6 @@ import {
   type HostileServer,
   type SeenRequest,
 } from "@berth/registry/testing";
-import { request } from "undici";
 import { failureOf } from "./testing/failure.ts";
 import { startTestHost, type TestHost } from "./testing/host.ts";
 import { buildImage, type BuiltImage } from "./testing/image.ts";
@@ -108,15 +108,12 @@ async function setUp(): Promise<Tenants> {
 
 /** Passes requests on to a registry and notes them. */
 async function frontOf(registry: string): Promise<HostileServer> {
-  return await startHostileServer((seen, response) => {
-    const pass = async (): Promise<void> => {
-      const { host: _, connection: __, ...headers } = seen.headers;
-      const method = seen.method as "GET" | "HEAD";
-      const answer = await request(`http://${registry}${seen.path}`, { method, headers: headers as never });
-      response.writeHead(answer.statusCode, answer.headers as never);
-      answer.body.pipe(response);
-    };
-    pass().catch(() => response.destroy());
+  return await startHostileServer(({ method, path, headers: { host: _, connection: __, ...headers } }, response) => {
+    const passed = request(`http://${registry}${path}`, { method, headers, agent: false }, (answer) => {
+      response.writeHead(answer.statusCode ?? 502, answer.headers);
+      answer.pipe(response);
+    });
+    passed.on("error", () => response.destroy()).end();
   });
 }
 

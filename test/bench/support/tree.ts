@@ -1,7 +1,10 @@
 /** What was unpacked, counted: two runtimes that were given the same layer must have made the same files of it. */
 import { lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { StatusError } from "@berth/base";
+
+const SETTLE_MS = 300;
 
 export interface Tree {
   readonly files: number;
@@ -19,6 +22,27 @@ export function treeOf(dir: string): Tree {
     tree.bytes += lstatSync(join(entry.parentPath, entry.name)).size;
   }
   return tree;
+}
+
+/** The same of a directory from which something is still being removed, once that is through. */
+export async function settledTreeOf(dir: string): Promise<Tree> {
+  let before = "";
+  for (;;) {
+    const tree = attempt(dir);
+    const now = JSON.stringify(tree);
+    if (tree !== undefined && now === before) return tree;
+    before = now ?? "";
+    await delay(SETTLE_MS);
+  }
+}
+
+function attempt(dir: string): Tree | undefined {
+  try {
+    return treeOf(dir);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
 }
 
 /** @throws DATA_LOSS when they differ. */

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
-import { PassThrough } from "node:stream";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -163,11 +162,9 @@ test("isQuotaDue tells of pulls and imports into a namespace with a quota, until
   assert.equal(gc.isQuotaDue(), true);
   await gc.run({ trigger: "quota" });
   assert.deepEqual([gc.isQuotaDue(), await held()], [false, 1]);
-  const stream = new PassThrough();
-  const images = [`${server.host}/one:v1`];
-  const exported = transfer.export({ namespace: "free", images, target: { kind: "stream", stream } });
-  await transfer.import({ namespace: "shop", source: { kind: "stream", stream } });
-  await exported;
+  const path = join(host.root, "one.tar");
+  await transfer.export({ namespace: "free", images: [`${server.host}/one:v1`], target: { kind: "file", path } });
+  await transfer.import({ namespace: "shop", source: { kind: "file", path } });
   assert.equal(gc.isQuotaDue(), true);
 });
 
