@@ -1,8 +1,8 @@
+/** Names, links, whiteouts and limits: what an archive makes, and that it makes nothing outside its root (A5). */
 import assert from "node:assert/strict";
 import {
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -10,47 +10,16 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, test } from "node:test";
+import { test } from "node:test";
 import { StatusError } from "@berth/base";
-import { getXattr, listXattrs, statPath } from "@berth/linux";
-import { applyArchive } from "../testing/apply-archive.ts";
-import { buildTar, type TarInput } from "../testing/tar.ts";
+import { statPath } from "@berth/linux";
+import { useArchiveRoot } from "../testing/archive-root.ts";
+import type { TarInput } from "../testing/tar.ts";
 import { defaultArchiveLimits } from "./entry.ts";
 
-/** Beside the root lies what an archive must not reach. */
-let folder: string;
-let root: string;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), "berth-apply-"));
-  root = join(folder, "root");
-  mkdirSync(root);
-  mkdirSync(join(folder, "outside"));
-  writeFileSync(join(folder, "outside/file"), "untouched");
-});
-afterEach(() => {
-  assert.deepEqual(readdirSync(folder).sort(), ["outside", "root"]);
-  assert.deepEqual(readdirSync(join(folder, "outside")), ["file"]);
-  assert.equal(readFileSync(join(folder, "outside/file"), "utf8"), "untouched");
-  rmSync(folder, { recursive: true });
-});
-
-const apply = (entries: readonly TarInput[], overLower = false): string[] =>
-  applyArchive(root, buildTar(entries), { mode: overLower ? "merged" : "base" });
-const at = (path: string): string => join(root, path);
-const text = (path: string): string => readFileSync(at(path), "utf8");
-
-function refusal(entries: readonly TarInput[]): string {
-  try {
-    apply(entries);
-  } catch (error) {
-    assert.ok(error instanceof StatusError, String(error));
-    assert.equal(error.reason, "LAYER_INVALID");
-    return error.message;
-  }
-  throw new Error("was applied");
-}
+const lab = useArchiveRoot();
+const { apply, applyWith, refusal, at, text } = lab;
 
 test("TreeWriter makes every kind of entry with owner, mode and times", () => {
   apply([
@@ -84,39 +53,15 @@ test("TreeWriter makes every kind of entry with owner, mode and times", () => {
   assert.deepEqual([disk.type, disk.rdevMajor, disk.rdevMinor], ["block", 7, 300]);
 });
 
-test("TreeWriter keeps attributes as bytes and leaves out those of the overlay itself", () => {
-  const value = Buffer.from([0xff, 0x80, 0, 1]);
-  const capability = Buffer.from("0100000200200000000000000000000000000000", "hex");
-  const warnings = apply([
-    {
-      name: "f",
-      data: "x",
-      uid: 3,
-      mode: 0o4755,
-      pax: {
-        "SCHILY.xattr.trusted.overlay.opaque": "y",
-        "SCHILY.xattr.user.overlay.redirect": "/",
-        "SCHILY.xattr.trusted.raw": value,
-        "SCHILY.xattr.security.capability": capability,
-      },
-    },
-  ]);
-  assert.deepEqual(getXattr(at("f"), "security.capability"), capability);
-  assert.equal(lstatSync(at("f")).mode & 0o7777, 0o4755);
-  assert.equal(getXattr(at("f"), "trusted.overlay.opaque"), undefined);
-  assert.equal(warnings.length, 3);
-  assert.match(warnings[0]!, /"f": attribute "trusted.overlay.opaque" is left out/);
-});
-
 test("TreeWriter takes absolute names as beneath the root, and says nothing of the root itself", () => {
-  const before = statPath(root)!;
+  const before = statPath(lab.root)!;
   apply([
     { name: "/", type: "5", mode: 0o700, uid: 9 },
     { name: "./", type: "5", mode: 0o700 },
     { name: "/app/x", data: "1" },
   ]);
   assert.equal(text("app/x"), "1");
-  assert.deepEqual([statPath(root)!.mode, statPath(root)!.uid], [before.mode, before.uid]);
+  assert.deepEqual([statPath(lab.root)!.mode, statPath(lab.root)!.uid], [before.mode, before.uid]);
 });
 
 test("TreeWriter refuses names that leave the archive", () => {
@@ -153,13 +98,19 @@ test("TreeWriter refuses names that leave the archive", () => {
   ];
   for (const [entries, message] of cases) {
     assert.match(refusal(entries), message);
-    rmSync(root, { recursive: true });
-    mkdirSync(root);
+    rmSync(lab.root, { recursive: true });
+    mkdirSync(lab.root);
   }
 });
 
 test("TreeWriter stays beneath the root behind links of the archive", () => {
-  const targets = [join(folder, "outside"), "../outside", "../../../../../../..", "/proc/self/root", "/proc/self/cwd"];
+  const targets = [
+    join(lab.folder, "outside"),
+    "../outside",
+    "../../../../../../..",
+    "/proc/self/root",
+    "/proc/self/cwd",
+  ];
   for (const [i, linkName] of targets.entries()) {
     try {
       apply(
@@ -179,9 +130,9 @@ test("TreeWriter stays beneath the root behind links of the archive", () => {
 });
 
 test("TreeWriter stays beneath the root behind links of the layers below", () => {
-  symlinkSync(join(folder, "outside"), at("abs"));
+  symlinkSync(join(lab.folder, "outside"), at("abs"));
   symlinkSync("../outside", at("rel"));
-  symlinkSync(join(folder, "outside/file"), at("filelink"));
+  symlinkSync(join(lab.folder, "outside/file"), at("filelink"));
   apply(
     [
       { name: "abs/file", data: "pwned" },
@@ -192,7 +143,7 @@ test("TreeWriter stays beneath the root behind links of the layers below", () =>
     true,
   );
   assert.equal(text("filelink"), "a file of its own");
-  assert.equal(readFileSync(join(root, folder, "outside/file"), "utf8"), "pwned", "as after a chroot");
+  assert.equal(readFileSync(join(lab.root, lab.folder, "outside/file"), "utf8"), "pwned", "as after a chroot");
 });
 
 test("TreeWriter goes by what a name means now when a directory becomes a link", () => {
@@ -264,7 +215,7 @@ test("TreeWriter reads whiteouts as deletions of what is below, not of what the 
     ],
     true,
   );
-  assert.deepEqual(readdirSync(root).sort(), ["alias", "d", "no"]);
+  assert.deepEqual(readdirSync(lab.root).sort(), ["alias", "d", "no"]);
   assert.deepEqual(readdirSync(at("d")).sort(), ["new", "sub"]);
   assert.deepEqual(readdirSync(at("d/sub")), ["new"]);
 });
@@ -275,7 +226,7 @@ test("TreeWriter finds nothing to delete in a base layer", () => {
     { name: ".wh.a", data: "" },
     { name: ".wh..wh..opq", data: "" },
   ]);
-  assert.deepEqual(readdirSync(root), ["a"]);
+  assert.deepEqual(readdirSync(lab.root), ["a"]);
 });
 
 test("TreeWriter leaves holes where a sparse file has them", () => {
@@ -291,7 +242,7 @@ test("TreeWriter gives the same tree however the archive is cut, and keeps few d
   const entries: TarInput[] = [];
   for (let i = 0; i < 300; i += 1) entries.push({ name: `d${i}/x/f`, data: `${i}`.repeat(i) });
   for (const chunkBytes of [100, 4096]) {
-    applyArchive(root, buildTar(entries), { chunkBytes });
+    applyWith(entries, { chunkBytes });
     for (let i = 0; i < 300; i += 1) assert.equal(text(`d${i}/x/f`), `${i}`.repeat(i));
   }
   assert.ok(readdirSync("/proc/self/fd").length < 100);
@@ -302,13 +253,13 @@ test("TreeWriter keeps names that are no UTF-8", () => {
     { name: "\xff\xfe/", type: "5" },
     { name: "\xff\xfe/\x80", data: "x" },
   ]);
-  const names = readdirSync(root, { encoding: "buffer" });
+  const names = readdirSync(lab.root, { encoding: "buffer" });
   assert.deepEqual(names, [Buffer.from([0xff, 0xfe])]);
 });
 
 test("TreeWriter is bound by the limits it is given", () => {
   const limits = { ...defaultArchiveLimits, maxPathDepth: 2 };
-  assert.throws(() => applyArchive(root, buildTar([{ name: "a/b/c", data: "" }]), { limits }), /deeper than 2/);
+  assert.throws(() => applyWith([{ name: "a/b/c", data: "" }], { limits }), /deeper than 2/);
 });
 
 test("TreeWriter makes, refuses or leaves out device nodes, as it is told", () => {
@@ -316,87 +267,13 @@ test("TreeWriter makes, refuses or leaves out device nodes, as it is told", () =
     { name: "disk", type: "4", major: 7, minor: 0 },
     { name: "fifo", type: "6" },
   ];
-  const warnings = applyArchive(root, buildTar(entries), { devices: "skip" });
-  assert.deepEqual(readdirSync(root), ["fifo"]);
+  const warnings = applyWith(entries, { devices: "skip" });
+  assert.deepEqual(readdirSync(lab.root), ["fifo"]);
   assert.match(warnings[0]!, /"disk": block device 7:0 is left out/);
-  const refuse = (): unknown => applyArchive(root, buildTar(entries), { devices: "refuse" });
+  const refuse = (): unknown => applyWith(entries, { devices: "refuse" });
   assert.throws(refuse, { reason: "LAYER_INVALID", message: /block device 7:0 is not allowed here/ });
-  applyArchive(root, buildTar(entries));
+  applyWith(entries);
   assert.equal(statPath(at("disk"))!.rdevMajor, 7);
-});
-
-test("TreeWriter gives files what they shall have, whatever a directory gives its new files", () => {
-  // A default ACL of user::rwx, group::---, other::---: new files lose what the mode asks for.
-  const acl = Buffer.from("0200000001000700ffffffff04000000ffffffff20000000ffffffff", "hex");
-  apply([
-    { name: "setgid/", type: "5", mode: 0o2775, gid: 77 },
-    { name: "setgid/a", mode: 0o644 },
-    { name: "setgid/b", mode: 0o644, gid: 77 },
-    { name: "setgid/l", type: "2", linkName: "x", gid: 0 },
-    { name: "setgid/empty", mode: 0o666 },
-    { name: "setgid/empty2", mode: 0o666 },
-    { name: "acl/", type: "5" },
-    { name: "acl/before", mode: 0o644 },
-    { name: "acl/", type: "5", pax: { "SCHILY.xattr.system.posix_acl_default": acl } },
-    { name: "acl/f", mode: 0o644 },
-    { name: "acl/g", mode: 0o644, data: "x" },
-    { name: "acl/h", mode: 0o600 },
-  ]);
-  const owned = (path: string): unknown[] => [statPath(at(path))!.gid, statPath(at(path))!.mode.toString(8)];
-  assert.deepEqual(owned("setgid/a"), [0, "644"]);
-  assert.deepEqual(owned("setgid/b"), [77, "644"]);
-  assert.equal(statPath(at("setgid/l"))!.gid, 0);
-  assert.deepEqual(owned("setgid/empty"), [0, "666"]);
-  assert.deepEqual(owned("setgid/empty2"), [0, "666"]);
-  for (const name of ["before", "f", "g"]) assert.deepEqual(owned(`acl/${name}`), [0, "644"], name);
-  assert.deepEqual(owned("acl/h"), [0, "600"]);
-});
-
-test("TreeWriter keeps times and owner of directories below, unless the layer describes them", () => {
-  apply([
-    { name: "kept/sub/", type: "5", mode: 0o1777, uid: 5, mtime: 111, pax: { "SCHILY.xattr.user.a": "1" } },
-    { name: "kept/", type: "5", mtime: 222 },
-    { name: "told/", type: "5", mtime: 333, pax: { "SCHILY.xattr.user.a": "1" } },
-  ]);
-  apply(
-    [
-      { name: "kept/sub/new", data: "x" },
-      { name: "kept/.wh.none", data: "" },
-      { name: "told/", type: "5", mtime: 444, mode: 0o700, pax: { "SCHILY.xattr.user.b": "2" } },
-      { name: "told/new", data: "x" },
-    ],
-    true,
-  );
-  const of = (path: string): unknown[] => [statPath(at(path))!.mode.toString(8), statPath(at(path))!.modified.seconds];
-  assert.deepEqual(
-    [of("kept"), of("kept/sub"), of("told")],
-    [
-      ["755", 222],
-      ["1777", 111],
-      ["700", 444],
-    ],
-  );
-  assert.equal(getXattr(at("kept/sub"), "user.a")?.toString(), "1");
-  assert.deepEqual(listXattrs(at("told")), ["user.b"]);
-});
-
-test("TreeWriter keeps large owners, odd names and times before 1970", () => {
-  apply([
-    {
-      name: "x",
-      pax: { path: "new\nline \x1b[31m", uid: "3000000000", gid: "2097153", mtime: "-1.25" },
-      data: "x",
-    },
-    { name: "b", patch: (b) => b.set([0x80, 0, 0, 0, 0, 0x40, 0, 0], 108) },
-  ]);
-  const odd = statPath(at("new\nline \x1b[31m"))!;
-  assert.deepEqual([odd.uid, odd.gid], [3_000_000_000, 2_097_153]);
-  assert.deepEqual(odd.modified, { seconds: -2, nanoseconds: 750_000_000 });
-  assert.equal(statPath(at("b"))!.uid, 0x400000);
-});
-
-test("TreeWriter says that an attribute no file system takes is the archive's fault", () => {
-  assert.match(refusal([{ name: "f", pax: { "SCHILY.xattr.user.x": "v".repeat(65_537) } }]), /65537 bytes/);
 });
 
 test("TreeWriter stops at an archive that only keeps it busy", () => {
@@ -409,10 +286,10 @@ test("TreeWriter stops at an archive that only keeps it busy", () => {
     ["merged", [...own, ...markers]],
     ["detached", [...empty, ...swaps]],
   ] as const) {
-    assert.throws(() => applyArchive(root, buildTar(entries), { mode, limits }), {
+    assert.throws(() => applyWith(entries, { mode, limits }), {
       reason: "LAYER_TOO_LARGE",
       message: /too often/,
     });
   }
-  applyArchive(root, buildTar([...own, ...markers.slice(1, 5)]), { mode: "merged", limits });
+  applyWith([...own, ...markers.slice(1, 5)], { mode: "merged", limits });
 });
