@@ -114,7 +114,12 @@ test("usageComplaint puts the parser's words into one line of ours", () => {
     ],
     ["error: missing required argument 'image'\n", "<image> is missing\n"],
     ["error: required option '-f, --filename <path...>' not specified\n", "-f, --filename <path...> is missing\n"],
-    ["error: too many arguments", "too many arguments"],
+    ["error: too many arguments for 'gc'. Expected 0 arguments but got 1: x.\n", "gc takes no arguments: x.\n"],
+    [
+      "error: too many arguments for 'tag'. Expected 2 arguments but got 3: a, b, c.",
+      "tag takes no more than 2: a, b, c.",
+    ],
+    ["error: what is new to us", "what is new to us"],
   ];
   for (const [given, expected] of said) assert.equal(usageComplaint(given!), expected);
 });
