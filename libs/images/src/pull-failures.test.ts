@@ -4,6 +4,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { digestOf } from "@berth/base";
 import { mount, unmount } from "@berth/linux";
 import { MEDIA_TYPES } from "@berth/model";
 import { failureOf } from "./testing/failure.ts";
@@ -88,6 +89,45 @@ for (const layers of [[{ tar: large }], [{ tar: small }, { tar: large }]]) {
     await s.pull();
   });
 }
+
+/** Breaks off every transfer of a blob in its middle. */
+function breaking(digest: string): Mischief {
+  return ({ method, path }, response, blob) => {
+    if (blob === undefined || method !== "GET" || !path.includes(digest)) return false;
+    response.writeHead(200, { "content-length": String(blob.length) });
+    response.write(blob.subarray(0, blob.length >> 1), () => response.destroy());
+    return true;
+  };
+}
+
+function fetched(server: ImageServer, digest: string): number {
+  return server.seen.filter(({ method, path }) => method === "GET" && path.includes(digest)).length;
+}
+
+test("pull whose mirror dies amid a config gets it from the registry", async () => {
+  const image = buildImage({ layers: [{ tar: small }] });
+  const config = digestOf(image.blobs[0]!);
+  await using mirror = await serveImage(image, breaking(config));
+  await using origin = await serveImage(image);
+  await using host = await startTestHost({
+    hosts: [{ host: origin.host, plainHttp: true }],
+    routes: () => ({ registry: origin.host, endpoints: [{ url: `http://${mirror.host}` }], source: "a test" }),
+  });
+  const pulled = await host.images.pull({ namespace: "shop", image: `${origin.host}/a:v1`, snapshotter: "overlayfs" });
+  assert.equal(pulled.configDigest, config);
+  assert.deepEqual([fetched(mirror, config) > 0, fetched(origin, config)], [true, 1]);
+});
+
+test("pull gives up on a config that always breaks off, and works next time", async () => {
+  const config = digestOf(buildImage({ layers: [{ tar: small }] }).blobs[0]!);
+  await using s = await setUp({ layers: [{ tar: small }] }, breaking(config));
+  const error = await failureOf(s.pull());
+  assert.deepEqual([error.code, error.reason], ["UNAVAILABLE", "TRANSFER_BROKEN"]);
+  assert.equal(fetched(s.server, config), 4);
+  await assertNothingLeft(s);
+  s.server.mischief(undefined);
+  await s.pull();
+});
 
 test("pull of too many bytes stops at once", async () => {
   const input = { layers: [{ tar: large }] };

@@ -8,12 +8,14 @@
  *  - A blob is committed only with the digest that was computed here (A3).
  *  - A transfer that stopped leaves its ingest for the next pull; one that brought wrong bytes leaves nothing.
  */
-import { hasCode, StatusError, throwIfAborted, type Digest } from "@berth/base";
+import { hasCode, retry, StatusError, throwIfAborted, type Digest } from "@berth/base";
 import type { IngestWriter } from "@berth/content";
 import type { Descriptor } from "@berth/model";
 import { blobPin } from "../pins.ts";
 import type { PullInput } from "./context.ts";
 import type { JobResult } from "./layer-job.ts";
+
+const MAX_SMALL_TRIES = 4;
 
 /** `exists`: nothing had to be fetched. */
 export type BlobOutcome = "exists" | "fetched";
@@ -71,6 +73,20 @@ export async function fetchSmall(
       reason: "MANIFEST_INVALID",
     });
   }
+  const bytes = await retry(() => readSmall(pull, descriptor), {
+    maxAttempts: MAX_SMALL_TRIES,
+    retryable: isBrokenBody,
+    clock: pull.shared.clock,
+    signal: pull.signal,
+  });
+  await storeSmall(pull, what, digest, bytes).catch((error: unknown) => {
+    throw wrongBytes(error, subject);
+  });
+  return bytes;
+}
+
+/** From its first byte on, each time: it is small. Stops when there are more bytes than there should be. */
+async function readSmall(pull: PullInput, { digest, size }: Descriptor): Promise<Uint8Array> {
   await using stream = await pull.registry.blob(pull.ref, digest, { signal: pull.signal });
   const chunks: Uint8Array[] = [];
   let length = 0;
@@ -79,11 +95,12 @@ export async function fetchSmall(
     if (length > size) break;
     chunks.push(chunk);
   }
-  const bytes = Buffer.concat(chunks);
-  await storeSmall(pull, what, digest, bytes).catch((error: unknown) => {
-    throw wrongBytes(error, subject);
-  });
-  return bytes;
+  return Buffer.concat(chunks);
+}
+
+/** Before a body begins, the registry client has tried all endpoints itself; one that fails amid its body it remembers. */
+function isBrokenBody(error: unknown): boolean {
+  return error instanceof StatusError && (error.reason === "TRANSFER_BROKEN" || error.reason === "TRANSFER_STALLED");
 }
 
 /** Does the namespace have the blob, or may it have the one that is here? */

@@ -16,6 +16,7 @@ import {
   type RegistryClient,
   type RegistryClientConfig,
   type RegistryHost,
+  type RouteProvider,
 } from "@berth/registry";
 import {
   openNamespacedSnapshots,
@@ -49,6 +50,8 @@ export interface TestHostOptions {
   readonly hosts: readonly RegistryHost[];
   /** Hosts by namespace, where tenants differ. */
   readonly hostsOf?: (namespace: string) => readonly RegistryHost[];
+  /** How registries are reached otherwise than directly. */
+  readonly routes?: RouteProvider;
   /** An existing folder, left alone at dispose. */
   readonly root?: string;
   readonly config?: ImagesConfig;
@@ -83,7 +86,11 @@ export async function startTestHost(options: TestHostOptions): Promise<TestHost>
   const registry = (namespace: string): RegistryClient => {
     const hosts = options.hostsOf?.(namespace) ?? options.hosts;
     let client = clients.get(namespace);
-    client ??= createRegistryClient({ hosts }, { backoffInitialMs: 5, backoffMaxMs: 20, ...options.registry });
+    const routes = options.routes === undefined ? {} : { routes: options.routes };
+    client ??= createRegistryClient(
+      { hosts, ...routes },
+      { backoffInitialMs: 5, backoffMaxMs: 20, ...options.registry },
+    );
     clients.set(namespace, client);
     return client;
   };

@@ -34,7 +34,7 @@ async function serve(
   const blobs = new Map(all.map((bytes) => [digestOf(bytes) as string, bytes]));
   let mischief = first;
   const server = await startHostileServer((seen, response) => {
-    const digest = /\/blobs\/(.+)$/.exec(seen.path)?.[1];
+    const digest = /\/blobs\/([^?]+)/.exec(seen.path)?.[1];
     const blob = digest === undefined ? undefined : blobs.get(digest);
     if (mischief?.(seen, response, blob)) return;
     const image = find(seen.path);
