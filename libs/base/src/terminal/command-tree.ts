@@ -49,6 +49,10 @@ export function usageComplaint(text: string): string {
     .replace(/^missing required argument '(.*)'/, "<$1> is missing")
     .replace(/^required option '(.*)' not specified/, "$1 is missing")
     .replace(
+      /^too many arguments for '(.*)'\. Expected (\d+) arguments? but got \d+: /,
+      (_, name: string, count: string) => `${name} takes no ${count === "0" ? "arguments" : `more than ${count}`}: `,
+    )
+    .replace(
       /\n\(Did you mean (?:one of )?(.*?)\?\)/,
       (_, names: string) => `; did you mean ${names.replaceAll(", ", " or ")}?`,
     );
