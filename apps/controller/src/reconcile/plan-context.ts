@@ -1,0 +1,109 @@
+/**
+ * What the parts of a plan share: what the plan is made from, what it has become so far, and the few moves that all parts make
+ * (a task is made, told to stop, or spoken of). Pure.
+ *
+ * Which tasks there should be: `plan-slots.ts`. What a silent node's tasks become: `plan-loss.ts`. How a new spec reaches them:
+ * `plan-rollout.ts`. What follows an end: `plan-restart.ts`.
+ */
+import type { RestartRule } from "@berth/model";
+import type { ContainerSpec, WorkloadSpec } from "@berth/proto";
+import type { NewEvent, NewTask, TaskRow, TaskUpdate, WorkloadRow } from "@berth/store";
+import { containerColumns, type ContainerColumns } from "./container.ts";
+
+/** A node as the reconciler needs it. */
+export interface FleetNode {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly silent: boolean;
+  readonly cordoned: boolean;
+  /** Silent for long enough, and without most of the fleet: its tasks may be replaced where the spec says so. */
+  readonly evict: boolean;
+}
+
+export interface PlanInput {
+  readonly workload: WorkloadRow;
+  readonly spec: WorkloadSpec;
+  readonly tasks: readonly TaskRow[];
+  readonly nodes: ReadonlyMap<string, FleetNode>;
+  readonly now: Date;
+  newUid(): string;
+  newSuffix(): string;
+}
+
+export interface Plan {
+  readonly create: NewTask[];
+  readonly update: TaskUpdate[];
+  readonly remove: TaskRow[];
+  readonly events: NewEvent[];
+  /** When something is due though nothing changes. */
+  wakeAt: Date | undefined;
+}
+
+export interface Context extends PlanInput {
+  readonly container: ContainerSpec;
+  readonly columns: ContainerColumns;
+  readonly restart: RestartRule;
+  readonly selector: Readonly<Record<string, string>>;
+  readonly plan: Plan;
+}
+
+export function contextOf(input: PlanInput, plan: Plan): Context {
+  const { spec } = input;
+  const container = spec.container!;
+  return {
+    ...input,
+    container,
+    columns: containerColumns(container),
+    restart: {
+      policy: (spec.restart?.policy || "always") as RestartRule["policy"],
+      maxAttempts: spec.restart?.maxAttempts ?? 0,
+    },
+    selector: spec.placement?.nodeSelector ?? {},
+    plan,
+  };
+}
+
+export const isUp = (row: TaskRow): boolean => row.phase === "Running" && row.certainty === "observed";
+
+/** Tells a task to stop; one that was never placed is gone at once. */
+export function stop(plan: Plan, row: TaskRow, why: string): void {
+  if (row.node === null) {
+    plan.remove.push(row);
+    return;
+  }
+  plan.update.push({
+    before: row,
+    patch: { desired: "Stop", nextAttemptAt: null, deletedAt: row.deletedAt ?? new Date() },
+  });
+  plan.events.push(taskEvent(row, "/tasks/stop", "Stopping", why));
+}
+
+export function newTask(context: Context, slot: number, pinnedNode: string | null): NewTask {
+  const { workload, columns } = context;
+  return {
+    uid: context.newUid(),
+    namespace: workload.namespace,
+    // A task's name is a label of at most 63 characters.
+    name: `${workload.name.slice(0, 57).replace(/-+$/, "")}-${context.newSuffix()}`,
+    labels: workload.labels,
+    workload: workload.name,
+    workloadUid: workload.uid,
+    workloadGeneration: workload.generation,
+    slot,
+    pinnedNode,
+    ...columns,
+  };
+}
+
+export function carries(labels: Readonly<Record<string, string>>, selector: Readonly<Record<string, string>>): boolean {
+  return Object.entries(selector).every(([key, value]) => Object.hasOwn(labels, key) && labels[key] === value);
+}
+
+export function noteWake(plan: Plan, at: Date | undefined): void {
+  if (at !== undefined && (plan.wakeAt === undefined || at < plan.wakeAt)) plan.wakeAt = at;
+}
+
+export function taskEvent(row: TaskRow, topic: string, reason: string, message: string): NewEvent {
+  const { namespace, name, uid, node } = row;
+  return { namespace, topic, kind: "Task", name, uid, node: node ?? "", reason, message };
+}
