@@ -62,6 +62,7 @@ export {
   becomeObserved,
   becomeUnreachable,
   hasEnded,
+  isAvailable,
   isTaskStep,
   TASK_PHASES,
   TASK_STEPS,
@@ -70,4 +71,5 @@ export {
   type TaskPhase,
   type TaskStep,
   type TaskStepEntry,
+  type TaskHealth,
 } from "./task-transitions.ts";

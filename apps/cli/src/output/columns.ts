@@ -30,7 +30,10 @@ export function taskStatus(task: Task): string {
   if (phase === "Failed" && status?.reason && status.reason !== "Error")
     return `Failed: ${status.reason}${again(task)}`;
   if (status?.certainty === "unknown") return `${phase} (exit unknown)`;
-  return task.spec?.desired === "Stop" && phase === "Running" ? "Stopping" : `${phase}${again(task)}`;
+  if (phase !== "Running") return `${phase}${again(task)}`;
+  if (task.spec?.desired === "Stop") return "Stopping";
+  const health = status?.health ?? "";
+  return health === "" || health === "healthy" ? phase : `Running, ${health}`;
 }
 
 /** While a restart is backed off. */

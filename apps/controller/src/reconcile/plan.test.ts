@@ -47,6 +47,8 @@ const baseRow: TaskRow = {
   nextAttemptAt: null,
   removed: false,
   failures: 0,
+  health: "",
+  availableSince: null,
 };
 
 const workload: WorkloadRow = {

@@ -159,6 +159,9 @@ export class Engine {
       bootId: this.#deps.bootId,
       imageDigest: "",
       stopSignal: "",
+      health: "",
+      healthReason: "",
+      healthMessage: "",
     };
   }
 

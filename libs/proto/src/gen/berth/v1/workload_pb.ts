@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/workload.proto.
  */
 export const file_berth_v1_workload: GenFile = /*@__PURE__*/
-  fileDesc("ChdiZXJ0aC92MS93b3JrbG9hZC5wcm90bxIIYmVydGgudjEikAEKCFdvcmtsb2FkEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESLAoEc3BlYxgCIAEoCzIWLmJlcnRoLnYxLldvcmtsb2FkU3BlY0IGkrUYAggBEjAKBnN0YXR1cxgDIAEoCzIYLmJlcnRoLnYxLldvcmtsb2FkU3RhdHVzQgaStRgCOAEiogIKDFdvcmtsb2FkU3BlYxIgCghyZXBsaWNhcxgBIAEoBUIJkrUYBSAAKJBOSACIAQESEgoKZXZlcnlfbm9kZRgCIAEoCBIyCgljb250YWluZXIYAyABKAsyFy5iZXJ0aC52MS5Db250YWluZXJTcGVjQgaStRgCCAESJgoJcGxhY2VtZW50GAQgASgLMhMuYmVydGgudjEuUGxhY2VtZW50EiIKB3Jlc3RhcnQYBSABKAsyES5iZXJ0aC52MS5SZXN0YXJ0EisKDG9uX25vZGVfbG9zcxgGIAEoCUIVkrUYERIAEgRrZWVwEgdyZXBsYWNlEiIKB3JvbGxvdXQYByABKAsyES5iZXJ0aC52MS5Sb2xsb3V0QgsKCV9yZXBsaWNhcyL/AwoNQ29udGFpbmVyU3BlYxIcCgVpbWFnZRgBIAEoCUINkrUYCQgBGgVpbWFnZRIYCgdjb21tYW5kGAIgAygJQgeStRgDMIACEhUKBGFyZ3MYAyADKAlCB5K1GAMwgAgSJgoDZW52GAQgAygLMhAuYmVydGgudjEuRW52VmFyQgeStRgDMIAIEhsKB3dvcmtkaXIYBSABKAlCCpK1GAYaBHBhdGgSFQoEdXNlchgGIAEoCUIHkrUYAzCAARItCgZtb3VudHMYByADKAsyFS5iZXJ0aC52MS5Wb2x1bWVNb3VudEIGkrUYAjBAEiYKCXJlc291cmNlcxgIIAEoCzITLmJlcnRoLnYxLlJlc291cmNlcxIkCghzZWN1cml0eRgJIAEoCzISLmJlcnRoLnYxLlNlY3VyaXR5EisKB25ldHdvcmsYCiABKAsyGi5iZXJ0aC52MS5Db250YWluZXJOZXR3b3JrEiMKD3J1bnRpbWVfaGFuZGxlchgLIAEoCUIKkrUYBhoEbmFtZRIfCgtzbmFwc2hvdHRlchgMIAEoCUIKkrUYBhoEbmFtZRIcCghob3N0bmFtZRgNIAEoCUIKkrUYBhoEbmFtZRIcCgRzdG9wGA4gASgLMg4uYmVydGgudjEuU3RvcBIXCg92b2xhdGlsZV9yb290ZnMYDyABKAgiQQoGRW52VmFyEh4KBG5hbWUYASABKAlCEJK1GAwIARoIZW52LW5hbWUSFwoFdmFsdWUYAiABKAlCCJK1GAQwgIAIIqABCgtWb2x1bWVNb3VudBIfCgR0eXBlGAEgASgJQhGStRgNEgRiaW5kEgV0bXBmcxIaCgZzb3VyY2UYAiABKAlCCpK1GAYaBHBhdGgSHAoGdGFyZ2V0GAMgASgJQgyStRgICAEaBHBhdGgSEQoJcmVhZF9vbmx5GAQgASgIEiMKBHNpemUYBSABKAlCFZK1GBEaD3F1YW50aXR5LW1lbW9yeSKRAQoJUmVzb3VyY2VzEh8KA2NwdRgBIAEoCUISkrUYDhoMcXVhbnRpdHktY3B1EiUKBm1lbW9yeRgCIAEoCUIVkrUYERoPcXVhbnRpdHktbWVtb3J5EhkKBHBpZHMYAyABKANCC5K1GAcgACiAgIACEiEKBGRpc2sYBCABKAlCE5K1GA8aDXF1YW50aXR5LWRpc2si5QEKCFNlY3VyaXR5EiwKEGFkZF9jYXBhYmlsaXRpZXMYASADKAlCEpK1GA4aCmNhcGFiaWxpdHkwQBItChFkcm9wX2NhcGFiaWxpdGllcxgCIAMoCUISkrUYDhoKY2FwYWJpbGl0eTBAEhgKEHJlYWRfb25seV9yb290ZnMYAyABKAgSIgoaYWxsb3dfcHJpdmlsZWdlX2VzY2FsYXRpb24YBCABKAgSEgoKcHJpdmlsZWdlZBgFIAEoCBIqCgdzZWNjb21wGAYgASgJQhmStRgVEgdkZWZhdWx0Egp1bmNvbmZpbmVkImgKEENvbnRhaW5lck5ldHdvcmsSJgoEbW9kZRgBIAEoCUIYkrUYFBIGYnJpZGdlEgRob3N0EgRub25lEiwKBXBvcnRzGAIgAygLMhUuYmVydGgudjEuUG9ydE1hcHBpbmdCBpK1GAIwQCJ2CgtQb3J0TWFwcGluZxIkCg5jb250YWluZXJfcG9ydBgBIAEoBUIMkrUYCAgBIAEo//8DEh8KCWhvc3RfcG9ydBgCIAEoBUIMkrUYCAgBIAEo//8DEiAKCHByb3RvY29sGAMgASgJQg6StRgKEgN0Y3ASA3VkcCJOCgRTdG9wEhwKBnNpZ25hbBgBIAEoCUIMkrUYCBoGc2lnbmFsEigKBWdyYWNlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrUBCglQbGFjZW1lbnQSTwoNbm9kZV9zZWxlY3RvchgBIAMoCzIlLmJlcnRoLnYxLlBsYWNlbWVudC5Ob2RlU2VsZWN0b3JFbnRyeUIRkrUYDRoJbGFiZWwta2V5MCASIgoJc3ByZWFkX2J5GAIgASgJQg+StRgLGglsYWJlbC1rZXkaMwoRTm9kZVNlbGVjdG9yRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJbCgdSZXN0YXJ0Ei4KBnBvbGljeRgBIAEoCUIekrUYGhIGYWx3YXlzEglvbkZhaWx1cmUSBW5ldmVyEiAKDG1heF9hdHRlbXB0cxgCIAEoBUIKkrUYBiAAKMCEPSJGCgdSb2xsb3V0EicKD21heF91bmF2YWlsYWJsZRgBIAEoBUIJkrUYBSABKJBOSACIAQFCEgoQX21heF91bmF2YWlsYWJsZSLOAQoOV29ya2xvYWRTdGF0dXMSGwoTb2JzZXJ2ZWRfZ2VuZXJhdGlvbhgBIAEoAxIPCgdkZXNpcmVkGAIgASgFEg8KB3VwZGF0ZWQYAyABKAUSDwoHcnVubmluZxgEIAEoBRIPCgdwZW5kaW5nGAUgASgFEg4KBmZhaWxlZBgGIAEoBRIRCglzdWNjZWVkZWQYByABKAUSDwoHdW5rbm93bhgIIAEoBRInCgpjb25kaXRpb25zGAkgAygLMhMuYmVydGgudjEuQ29uZGl0aW9uIlUKFEFwcGx5V29ya2xvYWRSZXF1ZXN0EiwKCHdvcmtsb2FkGAEgASgLMhIuYmVydGgudjEuV29ya2xvYWRCBpK1GAIIARIPCgdkcnlfcnVuGAIgASgIIlEKEkdldFdvcmtsb2FkUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUihQEKFExpc3RXb3JrbG9hZHNSZXF1ZXN0EhkKCW5hbWVzcGFjZRgBIAEoCUIGkrUYAggBEiAKCHNlbGVjdG9yGAIgASgJQg6StRgKGghzZWxlY3RvchIcCglwYWdlX3NpemUYAyABKAVCCZK1GAUgACjoBxISCgpwYWdlX3Rva2VuGAQgASgJImMKFUxpc3RXb3JrbG9hZHNSZXNwb25zZRIhCgVpdGVtcxgBIAMoCzISLmJlcnRoLnYxLldvcmtsb2FkEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIOCgZjdXJzb3IYAyABKAkicAoUU2NhbGVXb3JrbG9hZFJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lEhsKCHJlcGxpY2FzGAMgASgFQgmStRgFIAAokE4iVAoVRGVsZXRlV29ya2xvYWRSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZSJkChVXYXRjaFdvcmtsb2Fkc1JlcXVlc3QSGQoJbmFtZXNwYWNlGAEgASgJQgaStRgCCAESIAoIc2VsZWN0b3IYAiABKAlCDpK1GAoaCHNlbGVjdG9yEg4KBmN1cnNvchgDIAEoCSJjChZXYXRjaFdvcmtsb2Fkc1Jlc3BvbnNlEiMKBWV2ZW50GAEgASgLMhQuYmVydGgudjEuV2F0Y2hFdmVudBIkCgh3b3JrbG9hZBgCIAEoCzISLmJlcnRoLnYxLldvcmtsb2FkMq8GCg9Xb3JrbG9hZFNlcnZpY2USpAEKDUFwcGx5V29ya2xvYWQSHi5iZXJ0aC52MS5BcHBseVdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIl+KtRhbMgh3b3JrbG9hZBJPL3YxL25hbWVzcGFjZXMve3dvcmtsb2FkLm1ldGFkYXRhLm5hbWVzcGFjZX0vd29ya2xvYWRzL3t3b3JrbG9hZC5tZXRhZGF0YS5uYW1lfRJyCgtHZXRXb3JrbG9hZBIcLmJlcnRoLnYxLkdldFdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIjGKtRgtCisvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS93b3JrbG9hZHMve25hbWV9EnwKDUxpc3RXb3JrbG9hZHMSHi5iZXJ0aC52MS5MaXN0V29ya2xvYWRzUmVxdWVzdBofLmJlcnRoLnYxLkxpc3RXb3JrbG9hZHNSZXNwb25zZSIqirUYJgokL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzEn8KDVNjYWxlV29ya2xvYWQSHi5iZXJ0aC52MS5TY2FsZVdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIjqKtRg2MgEqGjEvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS93b3JrbG9hZHMve25hbWV9OnNjYWxlEngKDkRlbGV0ZVdvcmtsb2FkEh8uYmVydGgudjEuRGVsZXRlV29ya2xvYWRSZXF1ZXN0GhIuYmVydGgudjEuV29ya2xvYWQiMYq1GC0iKy92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2Fkcy97bmFtZX0ShwEKDldhdGNoV29ya2xvYWRzEh8uYmVydGgudjEuV2F0Y2hXb3JrbG9hZHNSZXF1ZXN0GiAuYmVydGgudjEuV2F0Y2hXb3JrbG9hZHNSZXNwb25zZSIwirUYLAoqL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzOndhdGNoMAFiBnByb3RvMw", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_duration]);
+  fileDesc("ChdiZXJ0aC92MS93b3JrbG9hZC5wcm90bxIIYmVydGgudjEikAEKCFdvcmtsb2FkEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESLAoEc3BlYxgCIAEoCzIWLmJlcnRoLnYxLldvcmtsb2FkU3BlY0IGkrUYAggBEjAKBnN0YXR1cxgDIAEoCzIYLmJlcnRoLnYxLldvcmtsb2FkU3RhdHVzQgaStRgCOAEiogIKDFdvcmtsb2FkU3BlYxIgCghyZXBsaWNhcxgBIAEoBUIJkrUYBSAAKJBOSACIAQESEgoKZXZlcnlfbm9kZRgCIAEoCBIyCgljb250YWluZXIYAyABKAsyFy5iZXJ0aC52MS5Db250YWluZXJTcGVjQgaStRgCCAESJgoJcGxhY2VtZW50GAQgASgLMhMuYmVydGgudjEuUGxhY2VtZW50EiIKB3Jlc3RhcnQYBSABKAsyES5iZXJ0aC52MS5SZXN0YXJ0EisKDG9uX25vZGVfbG9zcxgGIAEoCUIVkrUYERIAEgRrZWVwEgdyZXBsYWNlEiIKB3JvbGxvdXQYByABKAsyES5iZXJ0aC52MS5Sb2xsb3V0QgsKCV9yZXBsaWNhcyLbBAoNQ29udGFpbmVyU3BlYxIcCgVpbWFnZRgBIAEoCUINkrUYCQgBGgVpbWFnZRIYCgdjb21tYW5kGAIgAygJQgeStRgDMIACEhUKBGFyZ3MYAyADKAlCB5K1GAMwgAgSJgoDZW52GAQgAygLMhAuYmVydGgudjEuRW52VmFyQgeStRgDMIAIEhsKB3dvcmtkaXIYBSABKAlCCpK1GAYaBHBhdGgSFQoEdXNlchgGIAEoCUIHkrUYAzCAARItCgZtb3VudHMYByADKAsyFS5iZXJ0aC52MS5Wb2x1bWVNb3VudEIGkrUYAjBAEiYKCXJlc291cmNlcxgIIAEoCzITLmJlcnRoLnYxLlJlc291cmNlcxIkCghzZWN1cml0eRgJIAEoCzISLmJlcnRoLnYxLlNlY3VyaXR5EisKB25ldHdvcmsYCiABKAsyGi5iZXJ0aC52MS5Db250YWluZXJOZXR3b3JrEiMKD3J1bnRpbWVfaGFuZGxlchgLIAEoCUIKkrUYBhoEbmFtZRIfCgtzbmFwc2hvdHRlchgMIAEoCUIKkrUYBhoEbmFtZRIcCghob3N0bmFtZRgNIAEoCUIKkrUYBhoEbmFtZRIcCgRzdG9wGA4gASgLMg4uYmVydGgudjEuU3RvcBIXCg92b2xhdGlsZV9yb290ZnMYDyABKAgSJgoGaGVhbHRoGBAgASgLMhYuYmVydGgudjEuSGVhbHRoUHJvYmVzEjIKD2FjdGl2ZV9kZWFkbGluZRgRIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJ3CgxIZWFsdGhQcm9iZXMSIAoHc3RhcnR1cBgBIAEoCzIPLmJlcnRoLnYxLlByb2JlEiIKCXJlYWRpbmVzcxgCIAEoCzIPLmJlcnRoLnYxLlByb2JlEiEKCGxpdmVuZXNzGAMgASgLMg8uYmVydGgudjEuUHJvYmUixQIKBVByb2JlEiEKBGV4ZWMYASABKAsyEy5iZXJ0aC52MS5FeGVjUHJvYmUSIQoEaHR0cBgCIAEoCzITLmJlcnRoLnYxLkh0dHBQcm9iZRIfCgN0Y3AYAyABKAsyEi5iZXJ0aC52MS5UY3BQcm9iZRIwCg1pbml0aWFsX2RlbGF5GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCGludGVydmFsGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB3RpbWVvdXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJAoRZmFpbHVyZV90aHJlc2hvbGQYByABKAVCCZK1GAUgACjoBxIkChFzdWNjZXNzX3RocmVzaG9sZBgIIAEoBUIJkrUYBSAAKOgHIicKCUV4ZWNQcm9iZRIaCgdjb21tYW5kGAEgAygJQgmStRgFCAEwgAIiPgoJSHR0cFByb2JlEhoKBHBvcnQYASABKAVCDJK1GAgIASABKP//AxIVCgRwYXRoGAIgASgJQgeStRgDMIAQIiYKCFRjcFByb2JlEhoKBHBvcnQYASABKAVCDJK1GAgIASABKP//AyJBCgZFbnZWYXISHgoEbmFtZRgBIAEoCUIQkrUYDAgBGghlbnYtbmFtZRIXCgV2YWx1ZRgCIAEoCUIIkrUYBDCAgAgioAEKC1ZvbHVtZU1vdW50Eh8KBHR5cGUYASABKAlCEZK1GA0SBGJpbmQSBXRtcGZzEhoKBnNvdXJjZRgCIAEoCUIKkrUYBhoEcGF0aBIcCgZ0YXJnZXQYAyABKAlCDJK1GAgIARoEcGF0aBIRCglyZWFkX29ubHkYBCABKAgSIwoEc2l6ZRgFIAEoCUIVkrUYERoPcXVhbnRpdHktbWVtb3J5IpEBCglSZXNvdXJjZXMSHwoDY3B1GAEgASgJQhKStRgOGgxxdWFudGl0eS1jcHUSJQoGbWVtb3J5GAIgASgJQhWStRgRGg9xdWFudGl0eS1tZW1vcnkSGQoEcGlkcxgDIAEoA0ILkrUYByAAKICAgAISIQoEZGlzaxgEIAEoCUITkrUYDxoNcXVhbnRpdHktZGlzayLlAQoIU2VjdXJpdHkSLAoQYWRkX2NhcGFiaWxpdGllcxgBIAMoCUISkrUYDhoKY2FwYWJpbGl0eTBAEi0KEWRyb3BfY2FwYWJpbGl0aWVzGAIgAygJQhKStRgOGgpjYXBhYmlsaXR5MEASGAoQcmVhZF9vbmx5X3Jvb3RmcxgDIAEoCBIiChphbGxvd19wcml2aWxlZ2VfZXNjYWxhdGlvbhgEIAEoCBISCgpwcml2aWxlZ2VkGAUgASgIEioKB3NlY2NvbXAYBiABKAlCGZK1GBUSB2RlZmF1bHQSCnVuY29uZmluZWQiaAoQQ29udGFpbmVyTmV0d29yaxImCgRtb2RlGAEgASgJQhiStRgUEgZicmlkZ2USBGhvc3QSBG5vbmUSLAoFcG9ydHMYAiADKAsyFS5iZXJ0aC52MS5Qb3J0TWFwcGluZ0IGkrUYAjBAInYKC1BvcnRNYXBwaW5nEiQKDmNvbnRhaW5lcl9wb3J0GAEgASgFQgyStRgICAEgASj//wMSHwoJaG9zdF9wb3J0GAIgASgFQgyStRgICAEgASj//wMSIAoIcHJvdG9jb2wYAyABKAlCDpK1GAoSA3RjcBIDdWRwIk4KBFN0b3ASHAoGc2lnbmFsGAEgASgJQgyStRgIGgZzaWduYWwSKAoFZ3JhY2UYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24itQEKCVBsYWNlbWVudBJPCg1ub2RlX3NlbGVjdG9yGAEgAygLMiUuYmVydGgudjEuUGxhY2VtZW50Lk5vZGVTZWxlY3RvckVudHJ5QhGStRgNGglsYWJlbC1rZXkwIBIiCglzcHJlYWRfYnkYAiABKAlCD5K1GAsaCWxhYmVsLWtleRozChFOb2RlU2VsZWN0b3JFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlsKB1Jlc3RhcnQSLgoGcG9saWN5GAEgASgJQh6StRgaEgZhbHdheXMSCW9uRmFpbHVyZRIFbmV2ZXISIAoMbWF4X2F0dGVtcHRzGAIgASgFQgqStRgGIAAowIQ9IkYKB1JvbGxvdXQSJwoPbWF4X3VuYXZhaWxhYmxlGAEgASgFQgmStRgFIAEokE5IAIgBAUISChBfbWF4X3VuYXZhaWxhYmxlIuEBCg5Xb3JrbG9hZFN0YXR1cxIbChNvYnNlcnZlZF9nZW5lcmF0aW9uGAEgASgDEg8KB2Rlc2lyZWQYAiABKAUSDwoHdXBkYXRlZBgDIAEoBRIPCgdydW5uaW5nGAQgASgFEg8KB3BlbmRpbmcYBSABKAUSDgoGZmFpbGVkGAYgASgFEhEKCXN1Y2NlZWRlZBgHIAEoBRIPCgd1bmtub3duGAggASgFEicKCmNvbmRpdGlvbnMYCSADKAsyEy5iZXJ0aC52MS5Db25kaXRpb24SEQoJYXZhaWxhYmxlGAogASgFIlUKFEFwcGx5V29ya2xvYWRSZXF1ZXN0EiwKCHdvcmtsb2FkGAEgASgLMhIuYmVydGgudjEuV29ya2xvYWRCBpK1GAIIARIPCgdkcnlfcnVuGAIgASgIIlEKEkdldFdvcmtsb2FkUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUihQEKFExpc3RXb3JrbG9hZHNSZXF1ZXN0EhkKCW5hbWVzcGFjZRgBIAEoCUIGkrUYAggBEiAKCHNlbGVjdG9yGAIgASgJQg6StRgKGghzZWxlY3RvchIcCglwYWdlX3NpemUYAyABKAVCCZK1GAUgACjoBxISCgpwYWdlX3Rva2VuGAQgASgJImMKFUxpc3RXb3JrbG9hZHNSZXNwb25zZRIhCgVpdGVtcxgBIAMoCzISLmJlcnRoLnYxLldvcmtsb2FkEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIOCgZjdXJzb3IYAyABKAkicAoUU2NhbGVXb3JrbG9hZFJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lEhsKCHJlcGxpY2FzGAMgASgFQgmStRgFIAAokE4iVAoVRGVsZXRlV29ya2xvYWRSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZSJkChVXYXRjaFdvcmtsb2Fkc1JlcXVlc3QSGQoJbmFtZXNwYWNlGAEgASgJQgaStRgCCAESIAoIc2VsZWN0b3IYAiABKAlCDpK1GAoaCHNlbGVjdG9yEg4KBmN1cnNvchgDIAEoCSJjChZXYXRjaFdvcmtsb2Fkc1Jlc3BvbnNlEiMKBWV2ZW50GAEgASgLMhQuYmVydGgudjEuV2F0Y2hFdmVudBIkCgh3b3JrbG9hZBgCIAEoCzISLmJlcnRoLnYxLldvcmtsb2FkMq8GCg9Xb3JrbG9hZFNlcnZpY2USpAEKDUFwcGx5V29ya2xvYWQSHi5iZXJ0aC52MS5BcHBseVdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIl+KtRhbMgh3b3JrbG9hZBJPL3YxL25hbWVzcGFjZXMve3dvcmtsb2FkLm1ldGFkYXRhLm5hbWVzcGFjZX0vd29ya2xvYWRzL3t3b3JrbG9hZC5tZXRhZGF0YS5uYW1lfRJyCgtHZXRXb3JrbG9hZBIcLmJlcnRoLnYxLkdldFdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIjGKtRgtCisvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS93b3JrbG9hZHMve25hbWV9EnwKDUxpc3RXb3JrbG9hZHMSHi5iZXJ0aC52MS5MaXN0V29ya2xvYWRzUmVxdWVzdBofLmJlcnRoLnYxLkxpc3RXb3JrbG9hZHNSZXNwb25zZSIqirUYJgokL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzEn8KDVNjYWxlV29ya2xvYWQSHi5iZXJ0aC52MS5TY2FsZVdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIjqKtRg2MgEqGjEvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS93b3JrbG9hZHMve25hbWV9OnNjYWxlEngKDkRlbGV0ZVdvcmtsb2FkEh8uYmVydGgudjEuRGVsZXRlV29ya2xvYWRSZXF1ZXN0GhIuYmVydGgudjEuV29ya2xvYWQiMYq1GC0iKy92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2Fkcy97bmFtZX0ShwEKDldhdGNoV29ya2xvYWRzEh8uYmVydGgudjEuV2F0Y2hXb3JrbG9hZHNSZXF1ZXN0GiAuYmVydGgudjEuV2F0Y2hXb3JrbG9hZHNSZXNwb25zZSIwirUYLAoqL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzOndhdGNoMAFiBnByb3RvMw", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_duration]);
 
 /**
  * Desired state: this image, run so, this many times or on every matching node.
@@ -193,6 +193,18 @@ export type ContainerSpec = Message<"berth.v1.ContainerSpec"> & {
    * @generated from field: bool volatile_rootfs = 15;
    */
   volatileRootfs: boolean;
+
+  /**
+   * @generated from field: berth.v1.HealthProbes health = 16;
+   */
+  health?: HealthProbes | undefined;
+
+  /**
+   * An attempt that runs for longer is stopped by its node and has failed (DeadlineExceeded). Default: no bound.
+   *
+   * @generated from field: google.protobuf.Duration active_deadline = 17;
+   */
+  activeDeadline?: Duration | undefined;
 };
 
 /**
@@ -201,6 +213,171 @@ export type ContainerSpec = Message<"berth.v1.ContainerSpec"> & {
  */
 export const ContainerSpecSchema: GenMessage<ContainerSpec> = /*@__PURE__*/
   messageDesc(file_berth_v1_workload, 2);
+
+/**
+ * How the node finds out whether the container does its work. The node asks, beside the container, and tells of changes only;
+ * it goes on asking while the controller is away.
+ *
+ * @generated from message berth.v1.HealthProbes
+ */
+export type HealthProbes = Message<"berth.v1.HealthProbes"> & {
+  /**
+   * Asked first; until it has succeeded the others are not asked and the task is not available. When it fails, the container
+   * is stopped and has failed: the restart policy decides what follows.
+   *
+   * @generated from field: berth.v1.Probe startup = 1;
+   */
+  startup?: Probe | undefined;
+
+  /**
+   * Is the task available? When it fails, the task goes on running and is unhealthy until it succeeds again.
+   *
+   * @generated from field: berth.v1.Probe readiness = 2;
+   */
+  readiness?: Probe | undefined;
+
+  /**
+   * When it fails, the container is stopped and has failed: the restart policy decides what follows.
+   *
+   * @generated from field: berth.v1.Probe liveness = 3;
+   */
+  liveness?: Probe | undefined;
+};
+
+/**
+ * Describes the message berth.v1.HealthProbes.
+ * Use `create(HealthProbesSchema)` to create a new message.
+ */
+export const HealthProbesSchema: GenMessage<HealthProbes> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 3);
+
+/**
+ * One question, asked again and again. Exactly one of exec, http and tcp.
+ *
+ * @generated from message berth.v1.Probe
+ */
+export type Probe = Message<"berth.v1.Probe"> & {
+  /**
+   * @generated from field: berth.v1.ExecProbe exec = 1;
+   */
+  exec?: ExecProbe | undefined;
+
+  /**
+   * @generated from field: berth.v1.HttpProbe http = 2;
+   */
+  http?: HttpProbe | undefined;
+
+  /**
+   * @generated from field: berth.v1.TcpProbe tcp = 3;
+   */
+  tcp?: TcpProbe | undefined;
+
+  /**
+   * From the container's start to the first question. Default none.
+   *
+   * @generated from field: google.protobuf.Duration initial_delay = 4;
+   */
+  initialDelay?: Duration | undefined;
+
+  /**
+   * From the end of one question to the next. Default 10s, at least 0.1s.
+   *
+   * @generated from field: google.protobuf.Duration interval = 5;
+   */
+  interval?: Duration | undefined;
+
+  /**
+   * An answer that takes longer is a failure. Default 1s.
+   *
+   * @generated from field: google.protobuf.Duration timeout = 6;
+   */
+  timeout?: Duration | undefined;
+
+  /**
+   * So many failures in a row are a failure of the probe. Default 3.
+   *
+   * @generated from field: int32 failure_threshold = 7;
+   */
+  failureThreshold: number;
+
+  /**
+   * So many successes in a row make it succeed (again). Default 1.
+   *
+   * @generated from field: int32 success_threshold = 8;
+   */
+  successThreshold: number;
+};
+
+/**
+ * Describes the message berth.v1.Probe.
+ * Use `create(ProbeSchema)` to create a new message.
+ */
+export const ProbeSchema: GenMessage<Probe> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 4);
+
+/**
+ * Succeeds when the command, run in the container, ends with 0.
+ *
+ * @generated from message berth.v1.ExecProbe
+ */
+export type ExecProbe = Message<"berth.v1.ExecProbe"> & {
+  /**
+   * @generated from field: repeated string command = 1;
+   */
+  command: string[];
+};
+
+/**
+ * Describes the message berth.v1.ExecProbe.
+ * Use `create(ExecProbeSchema)` to create a new message.
+ */
+export const ExecProbeSchema: GenMessage<ExecProbe> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 5);
+
+/**
+ * Succeeds when a GET at 127.0.0.1 in the container's network is answered with a status from 200 to 399.
+ *
+ * @generated from message berth.v1.HttpProbe
+ */
+export type HttpProbe = Message<"berth.v1.HttpProbe"> & {
+  /**
+   * @generated from field: int32 port = 1;
+   */
+  port: number;
+
+  /**
+   * Default /.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+};
+
+/**
+ * Describes the message berth.v1.HttpProbe.
+ * Use `create(HttpProbeSchema)` to create a new message.
+ */
+export const HttpProbeSchema: GenMessage<HttpProbe> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 6);
+
+/**
+ * Succeeds when a connection to 127.0.0.1 in the container's network is accepted.
+ *
+ * @generated from message berth.v1.TcpProbe
+ */
+export type TcpProbe = Message<"berth.v1.TcpProbe"> & {
+  /**
+   * @generated from field: int32 port = 1;
+   */
+  port: number;
+};
+
+/**
+ * Describes the message berth.v1.TcpProbe.
+ * Use `create(TcpProbeSchema)` to create a new message.
+ */
+export const TcpProbeSchema: GenMessage<TcpProbe> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 7);
 
 /**
  * @generated from message berth.v1.EnvVar
@@ -222,7 +399,7 @@ export type EnvVar = Message<"berth.v1.EnvVar"> & {
  * Use `create(EnvVarSchema)` to create a new message.
  */
 export const EnvVarSchema: GenMessage<EnvVar> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 3);
+  messageDesc(file_berth_v1_workload, 8);
 
 /**
  * @generated from message berth.v1.VolumeMount
@@ -265,7 +442,7 @@ export type VolumeMount = Message<"berth.v1.VolumeMount"> & {
  * Use `create(VolumeMountSchema)` to create a new message.
  */
 export const VolumeMountSchema: GenMessage<VolumeMount> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 4);
+  messageDesc(file_berth_v1_workload, 9);
 
 /**
  * @generated from message berth.v1.Resources
@@ -306,7 +483,7 @@ export type Resources = Message<"berth.v1.Resources"> & {
  * Use `create(ResourcesSchema)` to create a new message.
  */
 export const ResourcesSchema: GenMessage<Resources> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 5);
+  messageDesc(file_berth_v1_workload, 10);
 
 /**
  * @generated from message berth.v1.Security
@@ -352,7 +529,7 @@ export type Security = Message<"berth.v1.Security"> & {
  * Use `create(SecuritySchema)` to create a new message.
  */
 export const SecuritySchema: GenMessage<Security> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 6);
+  messageDesc(file_berth_v1_workload, 11);
 
 /**
  * @generated from message berth.v1.ContainerNetwork
@@ -376,7 +553,7 @@ export type ContainerNetwork = Message<"berth.v1.ContainerNetwork"> & {
  * Use `create(ContainerNetworkSchema)` to create a new message.
  */
 export const ContainerNetworkSchema: GenMessage<ContainerNetwork> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 7);
+  messageDesc(file_berth_v1_workload, 12);
 
 /**
  * @generated from message berth.v1.PortMapping
@@ -403,7 +580,7 @@ export type PortMapping = Message<"berth.v1.PortMapping"> & {
  * Use `create(PortMappingSchema)` to create a new message.
  */
 export const PortMappingSchema: GenMessage<PortMapping> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 8);
+  messageDesc(file_berth_v1_workload, 13);
 
 /**
  * @generated from message berth.v1.Stop
@@ -429,7 +606,7 @@ export type Stop = Message<"berth.v1.Stop"> & {
  * Use `create(StopSchema)` to create a new message.
  */
 export const StopSchema: GenMessage<Stop> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 9);
+  messageDesc(file_berth_v1_workload, 14);
 
 /**
  * @generated from message berth.v1.Placement
@@ -455,7 +632,7 @@ export type Placement = Message<"berth.v1.Placement"> & {
  * Use `create(PlacementSchema)` to create a new message.
  */
 export const PlacementSchema: GenMessage<Placement> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 10);
+  messageDesc(file_berth_v1_workload, 15);
 
 /**
  * @generated from message berth.v1.Restart
@@ -481,7 +658,7 @@ export type Restart = Message<"berth.v1.Restart"> & {
  * Use `create(RestartSchema)` to create a new message.
  */
 export const RestartSchema: GenMessage<Restart> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 11);
+  messageDesc(file_berth_v1_workload, 16);
 
 /**
  * @generated from message berth.v1.Rollout
@@ -500,7 +677,7 @@ export type Rollout = Message<"berth.v1.Rollout"> & {
  * Use `create(RolloutSchema)` to create a new message.
  */
 export const RolloutSchema: GenMessage<Rollout> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 12);
+  messageDesc(file_berth_v1_workload, 17);
 
 /**
  * @generated from message berth.v1.WorkloadStatus
@@ -556,6 +733,13 @@ export type WorkloadStatus = Message<"berth.v1.WorkloadStatus"> & {
    * @generated from field: repeated berth.v1.Condition conditions = 9;
    */
   conditions: Condition[];
+
+  /**
+   * Running tasks that are known to be and whose probes, if they have any, say that they are well.
+   *
+   * @generated from field: int32 available = 10;
+   */
+  available: number;
 };
 
 /**
@@ -563,7 +747,7 @@ export type WorkloadStatus = Message<"berth.v1.WorkloadStatus"> & {
  * Use `create(WorkloadStatusSchema)` to create a new message.
  */
 export const WorkloadStatusSchema: GenMessage<WorkloadStatus> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 13);
+  messageDesc(file_berth_v1_workload, 18);
 
 /**
  * @generated from message berth.v1.ApplyWorkloadRequest
@@ -587,7 +771,7 @@ export type ApplyWorkloadRequest = Message<"berth.v1.ApplyWorkloadRequest"> & {
  * Use `create(ApplyWorkloadRequestSchema)` to create a new message.
  */
 export const ApplyWorkloadRequestSchema: GenMessage<ApplyWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 14);
+  messageDesc(file_berth_v1_workload, 19);
 
 /**
  * @generated from message berth.v1.GetWorkloadRequest
@@ -609,7 +793,7 @@ export type GetWorkloadRequest = Message<"berth.v1.GetWorkloadRequest"> & {
  * Use `create(GetWorkloadRequestSchema)` to create a new message.
  */
 export const GetWorkloadRequestSchema: GenMessage<GetWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 15);
+  messageDesc(file_berth_v1_workload, 20);
 
 /**
  * @generated from message berth.v1.ListWorkloadsRequest
@@ -643,7 +827,7 @@ export type ListWorkloadsRequest = Message<"berth.v1.ListWorkloadsRequest"> & {
  * Use `create(ListWorkloadsRequestSchema)` to create a new message.
  */
 export const ListWorkloadsRequestSchema: GenMessage<ListWorkloadsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 16);
+  messageDesc(file_berth_v1_workload, 21);
 
 /**
  * @generated from message berth.v1.ListWorkloadsResponse
@@ -670,7 +854,7 @@ export type ListWorkloadsResponse = Message<"berth.v1.ListWorkloadsResponse"> & 
  * Use `create(ListWorkloadsResponseSchema)` to create a new message.
  */
 export const ListWorkloadsResponseSchema: GenMessage<ListWorkloadsResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 17);
+  messageDesc(file_berth_v1_workload, 22);
 
 /**
  * @generated from message berth.v1.ScaleWorkloadRequest
@@ -697,7 +881,7 @@ export type ScaleWorkloadRequest = Message<"berth.v1.ScaleWorkloadRequest"> & {
  * Use `create(ScaleWorkloadRequestSchema)` to create a new message.
  */
 export const ScaleWorkloadRequestSchema: GenMessage<ScaleWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 18);
+  messageDesc(file_berth_v1_workload, 23);
 
 /**
  * @generated from message berth.v1.DeleteWorkloadRequest
@@ -719,7 +903,7 @@ export type DeleteWorkloadRequest = Message<"berth.v1.DeleteWorkloadRequest"> & 
  * Use `create(DeleteWorkloadRequestSchema)` to create a new message.
  */
 export const DeleteWorkloadRequestSchema: GenMessage<DeleteWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 19);
+  messageDesc(file_berth_v1_workload, 24);
 
 /**
  * @generated from message berth.v1.WatchWorkloadsRequest
@@ -746,7 +930,7 @@ export type WatchWorkloadsRequest = Message<"berth.v1.WatchWorkloadsRequest"> & 
  * Use `create(WatchWorkloadsRequestSchema)` to create a new message.
  */
 export const WatchWorkloadsRequestSchema: GenMessage<WatchWorkloadsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 20);
+  messageDesc(file_berth_v1_workload, 25);
 
 /**
  * @generated from message berth.v1.WatchWorkloadsResponse
@@ -768,7 +952,7 @@ export type WatchWorkloadsResponse = Message<"berth.v1.WatchWorkloadsResponse"> 
  * Use `create(WatchWorkloadsResponseSchema)` to create a new message.
  */
 export const WatchWorkloadsResponseSchema: GenMessage<WatchWorkloadsResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 21);
+  messageDesc(file_berth_v1_workload, 26);
 
 /**
  * @generated from service berth.v1.WorkloadService
