@@ -238,6 +238,21 @@ void test("berth schema prints a JSON Schema, and help tells the exit codes of d
   }
 });
 
+void test("berth drain asks which nodes, and what is to happen at a deadline", async () => {
+  await fails(2, ["drain"], /name nodes, or select them with -l LABELS/);
+  await fails(2, ["drain", "node-1", "-l", "zone=a"], /name nodes, or select them/);
+  await fails(2, ["drain", "node-1", "--force"], /--force needs --deadline/);
+  await fails(2, ["drain", "node-1", "--deadline", "soon"], /--deadline "soon" is not a duration/);
+  await fails(3, ["drain", "node-1"], /node "node-1" does not exist/);
+  await fails(3, ["drain", "-l", "zone=a"], /no node has the labels zone=a/);
+  const input = manifest("held", 1, "  disruption: { maxUnavailable: lots, minAvailable: '1' }\n");
+  await fails(2, ["-n", "shop", "apply", "-f", "-"], /disruption\.maxUnavailable: "lots" is neither a number/, {
+    input,
+  });
+  const both = manifest("held", 1, "  disruption: { maxUnavailable: '1', minAvailable: '1' }\n");
+  await fails(2, ["-n", "shop", "apply", "-f", "-"], /cannot be given with minAvailable/, { input: both });
+});
+
 void test("berth get -w and events -f go on after the controller was killed, with a note, losing nothing", async () => {
   const apply = (name: string): Promise<string> => ok(["-n", "shop", "apply", "-f", "-"], { input: manifest(name, 0) });
   await apply("before");

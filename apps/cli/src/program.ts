@@ -152,6 +152,13 @@ export function createProgram(
     run(() => import("./commands/restart.ts"), "restart"),
   );
   add("cordon <node>", "place no new tasks on a node").action(run(() => import("./commands/cordon.ts"), "cordon"));
+  add("drain [node...]", "move the tasks of nodes elsewhere, within their budgets; berth uncordon ends it")
+    .usage("[options] NODE... | -l LABELS")
+    .option("-l, --selector <labels>", "every node that these labels select")
+    .option("--deadline <duration>", "after this long give up: move nothing more, stay cordoned (default: none)")
+    .option("--force", "at the deadline stop what is left, whatever its budget says")
+    .option("--no-wait", "ask for it and return; the same command again shows how far it is")
+    .action(run(() => import("./commands/drain.ts"), "drain"));
   add("uncordon <node>", "place tasks on a node again").action(run(() => import("./commands/cordon.ts"), "uncordon"));
   add("label [target...]", "set or remove labels: node NAME key=value key-")
     .usage("[options] KIND NAME KEY=VALUE... KEY-...")

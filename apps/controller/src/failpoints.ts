@@ -8,3 +8,6 @@ export const FAILPOINTS = [
   "ingest.before-store",
   "ingest.after-store",
 ] as const;
+
+/** The same for what moves tasks about: it is passed when tasks were told to stop or to leave. */
+export const MOVE_FAILPOINT = "reconcile.after-moves";

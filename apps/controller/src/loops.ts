@@ -10,6 +10,7 @@ import type { JobQueues } from "@berth/jobs";
 import type { Store } from "@berth/store";
 import { startCampaigns } from "./campaign/campaigns.ts";
 import { startDispatch } from "./dispatch/dispatch.ts";
+import { startDrains } from "./drain/drains.ts";
 import { startIngest } from "./ingest/ingest.ts";
 import { startLeases } from "./lease/lease.ts";
 import type { ControllerMetrics } from "./metrics.ts";
@@ -52,6 +53,7 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
   // The others' leases run out within one renewal of the first: only then is it known whether most went silent together.
   const evictAfterMs = lease.renewMs + 1_000;
   lifetime.own(await startReconcile({ ...common, metrics: metrics.reconcile }, { resyncMs, evictAfterMs }));
+  lifetime.own(await startDrains({ store, logger }, { evictAfterMs }));
   lifetime.own(await startCampaigns({ ...common, metrics: metrics.reconcile }, { resyncMs }));
   lifetime.own(await startLeases({ store, bus, logger, metrics: metrics.lease }, { ...lease, shards: JOURNAL_SHARDS }));
 }

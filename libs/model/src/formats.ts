@@ -9,6 +9,7 @@ import {
   pathProblem,
   signalProblem,
 } from "./names.ts";
+import { parseCountOrPercent } from "./disruption.ts";
 import { parseCpu, parseDisk, parseMemory } from "./quantity.ts";
 import { parseImageReference } from "./reference.ts";
 import { parseSelector } from "./selector.ts";
@@ -23,6 +24,7 @@ export const FORMATS: Readonly<Record<string, Check>> = {
   "quantity-cpu": parsed(parseCpu),
   "quantity-memory": parsed(parseMemory),
   "quantity-disk": parsed(parseDisk),
+  "count-or-percent": parsed(parseCountOrPercent),
   "label-key": named(labelKeyProblem),
   selector: parsed(parseSelector),
   path: named(pathProblem),

@@ -44,6 +44,14 @@ export {
 export { formatCpu, formatMemory, parseCpu, parseDisk, parseMemory } from "./quantity.ts";
 export { formatSelector, parseSelector, selectorMatches, type Requirement } from "./selector.ts";
 export {
+  disruptionBudget,
+  parseCountOrPercent,
+  shareOf,
+  type CountOrPercent,
+  type DisruptionBudget,
+  type DisruptionRule,
+} from "./disruption.ts";
+export {
   placeTasks,
   type PlacementDecision,
   type PlacementNode,
@@ -62,7 +70,6 @@ export {
   becomeObserved,
   becomeUnreachable,
   hasEnded,
-  isAvailable,
   isTaskStep,
   TASK_PHASES,
   TASK_STEPS,
@@ -71,5 +78,4 @@ export {
   type TaskPhase,
   type TaskStep,
   type TaskStepEntry,
-  type TaskHealth,
 } from "./task-transitions.ts";

@@ -187,6 +187,7 @@ const PATTERNS: Readonly<Record<string, string>> = {
   name: "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
   "node-name": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
   "quantity-cpu": "^[0-9]+(\\.[0-9]{1,3})?$|^[0-9]+m$",
+  "count-or-percent": "^[0-9]{1,5}%?$",
   "quantity-memory": "^[0-9]+(\\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$",
   "quantity-disk": "^[0-9]+(\\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$",
   path: "^/",

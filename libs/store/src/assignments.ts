@@ -32,13 +32,13 @@ export function taskAssignment(row: TaskRow): TaskAssignment {
     name: row.name,
     generation: BigInt(row.generation),
     attempt: row.attempt,
-    desired: row.desired === "Run" && isEnded(row) ? "Ended" : row.desired,
+    desired: row.desired === "Stop" ? "Stop" : isEnded(row) ? "Ended" : "Run",
     container: parse(ContainerSpecSchema, row.container),
     workload: row.workload,
   });
 }
 
-/** Run, but it has: a node that lost its memory must not run it once more. */
+/** Wanted, but it has run: a node that lost its memory must not run it once more. */
 function isEnded(row: TaskRow): boolean {
   return (ENDED_PHASES as readonly string[]).includes(row.phase);
 }

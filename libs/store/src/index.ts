@@ -95,6 +95,7 @@ export { countNodesByPhase, countTasksByPhase } from "./fleet-counts.ts";
 export {
   campaignLock,
   DISPATCH_LOCK,
+  DRAIN_LOCK,
   ingestLock,
   LEASE_EXPIRY_LOCK,
   MEMBERS_LOCK,
@@ -119,6 +120,9 @@ export {
 } from "./namespaces.ts";
 export {
   allNodes,
+  drainingNodes,
+  drainOf,
+  drainStatusOf,
   ENDED_PHASES,
   getNode,
   listNodes,
@@ -126,10 +130,13 @@ export {
   lockNodes,
   nodeMessage,
   nodeMessages,
+  nodeSpec,
   nodeUsage,
   recordNodes,
   removeNode,
+  setDrainStatus,
   updateNode,
+  type NodePatch,
   type NodeRow,
   type NodeUsage,
 } from "./nodes.ts";
@@ -152,6 +159,7 @@ export {
   namespacesOf,
   runningCampaignRefs,
   tasksOfWorkload,
+  workloadsAndTasksOf,
   workloadRefs,
   workloadsOnNode,
   workloadsToDelete,

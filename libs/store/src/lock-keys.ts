@@ -13,4 +13,5 @@ export const campaignLock = (partition: number): LockKey => [WHAT + 6, partition
 /** Held, shared, by every controller: how many there are is how many hold it. */
 export const MEMBERS_LOCK: LockKey = [WHAT + 7, 0];
 export const DISPATCH_LOCK: LockKey = [WHAT + 8, 0];
+export const DRAIN_LOCK: LockKey = [WHAT + 12, 0];
 export const PLACEMENT_LOCK: LockKey = [WHAT + 9, 0];

@@ -4,16 +4,21 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { Requirement } from "@berth/model";
 import {
   ConditionSchema,
+  NodeDrainSchema,
+  NodeDrainStatusSchema,
   NodeResourcesSchema,
   NodeSchema,
   NodeSpecSchema,
   NodeStatusSchema,
   type Node,
+  type NodeDrain,
+  type NodeDrainStatus,
+  type NodeSpec,
 } from "@berth/proto";
 import { and, asc, eq, gt, sql, type SQL } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import { recordChanges, type ChangeOp } from "./feed/record.ts";
-import { metadataOf, parse } from "./messages.ts";
+import { metadataOf, optional, parse } from "./messages.ts";
 import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
 import { nodes } from "./schema/index.ts";
 import { selectorSql } from "./selector-sql.ts";
@@ -36,7 +41,7 @@ export const ENDED_PHASES = ["Succeeded", "Failed", "Stopped"] as const;
 export function nodeMessage(row: NodeRow, usage: NodeUsage = UNUSED): Node {
   return create(NodeSchema, {
     metadata: metadataOf({ ...row, labels: row.effectiveLabels }),
-    spec: create(NodeSpecSchema, { cordoned: row.cordoned }),
+    spec: nodeSpec(row),
     status: create(NodeStatusSchema, {
       observedGeneration: BigInt(row.generation),
       phase: row.phase,
@@ -66,8 +71,22 @@ export function nodeMessage(row: NodeRow, usage: NodeUsage = UNUSED): Node {
       tasks: usage.tasks,
       kernelVersion: row.kernelVersion,
       address: row.address,
+      ...optional("drain", drainStatusOf(row)),
     }),
   });
+}
+
+/** What an operator says of a node. */
+export function nodeSpec(row: NodeRow): NodeSpec {
+  return create(NodeSpecSchema, { cordoned: row.cordoned, ...optional("drain", drainOf(row)) });
+}
+
+export function drainOf(row: NodeRow): NodeDrain | undefined {
+  return row.drain ? parse(NodeDrainSchema, row.drain) : undefined;
+}
+
+export function drainStatusOf(row: NodeRow): NodeDrainStatus | undefined {
+  return row.drainStatus ? parse(NodeDrainStatusSchema, row.drainStatus) : undefined;
 }
 
 export async function getNode(tx: Tx, name: string): Promise<NodeRow | undefined> {
@@ -138,23 +157,55 @@ export async function nodeMessages(tx: Tx, rows: readonly NodeRow[]): Promise<No
   return rows.map((row) => nodeMessage(row, usage.get(row.name)));
 }
 
+export interface NodePatch {
+  readonly labels?: Record<string, string>;
+  readonly cordoned?: boolean;
+  /** Null ends the drain; a new one begins now. */
+  readonly drain?: NodeDrain | null;
+}
+
 /** What an operator changes, of a row that this transaction has locked. */
-export async function updateNode(
-  tx: Tx,
-  row: NodeRow,
-  patch: { readonly labels?: Record<string, string>; readonly cordoned?: boolean },
-): Promise<NodeRow> {
+export async function updateNode(tx: Tx, row: NodeRow, { drain, ...patch }: NodePatch): Promise<NodeRow> {
   const [updated] = await tx
     .update(nodes)
     .set({
       ...patch,
-      generation: row.generation + (patch.cordoned === undefined ? 0 : 1),
+      ...(drain === undefined ? {} : drainColumns(drain)),
+      generation: row.generation + (patch.cordoned === undefined && drain === undefined ? 0 : 1),
       resourceVersion: row.resourceVersion + 1,
     })
     .where(eq(nodes.name, row.name))
     .returning();
   await recordNodes(tx, [updated!], "MODIFIED");
   return updated!;
+}
+
+function drainColumns(drain: NodeDrain | null): Pick<NodeRow, "drain" | "drainStartedAt" | "drainStatus"> {
+  if (drain === null) return { drain: null, drainStartedAt: null, drainStatus: null };
+  return { drain: toJson(NodeDrainSchema, drain) as JsonObject, drainStartedAt: new Date(), drainStatus: null };
+}
+
+/** How far its drain is. */
+export async function setDrainStatus(tx: Tx, row: NodeRow, status: NodeDrainStatus): Promise<NodeRow> {
+  const [updated] = await tx
+    .update(nodes)
+    .set({
+      drainStatus: toJson(NodeDrainStatusSchema, status) as JsonObject,
+      resourceVersion: row.resourceVersion + 1,
+    })
+    .where(eq(nodes.name, row.name))
+    .returning();
+  await recordNodes(tx, [updated!], "MODIFIED");
+  return updated!;
+}
+
+/** Nodes whose tasks are to leave, or have. */
+export function drainingNodes(tx: Tx): Promise<NodeRow[]> {
+  return tx
+    .select()
+    .from(nodes)
+    .where(sql`${nodes.drain} is not null`)
+    .orderBy(asc(nodes.name));
 }
 
 /** Forgets a node's row and its journal's watermarks. Its tasks are the caller's business, before. */

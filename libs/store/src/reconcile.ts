@@ -1,5 +1,5 @@
 /** What the reconciler reads. */
-import { and, asc, eq, isNull, sql } from "drizzle-orm";
+import { and, asc, eq, inArray, isNull, sql } from "drizzle-orm";
 import type { CampaignRow } from "./campaigns.ts";
 import type { Tx } from "./database.ts";
 import { campaigns, namespaces, tasks, workloads } from "./schema/index.ts";
@@ -14,6 +14,22 @@ export interface ResourceRef {
 /** Every task of a workload, also those that are going away. Not locked. */
 export function tasksOfWorkload(tx: Tx, workloadUid: string): Promise<TaskRow[]> {
   return tx.select().from(tasks).where(eq(tasks.workloadUid, workloadUid)).orderBy(asc(tasks.slot), asc(tasks.uid));
+}
+
+/** Workloads that have tasks on this node, and all tasks of those workloads: what a drain of it has to do with. */
+export async function workloadsAndTasksOf(
+  tx: Tx,
+  node: string,
+): Promise<{ readonly workloads: readonly WorkloadRow[]; readonly tasks: readonly TaskRow[] }> {
+  const uids = tx.select({ uid: tasks.workloadUid }).from(tasks).where(eq(tasks.node, node));
+  return {
+    workloads: await tx.select().from(workloads).where(inArray(workloads.uid, uids)).orderBy(asc(workloads.uid)),
+    tasks: await tx
+      .select()
+      .from(tasks)
+      .where(inArray(tasks.workloadUid, uids))
+      .orderBy(asc(tasks.slot), asc(tasks.uid)),
+  };
 }
 
 export async function namespacesOf(tx: Tx): Promise<string[]> {

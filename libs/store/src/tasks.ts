@@ -46,7 +46,6 @@ export function taskMessage(row: TaskRow): Task {
       restarts: row.restarts,
       imageDigest: row.imageDigest,
       ...optional("nextAttemptAt", timestampOf(row.nextAttemptAt)),
-      health: row.health,
     }),
   });
 }
@@ -256,10 +255,9 @@ const UPDATABLE = {
   restarts: "int",
   image_digest: "text",
   next_attempt_at: "timestamptz",
+  holds_slot: "bool",
   removed: "bool",
   failures: "int",
-  health: "text",
-  available_since: "timestamptz",
 } as const;
 const COLUMNS = Object.keys(UPDATABLE);
 const SET_COLUMNS = sql.raw(COLUMNS.join(", "));

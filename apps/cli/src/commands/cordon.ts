@@ -1,4 +1,4 @@
-/** `berth cordon` and `uncordon`. */
+/** `berth cordon` and `uncordon`, which also ends a drain. */
 import { NodeSpecSchema } from "@berth/proto";
 import { create } from "@bufbuild/protobuf";
 import { nodeKind } from "../kinds.ts";
@@ -9,10 +9,8 @@ export const uncordon = (session: Session, name: string): Promise<void> => setCo
 
 async function setCordoned(session: Session, name: string, cordoned: boolean): Promise<void> {
   const node = await nodeKind.get(session, "", name);
-  await nodeKind.apply!(
-    session,
-    { ...node, spec: create(NodeSpecSchema, { ...node.spec, cordoned }) },
-    { dryRun: false },
-  );
+  const { drain, ...spec } = node.spec ?? create(NodeSpecSchema);
+  const after = create(NodeSpecSchema, { ...spec, cordoned, ...(cordoned && drain !== undefined ? { drain } : {}) });
+  await nodeKind.apply!(session, { ...node, spec: after }, { dryRun: false });
   session.out(`node/${name} ${session.paint.green(cordoned ? "cordoned" : "uncordoned")}`);
 }

@@ -30,10 +30,8 @@ export function taskStatus(task: Task): string {
   if (phase === "Failed" && status?.reason && status.reason !== "Error")
     return `Failed: ${status.reason}${again(task)}`;
   if (status?.certainty === "unknown") return `${phase} (exit unknown)`;
-  if (phase !== "Running") return `${phase}${again(task)}`;
-  if (task.spec?.desired === "Stop") return "Stopping";
-  const health = status?.health ?? "";
-  return health === "" || health === "healthy" ? phase : `Running, ${health}`;
+  if (task.spec?.desired === "Leave" && phase === "Running") return "Running, leaving";
+  return task.spec?.desired === "Stop" && phase === "Running" ? "Stopping" : `${phase}${again(task)}`;
 }
 
 /** While a restart is backed off. */
@@ -80,9 +78,18 @@ export const mirrorColumns: Columns<RegistryMirror> = (now) => [
   { heading: "AGE", cell: (m) => formatAge(m.metadata?.createdAt, now()) },
 ];
 
+/** `Ready`, `Ready,cordoned`, `Unknown,draining 3/8`: what is still there, of how many. */
+export function nodeStatus({ spec, status }: Node): string {
+  const phase = status?.phase || "Unknown";
+  if (spec?.drain === undefined) return spec?.cordoned === true ? `${phase},cordoned` : phase;
+  const { phase: drain = "Draining", remaining = 0, total = 0 } = status?.drain ?? {};
+  if (drain === "Drained") return `${phase},drained`;
+  return `${phase},${drain === "GaveUp" ? "drain gave up" : "draining"} ${remaining}/${total}`;
+}
+
 export const nodeColumns: Columns<Node> = (now) => [
   { heading: "NAME", cell: (n) => n.metadata?.name ?? "" },
-  { heading: "STATUS", cell: (n) => `${n.status?.phase || "Unknown"}${n.spec?.cordoned === true ? ",cordoned" : ""}` },
+  { heading: "STATUS", cell: nodeStatus },
   { heading: "TASKS", cell: (n) => String(n.status?.tasks ?? 0) },
   {
     heading: "CPU",

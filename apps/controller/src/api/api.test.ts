@@ -13,6 +13,7 @@ import {
   WorkloadService,
 } from "@berth/proto";
 import {
+  getNode,
   getStoreMeta,
   getTask,
   insertEvents,
@@ -152,6 +153,26 @@ describe("NodeService", () => {
     assert.equal((await client.listNodes({ selector: "zone=z2" })).items.length, 1);
     await assert.rejects(client.applyNode({ node: { metadata: { name: "ghost" } } }), { code: "NOT_FOUND" });
     await assert.rejects(client.deleteNode({ name: "node-a" }), { code: "FAILED_PRECONDITION", reason: "NODE_ALIVE" });
+  });
+
+  test("a drain cordons, is kept by a reader's apply, begins anew only when it differs, and ends with the field", async () => {
+    await addNode(api.store, "drained", {});
+    const client = api.client(NodeService);
+    const put = (spec: object) => api.http("PUT", "/v1/nodes/drained", { metadata: {}, spec });
+    const asked = await put({ drain: { deadline: "600s", onDeadline: "force" } });
+    assert.equal(asked.at("spec", "cordoned"), true);
+    const started = (await getNode(api.store.db, "drained"))!.drainStartedAt;
+    const shown = await client.getNode({ name: "drained" });
+    await client.applyNode({ node: { metadata: shown.metadata!, spec: shown.spec! } });
+    const after = (await getNode(api.store.db, "drained"))!;
+    assert.deepEqual([after.drainStartedAt, after.generation], [started, 2]);
+    const wrong = await put({ drain: { onDeadline: "explode" } });
+    assert.equal(wrong.status, 400);
+    assert.match(JSON.stringify(wrong.json), /spec\.drain\.onDeadline.*giveUp, force/);
+    const ended = await put({ cordoned: false });
+    assert.deepEqual([ended.at("spec", "drain"), ended.at("spec", "cordoned")], [undefined, undefined]);
+    const { items } = await client.listNodes({ selector: "" });
+    assert.equal(items.find((node) => node.metadata?.name === "drained")?.status?.drain, undefined);
   });
 
   test("deleteNode frees the tasks of a node that is gone for good", async () => {

@@ -16,7 +16,6 @@ import {
   type WorkloadSpec,
 } from "@berth/proto";
 import { defaultWord } from "@berth/rpc";
-import { healthViolations } from "./health-probes.ts";
 
 /** @throws INVALID_ARGUMENT `FIELD_INVALID` for fields that contradict each other */
 export function storedWorkloadSpec(given: WorkloadSpec): WorkloadSpec {
@@ -24,6 +23,10 @@ export function storedWorkloadSpec(given: WorkloadSpec): WorkloadSpec {
   const violations = [...containerViolations(spec.container!, "spec.container")];
   if (spec.everyNode && spec.replicas !== undefined) {
     violations.push({ field: "spec.replicas", description: "cannot be given with everyNode; leave one of them out" });
+  }
+  if ((spec.disruption?.maxUnavailable ?? "") !== "" && (spec.disruption?.minAvailable ?? "") !== "") {
+    const description = "cannot be given with minAvailable; leave one of them out";
+    violations.push({ field: "spec.disruption.maxUnavailable", description });
   }
   if (violations.length > 0) throw StatusError.invalid(violations);
   if (!spec.everyNode) spec.replicas ??= 1;
@@ -78,7 +81,7 @@ function containerViolations(container: ContainerSpec, path: string): FieldViola
     const description = `need the bridge network; with mode ${network.mode} leave them out`;
     out.push({ field: `${path}.network.ports`, description });
   }
-  return [...out, ...healthViolations(container, path)];
+  return out;
 }
 
 function repeated<T>(

@@ -4,19 +4,24 @@
  * A node's labels are its agent's with the operator's laid over them; an apply states the result, and what differs from the
  * agent's is kept as the operator's. So what was read can be applied again and changes nothing.
  */
-import { create } from "@bufbuild/protobuf";
+import { create, equals } from "@bufbuild/protobuf";
+import { durationMs } from "@bufbuild/protobuf/wkt";
 import { StatusError, type Logger } from "@berth/base";
 import { selectorMatches } from "@berth/model";
 import {
   ListNodesResponseSchema,
+  NodeDrainSchema,
   NodeSchema,
   NodeService,
   NodeSpecSchema,
   WatchNodesResponseSchema,
   type Node,
+  type NodeDrain,
+  type NodeSpec,
 } from "@berth/proto";
 import { implement, type Implementation } from "@berth/rpc";
 import {
+  drainOf,
   getNode,
   insertEvents,
   listNodes,
@@ -29,6 +34,7 @@ import {
   updateNode,
   updateTasks,
   type NewEvent,
+  type NodePatch,
   type NodeRow,
   type Store,
   type Tx,
@@ -107,22 +113,34 @@ function applyNode(store: Store, node: Node, dryRun: boolean): Promise<Node> {
   });
 }
 
-type NodePatch = { labels?: Record<string, string>; cordoned?: boolean };
-
 /** What is different. A node without a spec keeps the one it has. */
 function nodePatch(row: NodeRow, node: Node, given: Readonly<Record<string, string>>): NodePatch {
   const labels = Object.fromEntries(Object.entries(given).filter(([key, value]) => row.agentLabels[key] !== value));
   const keys = Object.keys(labels);
   const same = keys.length === Object.keys(row.labels).length && keys.every((key) => row.labels[key] === labels[key]);
-  const cordoned = node.spec?.cordoned ?? row.cordoned;
-  return { ...(same ? {} : { labels }), ...(cordoned === row.cordoned ? {} : { cordoned }) };
+  return { ...(same ? {} : { labels }), ...specPatch(row, node.spec) };
+}
+
+/** A node that is drained is cordoned, whatever else is said. The same drain again goes on as it is. */
+function specPatch(row: NodeRow, given: NodeSpec | undefined): NodePatch {
+  if (given === undefined) return {};
+  const cordoned = given.cordoned || given.drain !== undefined;
+  const before = drainOf(row);
+  const drain =
+    given.drain === undefined
+      ? undefined
+      : create(NodeDrainSchema, { ...given.drain, onDeadline: given.drain.onDeadline || "giveUp" });
+  const same = drain === undefined || before === undefined ? drain === before : equals(NodeDrainSchema, drain, before);
+  return { ...(cordoned === row.cordoned ? {} : { cordoned }), ...(same ? {} : { drain: drain ?? null }) };
 }
 
 async function preview(tx: Tx, row: NodeRow, patch: NodePatch): Promise<Node> {
   const shown = await messageOf(tx, row);
+  const newSpec = patch.cordoned !== undefined || patch.drain !== undefined;
   shown.metadata!.labels = { ...row.agentLabels, ...(patch.labels ?? row.labels) };
-  shown.metadata!.generation += patch.cordoned === undefined ? 0n : 1n;
-  shown.spec = create(NodeSpecSchema, { cordoned: patch.cordoned ?? row.cordoned });
+  shown.metadata!.generation += newSpec ? 1n : 0n;
+  const drain = patch.drain === undefined ? drainOf(row) : (patch.drain ?? undefined);
+  shown.spec = create(NodeSpecSchema, { cordoned: patch.cordoned ?? row.cordoned, ...(drain && { drain }) });
   return shown;
 }
 
@@ -177,6 +195,18 @@ async function messageOf(tx: Tx, row: NodeRow): Promise<Node> {
 }
 
 function eventOf(row: NodeRow, patch: NodePatch): NewEvent {
+  const { name, uid } = row;
+  if (patch.drain !== undefined) {
+    const reason = patch.drain === null ? "DrainEnded" : "DrainAsked";
+    return { topic: "/nodes/drain", kind: "Node", name, uid, node: name, reason, message: drainTerms(patch.drain) };
+  }
   const reason = patch.cordoned === undefined ? "Labelled" : patch.cordoned ? "Cordoned" : "Uncordoned";
-  return { topic: "/nodes/update", kind: "Node", name: row.name, uid: row.uid, reason };
+  return { topic: "/nodes/update", kind: "Node", name, uid, reason };
+}
+
+function drainTerms(drain: NodeDrain | null): string {
+  if (drain === null) return "";
+  if (drain.deadline === undefined) return "without a deadline";
+  const then = drain.onDeadline === "force" ? "what is left is stopped" : "it gives up";
+  return `after ${durationMs(drain.deadline) / 1_000} s ${then}`;
 }

@@ -107,7 +107,7 @@ function inScope({ metadata, spec }: Task, scope: ReturnType<typeof taskScope>):
 async function restart(tx: Tx, namespace: string, name: string): Promise<Task> {
   const row = await lockTask(tx, namespace, name);
   if (row === undefined) throw notFound("task", name, namespace);
-  if (row.desired === "Stop") throw goingAway("task", name);
+  if (row.desired !== "Run") throw goingAway("task", name);
   if (row.node === null) {
     const why = row.message || row.reason || row.phase;
     const message = `task "${name}" has not been placed on a node yet (${why}); there is nothing to end`;

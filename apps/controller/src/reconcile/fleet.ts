@@ -1,5 +1,6 @@
 /** The nodes as the reconciler sees them, and the brakes on replacing what silent ones run. */
 import { allNodes, type NodeRow, type Tx } from "@berth/store";
+import { drainModeOf } from "../drain/mode.ts";
 import type { FleetNode } from "./plan.ts";
 
 export interface EvictionConfig {
@@ -7,6 +8,10 @@ export interface EvictionConfig {
   readonly evictAfterMs: number;
   /** Nodes that fall silent within so long of each other fell silent together. */
   readonly evictWindowMs: number;
+}
+
+export function evictionConfig(given: Partial<EvictionConfig>): EvictionConfig {
+  return { evictAfterMs: given.evictAfterMs ?? 5_000, evictWindowMs: given.evictWindowMs ?? 60_000 };
 }
 
 export interface FleetView {
@@ -39,7 +44,8 @@ export function fleetView(rows: readonly NodeRow[], config: EvictionConfig, now:
     ) {
       evictAt = new Date(dueMs);
     }
-    nodes.set(row.name, { name: row.name, labels: row.effectiveLabels, silent, cordoned: row.cordoned, evict });
+    const { name, effectiveLabels: labels, cordoned } = row;
+    nodes.set(name, { name, labels, silent, cordoned, evict, drain: drainModeOf(row, now) });
   }
   return { nodes, evictAt, braked };
 }

@@ -3,7 +3,7 @@
  * (a task is made, told to stop, or spoken of). Pure.
  *
  * Which tasks there should be: `plan-slots.ts`. What a silent node's tasks become: `plan-loss.ts`. How a new spec reaches them:
- * `plan-rollout.ts`. What follows an end: `plan-restart.ts`.
+ * `plan-rollout.ts`. How they leave a node: `plan-drain.ts`. What follows an end: `plan-restart.ts`.
  */
 import type { RestartRule } from "@berth/model";
 import type { ContainerSpec, WorkloadSpec } from "@berth/proto";
@@ -18,6 +18,8 @@ export interface FleetNode {
   readonly cordoned: boolean;
   /** Silent for long enough, and without most of the fleet: its tasks may be replaced where the spec says so. */
   readonly evict: boolean;
+  /** Its tasks are to leave; `forced`: whatever their budgets say. */
+  readonly drain?: "moving" | "forced" | undefined;
 }
 
 export interface PlanInput {
@@ -30,11 +32,19 @@ export interface PlanInput {
   newSuffix(): string;
 }
 
+export interface DrainWait {
+  readonly row: TaskRow;
+  readonly state: "Moving" | "Stopping" | "Blocked";
+  readonly message: string;
+}
+
 export interface Plan {
   readonly create: NewTask[];
   readonly update: TaskUpdate[];
   readonly remove: TaskRow[];
   readonly events: NewEvent[];
+  /** Why tasks that are to leave their nodes are still there, by uid; also when there is nothing else to do. */
+  readonly waits: Map<string, DrainWait>;
   /** When something is due though nothing changes. */
   wakeAt: Date | undefined;
 }

@@ -26,6 +26,7 @@ export function isGone(row: TaskRow, nodes: ReadonlyMap<string, FleetNode>): boo
   return row.node === null || row.removed || !nodes.has(row.node);
 }
 
-function replacesLost(spec: WorkloadSpec): boolean {
+/** May two run at a time? */
+export function replacesLost(spec: WorkloadSpec): boolean {
   return !spec.everyNode && (spec.onNodeLoss || ((spec.replicas ?? 1) > 1 ? "replace" : "keep")) === "replace";
 }

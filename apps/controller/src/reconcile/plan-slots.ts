@@ -6,8 +6,8 @@ import type { TaskRow } from "@berth/store";
 import { carries, newTask, stop, type Context } from "./plan-context.ts";
 import { isLost, replaceLost } from "./plan-loss.ts";
 
-/** Fills the slots 0 … replicas-1, frees those above. Returns the tasks that stay. */
-export function keepSlots(context: Context, live: readonly TaskRow[]): TaskRow[] {
+/** Fills the slots 0 … replicas-1 but those that are `taken`, frees those above. Returns the tasks that stay. */
+export function keepSlots(context: Context, live: readonly TaskRow[], taken: ReadonlySet<number>): TaskRow[] {
   const { plan, spec } = context;
   const wanted = spec.replicas ?? 1;
   const kept = new Map<number, TaskRow>();
@@ -19,7 +19,7 @@ export function keepSlots(context: Context, live: readonly TaskRow[]): TaskRow[]
     else kept.set(row.slot, row);
   }
   for (let slot = 0; slot < wanted; slot += 1) {
-    if (!kept.has(slot)) plan.create.push(newTask(context, slot, null));
+    if (!kept.has(slot) && !taken.has(slot)) plan.create.push(newTask(context, slot, null));
   }
   return [...kept.values()];
 }

@@ -45,10 +45,9 @@ const baseRow: TaskRow = {
   restarts: 0,
   imageDigest: "",
   nextAttemptAt: null,
+  holdsSlot: false,
   removed: false,
   failures: 0,
-  health: "",
-  availableSince: null,
 };
 
 const workload: WorkloadRow = {

@@ -9,25 +9,38 @@
  *     within the budget, and what is down already costs nothing (`plan-rollout.ts`).
  *  3. A silent node's tasks are not failed (D6). They are replaced only where the spec says so, and never while the fleet
  *     seems cut off as a whole (`plan-loss.ts`).
+ *  4. A drain takes no workload below its disruption budget, unless it is forced (`plan-drain.ts`).
  */
 import { contextOf, stop, type Plan, type PlanInput } from "./plan-context.ts";
+import { heldSlots, planDrain, returnStayers } from "./plan-drain.ts";
 import { isGone } from "./plan-loss.ts";
 import { tendAll } from "./plan-rollout.ts";
 import { keepEveryNode, keepSlots } from "./plan-slots.ts";
 
-export type { FleetNode, Plan, PlanInput } from "./plan-context.ts";
+export type { DrainWait, FleetNode, Plan, PlanInput } from "./plan-context.ts";
 
 export function planWorkload(input: PlanInput): Plan {
-  const plan: Plan = { create: [], update: [], remove: [], events: [], wakeAt: undefined };
+  const plan: Plan = { create: [], update: [], remove: [], events: [], waits: new Map(), wakeAt: undefined };
   const live = input.tasks.filter((row) => row.desired === "Run");
   for (const row of input.tasks) {
     if (row.desired === "Stop" && isGone(row, input.nodes)) plan.remove.push(row);
   }
+  const leaving = input.tasks.filter((row) => row.desired === "Leave");
   if (input.workload.deletedAt !== null) {
-    for (const row of live) stop(plan, row, "workload deleted");
+    for (const row of [...live, ...leaving]) stop(plan, row, "workload deleted");
     return plan;
   }
   const context = contextOf(input, plan);
-  tendAll(context, input.spec.everyNode ? keepEveryNode(context, live) : keepSlots(context, live));
+  const stayers = returnStayers(context, live, leaving);
+  const taken = new Set([...stayers.map((row) => row.slot), ...heldSlots(context)]);
+  const removed = new Set(plan.remove.map((row) => row.uid));
+  const wanted = live.filter((row) => !removed.has(row.uid));
+  const kept = input.spec.everyNode ? keepEveryNode(context, wanted) : keepSlots(context, wanted, taken);
+  tendAll(context, kept);
+  planDrain(
+    context,
+    kept,
+    leaving.filter((row) => !stayers.includes(row)),
+  );
   return plan;
 }

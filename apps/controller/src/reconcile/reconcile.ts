@@ -20,8 +20,9 @@ import {
 import { startKeyedLoop, type KeyedLoop } from "../loop/keyed-loop.ts";
 import { partitionOf, startPartitions } from "../loop/partitions.ts";
 import { sleepUnless } from "../loop/sleep.ts";
+import { MOVE_FAILPOINT } from "../failpoints.ts";
 import type { ReconcileMetrics } from "../metrics.ts";
-import type { EvictionConfig } from "./fleet.ts";
+import { evictionConfig, type EvictionConfig } from "./fleet.ts";
 import { reconcileNamespace } from "./namespace.ts";
 import { reconcileWorkload } from "./workload.ts";
 
@@ -53,10 +54,7 @@ export async function startReconcile(
 ): Promise<Reconcile> {
   const { store, logger } = deps;
   const { partitions: count = 8, concurrency = 4, resyncMs = 30_000 } = config;
-  const eviction: EvictionConfig = {
-    evictAfterMs: config.evictAfterMs ?? 5_000,
-    evictWindowMs: config.evictWindowMs ?? 60_000,
-  };
+  const eviction = evictionConfig(config);
   const lifetime = new Lifetime(options.signal);
   const held = new Set<number>();
   const isOurs = (namespace: string): boolean => held.has(partitionOf(namespace, count));
@@ -150,6 +148,7 @@ async function processKey(
     }
     const outcome = await store.transaction((tx) => reconcileWorkload(tx, uid, eviction));
     if (outcome.created > 0) failpoint("reconcile.after-tasks");
+    if (outcome.moved > 0) failpoint(MOVE_FAILPOINT);
     if (outcome.reactedMs !== undefined) metrics.reactionTime("Workload", outcome.reactedMs / 1_000);
     metrics.reconciled(what === "namespace" ? "Namespace" : "Workload", "ok", (performance.now() - started) / 1_000);
     return outcome.wakeAt === undefined ? undefined : Math.max(0, outcome.wakeAt.getTime() - Date.now());

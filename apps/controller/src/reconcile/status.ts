@@ -1,9 +1,10 @@
 /** What a workload's tasks amount to. Pure. */
 import { create, equals, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { hasEnded, isAvailable } from "@berth/model";
+import { hasEnded } from "@berth/model";
 import { ConditionSchema, WorkloadStatusSchema, type Condition, type WorkloadStatus } from "@berth/proto";
 import type { TaskRow, WorkloadRow } from "@berth/store";
+import { isUp } from "./plan-context.ts";
 
 export function workloadStatusOf(
   workload: WorkloadRow,
@@ -14,10 +15,9 @@ export function workloadStatusOf(
 ): WorkloadStatus {
   const live = tasks.filter((row) => row.desired === "Run");
   const unknown = tasks.filter((row) => row.certainty === "unreachable" && !hasEnded(row.phase)).length;
-  const reachable = live.filter((row) => row.certainty !== "unreachable" || hasEnded(row.phase));
+  const reachable = standIns(live, tasks).filter((row) => row.certainty !== "unreachable" || hasEnded(row.phase));
   const inPhase = (phase: string): TaskRow[] => reachable.filter((row) => row.phase === phase && !row.nextAttemptAt);
   const running = inPhase("Running").length;
-  const available = live.filter(isAvailable).length;
   const succeeded = inPhase("Succeeded").length;
   const failed = [...inPhase("Failed"), ...inPhase("Stopped")];
   const updated = live.filter((row) => row.workloadGeneration === workload.generation).length;
@@ -30,14 +30,19 @@ export function workloadStatusOf(
     failed: failed.length,
     succeeded,
     unknown,
-    available,
   };
   const conditions = [
-    availability(wanted, available, succeeded, unknown, live, failed),
+    availability(wanted, running, succeeded, unknown, live, failed),
     scheduling(live),
     rollout(wanted, updated, tasks.length - live.length),
   ];
   return create(WorkloadStatusSchema, { ...counts, conditions: withTimes(conditions, before.conditions, now) });
+}
+
+/** A task that leaves its node counts in its slot until its replacement runs: until then it does the work. */
+function standIns(live: readonly TaskRow[], tasks: readonly TaskRow[]): TaskRow[] {
+  const leaving = new Map(tasks.filter((row) => row.desired === "Leave" && isUp(row)).map((row) => [row.slot, row]));
+  return live.map((row) => (isUp(row) ? row : (leaving.get(row.slot) ?? row)));
 }
 
 /** The same but for the times? */
@@ -49,29 +54,24 @@ type NewCondition = Readonly<Record<"type" | "status" | "reason" | "message", st
 
 function availability(
   wanted: number,
-  available: number,
+  running: number,
   succeeded: number,
   unknown: number,
   live: readonly TaskRow[],
   failed: readonly TaskRow[],
 ): NewCondition {
   const type = "Available";
-  if (available + succeeded >= wanted) {
-    return { type, status: "True", reason: "TasksAvailable", message: `${available} of ${wanted} tasks are available` };
+  if (running + succeeded >= wanted) {
+    return { type, status: "True", reason: "TasksRunning", message: `${running} of ${wanted} tasks run` };
   }
-  if (available + succeeded + unknown >= wanted) {
+  if (running + succeeded + unknown >= wanted) {
     const message = `${unknown} of ${wanted} tasks are on silent nodes and possibly run`;
     return { type, status: "Unknown", reason: "NodesSilent", message };
   }
   const troubled =
     failed[0] ?? live.find((row) => row.nextAttemptAt !== null) ?? live.find((row) => row.message !== "");
   const why = troubled === undefined ? "" : `; ${troubled.name}: ${troubled.reason} ${troubled.message}`.trimEnd();
-  return {
-    type,
-    status: "False",
-    reason: "TasksMissing",
-    message: `${available} of ${wanted} tasks are available${why}`,
-  };
+  return { type, status: "False", reason: "TasksMissing", message: `${running} of ${wanted} tasks run${why}` };
 }
 
 function scheduling(live: readonly TaskRow[]): NewCondition {

@@ -27,11 +27,13 @@ export interface WorkloadOutcome {
   /** When to look again though nothing changes. */
   readonly wakeAt: Date | undefined;
   readonly created: number;
+  /** Tasks that were told to stop or to leave. */
+  readonly moved: number;
   /** The workload was looked at for the first time, this long after it was made. */
   readonly reactedMs: number | undefined;
 }
 
-const NOTHING: WorkloadOutcome = { wakeAt: undefined, created: 0, reactedMs: undefined };
+const NOTHING: WorkloadOutcome = { wakeAt: undefined, created: 0, moved: 0, reactedMs: undefined };
 
 export async function reconcileWorkload(tx: Tx, uid: string, config: EvictionConfig): Promise<WorkloadOutcome> {
   const workload = await lockWorkloadByUid(tx, uid);
@@ -50,6 +52,7 @@ export async function reconcileWorkload(tx: Tx, uid: string, config: EvictionCon
   return {
     wakeAt: earliest(plan.wakeAt, wakeForLoss(tasks, fleet)),
     created: plan.create.length,
+    moved: plan.update.filter(({ patch }) => patch.desired !== undefined).length,
     reactedMs: reacted && workload.generation === 1 ? now.getTime() - workload.createdAt.getTime() : undefined,
   };
 }
@@ -89,9 +92,12 @@ function isNews({ before, patch }: TaskUpdate): boolean {
   return (
     patch.generation !== undefined ||
     patch.attempt !== undefined ||
-    (patch.desired ?? before.desired) !== before.desired
+    told(patch.desired ?? before.desired) !== told(before.desired)
   );
 }
+
+/** A node is not told that a task leaves: it runs it until it is to stop. */
+const told = (desired: string): string => (desired === "Stop" ? "Stop" : "Run");
 
 /** Returns whether this generation was looked at for the first time. */
 async function writeStatus(

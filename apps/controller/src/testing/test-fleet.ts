@@ -1,13 +1,7 @@
 /** The working half of a controller on a real Postgres, with a fleet of fake agents. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Lifetime, noFailpoints, silentLogger, type Failpoint, type Logger } from "@berth/base";
-import {
-  type ContainerSpecSchema,
-  NamespaceSpecSchema,
-  WorkloadSpecSchema,
-  type ContainerSpec,
-  type WorkloadSpec,
-} from "@berth/proto";
+import { NamespaceSpecSchema, WorkloadSpecSchema, type WorkloadSpec } from "@berth/proto";
 import {
   getWorkload,
   insertNamespace,
@@ -23,6 +17,7 @@ import {
 import { eventually, scratchDir, startPostgres } from "@berth/testkit/servers";
 import { startCampaigns } from "../campaign/campaigns.ts";
 import { startDispatch } from "../dispatch/dispatch.ts";
+import { startDrains } from "../drain/drains.ts";
 import { startIngest } from "../ingest/ingest.ts";
 import { startLeases } from "../lease/lease.ts";
 import { startPlacement } from "../placement/placement.ts";
@@ -32,7 +27,7 @@ import { MemoryWires } from "./memory-wires.ts";
 import { noMetrics } from "./no-metrics.ts";
 
 export type SpecInit = Omit<Exclude<MessageInitShape<typeof WorkloadSpecSchema>, WorkloadSpec>, "container"> & {
-  readonly container?: Omit<Exclude<MessageInitShape<typeof ContainerSpecSchema>, ContainerSpec>, "$typeName">;
+  readonly container?: { readonly args?: string[]; readonly resources?: { readonly cpu?: string } };
 };
 
 export interface TestDatabases extends AsyncDisposable {
@@ -58,23 +53,32 @@ export async function startTestDatabases(): Promise<TestDatabases> {
 
 export const LEASE = { ttlMs: 500, renewMs: 60 };
 
+export interface TestFleetOptions {
+  readonly logger?: Logger;
+  /** Long where a busy machine must make nobody silent. */
+  readonly leaseTtlMs?: number;
+}
+
 export class TestFleet implements AsyncDisposable {
   readonly store: Store;
   readonly wires = new MemoryWires();
   readonly #url: string;
   readonly #logger: Logger;
+  readonly #leaseTtlMs: number;
   readonly #lifetime = new Lifetime();
   #controller: Lifetime | undefined;
 
-  private constructor(store: Store, url: string, logger: Logger) {
+  private constructor(store: Store, url: string, logger: Logger, leaseTtlMs: number) {
     this.store = store;
     this.#url = url;
     this.#logger = logger;
+    this.#leaseTtlMs = leaseTtlMs;
   }
 
-  static async open(databases: TestDatabases, options: { logger?: Logger } = {}): Promise<TestFleet> {
+  static async open(databases: TestDatabases, options: TestFleetOptions = {}): Promise<TestFleet> {
+    const { logger = silentLogger, leaseTtlMs = LEASE.ttlMs } = options;
     const url = await databases.create();
-    const fleet = new TestFleet(await openStore({ url }), url, options.logger ?? silentLogger);
+    const fleet = new TestFleet(await openStore({ url }), url, logger, leaseTtlMs);
     await fleet.store.transaction((tx) =>
       insertNamespace(tx, { name: "shop", labels: {}, spec: create(NamespaceSpecSchema) }),
     );
@@ -98,6 +102,9 @@ export class TestFleet implements AsyncDisposable {
         { resyncMs: 500, evictAfterMs: 200, evictWindowMs: 2_000 },
       ),
     );
+    lifetime.own(
+      await startDrains({ store, logger: this.#logger }, { evictAfterMs: 200, evictWindowMs: 2_000, lookMs: 100 }),
+    );
     lifetime.own(await startCampaigns({ ...common, metrics: noMetrics.reconcile }, { resyncMs: 500 }));
     lifetime.own(
       await startIngest(
@@ -113,7 +120,7 @@ export class TestFleet implements AsyncDisposable {
     lifetime.own(
       await startLeases(
         { store, bus: wires.bus, logger: this.#logger, metrics: noMetrics.lease },
-        { ...LEASE, shards: 2 },
+        { ...LEASE, ttlMs: this.#leaseTtlMs, shards: 2 },
       ),
     );
   }

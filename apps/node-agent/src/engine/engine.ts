@@ -159,9 +159,6 @@ export class Engine {
       bootId: this.#deps.bootId,
       imageDigest: "",
       stopSignal: "",
-      health: "",
-      healthReason: "",
-      healthMessage: "",
     };
   }
 

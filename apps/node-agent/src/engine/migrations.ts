@@ -86,13 +86,4 @@ export const engineMigrations: readonly Migration[] = [
       ) STRICT;
     `,
   },
-  {
-    name: "engine-0003-health",
-    sql: `
-      -- What a running container's probes last said; kept, so that a restarted agent journals changes only.
-      ALTER TABLE executions ADD COLUMN health TEXT NOT NULL DEFAULT '';
-      ALTER TABLE executions ADD COLUMN health_reason TEXT NOT NULL DEFAULT '';
-      ALTER TABLE executions ADD COLUMN health_message TEXT NOT NULL DEFAULT '';
-    `,
-  },
 ];

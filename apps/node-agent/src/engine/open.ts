@@ -13,7 +13,6 @@ import { namespaceCgroup, type EnginePaths } from "./container.ts";
 import { ContainerRunner } from "./container-runner.ts";
 import { Engine } from "./engine.ts";
 import { ImageKeeper } from "./image-keeper.ts";
-import { HealthKeeper } from "./health/keeper.ts";
 import { startLogRotation } from "./log-rotation.ts";
 import { LogReaders } from "./logs.ts";
 import type { OperationObserver } from "./operations.ts";
@@ -67,7 +66,6 @@ export async function openEngine(parts: EngineParts, lifetime: Lifetime): Promis
   const lifecycle = new TaskLifecycle({
     ...common,
     runner: makeRunner(parts),
-    health: new HealthKeeper({ ...common, network }),
     maxStarts: MAX_STARTS,
     onNamespaceEmpty: removeNamespaceCgroup(paths),
   });

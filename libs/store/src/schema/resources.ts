@@ -33,6 +33,10 @@ export const nodes = pgTable("nodes", {
     .notNull()
     .generatedAlwaysAs(sql`agent_labels || labels`),
   cordoned: boolean("cordoned").notNull().default(false),
+  /** A berth.v1.NodeDrain, while its tasks are to move elsewhere; when that was asked for; how far it is. */
+  drain: message("drain"),
+  drainStartedAt: time("drain_started_at"),
+  drainStatus: message("drain_status"),
   /** Ready, NotReady or Unknown. */
   phase: text("phase").notNull(),
   conditions: jsonb("conditions").$type<JsonObject[]>().notNull().default([]),
@@ -100,7 +104,7 @@ export const tasks = pgTable(
     /** Null until placed. */
     node: text("node"),
     container: message("container").notNull(),
-    /** Run, or Stop for a task that is going away. */
+    /** Run; Leave, which runs until the task that took its slot does; or Stop. Its node knows Run and Stop. */
     desired: text("desired").notNull().default("Run"),
     /** What the container declares, as placement counts it. */
     cpuMillis: counter("cpu_millis").notNull().default(0),
@@ -122,12 +126,10 @@ export const tasks = pgTable(
     restarts: integer("restarts").notNull().default(0),
     imageDigest: text("image_digest").notNull().default(""),
     nextAttemptAt: time("next_attempt_at"),
+    /** Of a task that is to stop: its slot stays taken until nothing is left of it, for two must not run at a time. */
+    holdsSlot: boolean("holds_slot").notNull().default(false),
     /** The agent holds nothing of this execution any more. */
     removed: boolean("removed").notNull().default(false),
-    /** What its probes last said: starting, healthy, unhealthy; empty when it has none. */
-    health: text("health").notNull().default(""),
-    /** Since when this execution has been available, by our clock; null while it is not. */
-    availableSince: time("available_since"),
     /** Failures in a row, for the backoff of restarts. */
     failures: integer("failures").notNull().default(0),
   },

@@ -7,15 +7,15 @@ import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2
 import type { Condition, Metadata, WatchEvent } from "./meta_pb.ts";
 import { file_berth_v1_meta } from "./meta_pb.ts";
 import { file_berth_v1_options } from "./options_pb.ts";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file berth/v1/node.proto.
  */
 export const file_berth_v1_node: GenFile = /*@__PURE__*/
-  fileDesc("ChNiZXJ0aC92MS9ub2RlLnByb3RvEghiZXJ0aC52MSJ8CgROb2RlEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESIAoEc3BlYxgCIAEoCzISLmJlcnRoLnYxLk5vZGVTcGVjEiwKBnN0YXR1cxgDIAEoCzIULmJlcnRoLnYxLk5vZGVTdGF0dXNCBpK1GAI4ASIcCghOb2RlU3BlYxIQCghjb3Jkb25lZBgBIAEoCCK4BAoKTm9kZVN0YXR1cxIbChNvYnNlcnZlZF9nZW5lcmF0aW9uGAEgASgDEg0KBXBoYXNlGAIgASgJEicKCmNvbmRpdGlvbnMYAyADKAsyEy5iZXJ0aC52MS5Db25kaXRpb24SKQoIY2FwYWNpdHkYBCABKAsyFy5iZXJ0aC52MS5Ob2RlUmVzb3VyY2VzEioKCWFsbG9jYXRlZBgFIAEoCzIXLmJlcnRoLnYxLk5vZGVSZXNvdXJjZXMSGAoQcnVudGltZV9oYW5kbGVycxgGIAMoCRIUCgxzbmFwc2hvdHRlcnMYByADKAkSFQoNYWdlbnRfdmVyc2lvbhgIIAEoCRIPCgdib290X2lkGAkgASgJEjQKEGxlYXNlX3JlbmV3ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjQKEGxlYXNlX2V4cGlyZXNfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWpvdXJuYWxfZXBvY2gYDCABKAkSGgoSam91cm5hbF9zdG9yZWRfc2VxGA0gASgDEhgKEGpvdXJuYWxfaGVhZF9zZXEYDiABKAMSGwoTYXNzaWdubWVudF9yZXZpc2lvbhgPIAEoAxIYChBhcHBsaWVkX3JldmlzaW9uGBAgASgDEg0KBXRhc2tzGBEgASgFEhYKDmtlcm5lbF92ZXJzaW9uGBIgASgJEg8KB2FkZHJlc3MYEyABKAkiXAoNTm9kZVJlc291cmNlcxISCgpjcHVfbWlsbGlzGAEgASgDEhQKDG1lbW9yeV9ieXRlcxgCIAEoAxINCgV0YXNrcxgDIAEoBRISCgpkaXNrX2J5dGVzGAQgASgDIjEKDkdldE5vZGVSZXF1ZXN0Eh8KBG5hbWUYASABKAlCEZK1GA0IARoJbm9kZS1uYW1lImYKEExpc3ROb2Rlc1JlcXVlc3QSIAoIc2VsZWN0b3IYASABKAlCDpK1GAoaCHNlbGVjdG9yEhwKCXBhZ2Vfc2l6ZRgCIAEoBUIJkrUYBSAAKOgHEhIKCnBhZ2VfdG9rZW4YAyABKAkiWwoRTGlzdE5vZGVzUmVzcG9uc2USHQoFaXRlbXMYASADKAsyDi5iZXJ0aC52MS5Ob2RlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIOCgZjdXJzb3IYAyABKAkiSQoQQXBwbHlOb2RlUmVxdWVzdBIkCgRub2RlGAEgASgLMg4uYmVydGgudjEuTm9kZUIGkrUYAggBEg8KB2RyeV9ydW4YAiABKAgiNAoRRGVsZXRlTm9kZVJlcXVlc3QSHwoEbmFtZRgBIAEoCUIRkrUYDQgBGglub2RlLW5hbWUiRQoRV2F0Y2hOb2Rlc1JlcXVlc3QSIAoIc2VsZWN0b3IYASABKAlCDpK1GAoaCHNlbGVjdG9yEg4KBmN1cnNvchgCIAEoCSJXChJXYXRjaE5vZGVzUmVzcG9uc2USIwoFZXZlbnQYASABKAsyFC5iZXJ0aC52MS5XYXRjaEV2ZW50EhwKBG5vZGUYAiABKAsyDi5iZXJ0aC52MS5Ob2RlMssDCgtOb2RlU2VydmljZRJLCgdHZXROb2RlEhguYmVydGgudjEuR2V0Tm9kZVJlcXVlc3QaDi5iZXJ0aC52MS5Ob2RlIhaKtRgSChAvdjEvbm9kZXMve25hbWV9ElUKCUxpc3ROb2RlcxIaLmJlcnRoLnYxLkxpc3ROb2Rlc1JlcXVlc3QaGy5iZXJ0aC52MS5MaXN0Tm9kZXNSZXNwb25zZSIPirUYCwoJL3YxL25vZGVzEmMKCUFwcGx5Tm9kZRIaLmJlcnRoLnYxLkFwcGx5Tm9kZVJlcXVlc3QaDi5iZXJ0aC52MS5Ob2RlIiqKtRgmMgRub2RlEh4vdjEvbm9kZXMve25vZGUubWV0YWRhdGEubmFtZX0SUQoKRGVsZXRlTm9kZRIbLmJlcnRoLnYxLkRlbGV0ZU5vZGVSZXF1ZXN0Gg4uYmVydGgudjEuTm9kZSIWirUYEiIQL3YxL25vZGVzL3tuYW1lfRJgCgpXYXRjaE5vZGVzEhsuYmVydGgudjEuV2F0Y2hOb2Rlc1JlcXVlc3QaHC5iZXJ0aC52MS5XYXRjaE5vZGVzUmVzcG9uc2UiFYq1GBEKDy92MS9ub2Rlczp3YXRjaDABYgZwcm90bzM", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_timestamp]);
+  fileDesc("ChNiZXJ0aC92MS9ub2RlLnByb3RvEghiZXJ0aC52MSJ8CgROb2RlEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESIAoEc3BlYxgCIAEoCzISLmJlcnRoLnYxLk5vZGVTcGVjEiwKBnN0YXR1cxgDIAEoCzIULmJlcnRoLnYxLk5vZGVTdGF0dXNCBpK1GAI4ASJACghOb2RlU3BlYxIQCghjb3Jkb25lZBgBIAEoCBIiCgVkcmFpbhgDIAEoCzITLmJlcnRoLnYxLk5vZGVEcmFpbiJiCglOb2RlRHJhaW4SKwoIZGVhZGxpbmUYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoLb25fZGVhZGxpbmUYAiABKAlCE5K1GA8SBmdpdmVVcBIFZm9yY2Ui4gQKCk5vZGVTdGF0dXMSGwoTb2JzZXJ2ZWRfZ2VuZXJhdGlvbhgBIAEoAxINCgVwaGFzZRgCIAEoCRInCgpjb25kaXRpb25zGAMgAygLMhMuYmVydGgudjEuQ29uZGl0aW9uEikKCGNhcGFjaXR5GAQgASgLMhcuYmVydGgudjEuTm9kZVJlc291cmNlcxIqCglhbGxvY2F0ZWQYBSABKAsyFy5iZXJ0aC52MS5Ob2RlUmVzb3VyY2VzEhgKEHJ1bnRpbWVfaGFuZGxlcnMYBiADKAkSFAoMc25hcHNob3R0ZXJzGAcgAygJEhUKDWFnZW50X3ZlcnNpb24YCCABKAkSDwoHYm9vdF9pZBgJIAEoCRI0ChBsZWFzZV9yZW5ld2VkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI0ChBsZWFzZV9leHBpcmVzX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1qb3VybmFsX2Vwb2NoGAwgASgJEhoKEmpvdXJuYWxfc3RvcmVkX3NlcRgNIAEoAxIYChBqb3VybmFsX2hlYWRfc2VxGA4gASgDEhsKE2Fzc2lnbm1lbnRfcmV2aXNpb24YDyABKAMSGAoQYXBwbGllZF9yZXZpc2lvbhgQIAEoAxINCgV0YXNrcxgRIAEoBRIWCg5rZXJuZWxfdmVyc2lvbhgSIAEoCRIPCgdhZGRyZXNzGBMgASgJEigKBWRyYWluGBYgASgLMhkuYmVydGgudjEuTm9kZURyYWluU3RhdHVzIvsBCg9Ob2RlRHJhaW5TdGF0dXMSDQoFcGhhc2UYASABKAkSLgoKc3RhcnRlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZGVhZGxpbmVfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBXRvdGFsGAQgASgFEhEKCXJlbWFpbmluZxgFIAEoBRIlCgV0YXNrcxgGIAMoCzIWLmJlcnRoLnYxLkRyYWluaW5nVGFzaxIvCgtmaW5pc2hlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiYQoMRHJhaW5pbmdUYXNrEhEKCW5hbWVzcGFjZRgBIAEoCRIMCgRuYW1lGAIgASgJEhAKCHdvcmtsb2FkGAMgASgJEg0KBXN0YXRlGAQgASgJEg8KB21lc3NhZ2UYBSABKAkiXAoNTm9kZVJlc291cmNlcxISCgpjcHVfbWlsbGlzGAEgASgDEhQKDG1lbW9yeV9ieXRlcxgCIAEoAxINCgV0YXNrcxgDIAEoBRISCgpkaXNrX2J5dGVzGAQgASgDIjEKDkdldE5vZGVSZXF1ZXN0Eh8KBG5hbWUYASABKAlCEZK1GA0IARoJbm9kZS1uYW1lImYKEExpc3ROb2Rlc1JlcXVlc3QSIAoIc2VsZWN0b3IYASABKAlCDpK1GAoaCHNlbGVjdG9yEhwKCXBhZ2Vfc2l6ZRgCIAEoBUIJkrUYBSAAKOgHEhIKCnBhZ2VfdG9rZW4YAyABKAkiWwoRTGlzdE5vZGVzUmVzcG9uc2USHQoFaXRlbXMYASADKAsyDi5iZXJ0aC52MS5Ob2RlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIOCgZjdXJzb3IYAyABKAkiSQoQQXBwbHlOb2RlUmVxdWVzdBIkCgRub2RlGAEgASgLMg4uYmVydGgudjEuTm9kZUIGkrUYAggBEg8KB2RyeV9ydW4YAiABKAgiNAoRRGVsZXRlTm9kZVJlcXVlc3QSHwoEbmFtZRgBIAEoCUIRkrUYDQgBGglub2RlLW5hbWUiRQoRV2F0Y2hOb2Rlc1JlcXVlc3QSIAoIc2VsZWN0b3IYASABKAlCDpK1GAoaCHNlbGVjdG9yEg4KBmN1cnNvchgCIAEoCSJXChJXYXRjaE5vZGVzUmVzcG9uc2USIwoFZXZlbnQYASABKAsyFC5iZXJ0aC52MS5XYXRjaEV2ZW50EhwKBG5vZGUYAiABKAsyDi5iZXJ0aC52MS5Ob2RlMssDCgtOb2RlU2VydmljZRJLCgdHZXROb2RlEhguYmVydGgudjEuR2V0Tm9kZVJlcXVlc3QaDi5iZXJ0aC52MS5Ob2RlIhaKtRgSChAvdjEvbm9kZXMve25hbWV9ElUKCUxpc3ROb2RlcxIaLmJlcnRoLnYxLkxpc3ROb2Rlc1JlcXVlc3QaGy5iZXJ0aC52MS5MaXN0Tm9kZXNSZXNwb25zZSIPirUYCwoJL3YxL25vZGVzEmMKCUFwcGx5Tm9kZRIaLmJlcnRoLnYxLkFwcGx5Tm9kZVJlcXVlc3QaDi5iZXJ0aC52MS5Ob2RlIiqKtRgmMgRub2RlEh4vdjEvbm9kZXMve25vZGUubWV0YWRhdGEubmFtZX0SUQoKRGVsZXRlTm9kZRIbLmJlcnRoLnYxLkRlbGV0ZU5vZGVSZXF1ZXN0Gg4uYmVydGgudjEuTm9kZSIWirUYEiIQL3YxL25vZGVzL3tuYW1lfRJgCgpXYXRjaE5vZGVzEhsuYmVydGgudjEuV2F0Y2hOb2Rlc1JlcXVlc3QaHC5iZXJ0aC52MS5XYXRjaE5vZGVzUmVzcG9uc2UiFYq1GBEKDy92MS9ub2Rlczp3YXRjaDABYgZwcm90bzM", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * A host with an agent. Made by the agent's first lease, shaped by its operator.
@@ -56,6 +56,13 @@ export type NodeSpec = Message<"berth.v1.NodeSpec"> & {
    * @generated from field: bool cordoned = 1;
    */
   cordoned: boolean;
+
+  /**
+   * Present: the tasks of this node are to move elsewhere, within the disruption budgets of their workloads. Cordons.
+   *
+   * @generated from field: berth.v1.NodeDrain drain = 3;
+   */
+  drain?: NodeDrain | undefined;
 };
 
 /**
@@ -64,6 +71,32 @@ export type NodeSpec = Message<"berth.v1.NodeSpec"> & {
  */
 export const NodeSpecSchema: GenMessage<NodeSpec> = /*@__PURE__*/
   messageDesc(file_berth_v1_node, 1);
+
+/**
+ * @generated from message berth.v1.NodeDrain
+ */
+export type NodeDrain = Message<"berth.v1.NodeDrain"> & {
+  /**
+   * So long after the drain was asked for, what has not moved is dealt with as `on_deadline` says. Default: no deadline.
+   *
+   * @generated from field: google.protobuf.Duration deadline = 1;
+   */
+  deadline?: Duration | undefined;
+
+  /**
+   * giveUp: nothing more is moved, the node stays cordoned; force: what is left is stopped whatever its budget says.
+   *
+   * @generated from field: string on_deadline = 2;
+   */
+  onDeadline: string;
+};
+
+/**
+ * Describes the message berth.v1.NodeDrain.
+ * Use `create(NodeDrainSchema)` to create a new message.
+ */
+export const NodeDrainSchema: GenMessage<NodeDrain> = /*@__PURE__*/
+  messageDesc(file_berth_v1_node, 2);
 
 /**
  * @generated from message berth.v1.NodeStatus
@@ -171,6 +204,13 @@ export type NodeStatus = Message<"berth.v1.NodeStatus"> & {
    * @generated from field: string address = 19;
    */
   address: string;
+
+  /**
+   * How far the drain is that `spec.drain` asks for.
+   *
+   * @generated from field: berth.v1.NodeDrainStatus drain = 22;
+   */
+  drain?: NodeDrainStatus | undefined;
 };
 
 /**
@@ -178,7 +218,101 @@ export type NodeStatus = Message<"berth.v1.NodeStatus"> & {
  * Use `create(NodeStatusSchema)` to create a new message.
  */
 export const NodeStatusSchema: GenMessage<NodeStatus> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 2);
+  messageDesc(file_berth_v1_node, 3);
+
+/**
+ * @generated from message berth.v1.NodeDrainStatus
+ */
+export type NodeDrainStatus = Message<"berth.v1.NodeDrainStatus"> & {
+  /**
+   * Draining, Forcing (past the deadline), Drained, or GaveUp.
+   *
+   * @generated from field: string phase = 1;
+   */
+  phase: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp started_at = 2;
+   */
+  startedAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp deadline_at = 3;
+   */
+  deadlineAt?: Timestamp | undefined;
+
+  /**
+   * Tasks that were to leave, and those that are still to.
+   *
+   * @generated from field: int32 total = 4;
+   */
+  total: number;
+
+  /**
+   * @generated from field: int32 remaining = 5;
+   */
+  remaining: number;
+
+  /**
+   * The first of those that are still there, and what each waits for.
+   *
+   * @generated from field: repeated berth.v1.DrainingTask tasks = 6;
+   */
+  tasks: DrainingTask[];
+
+  /**
+   * @generated from field: google.protobuf.Timestamp finished_at = 7;
+   */
+  finishedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message berth.v1.NodeDrainStatus.
+ * Use `create(NodeDrainStatusSchema)` to create a new message.
+ */
+export const NodeDrainStatusSchema: GenMessage<NodeDrainStatus> = /*@__PURE__*/
+  messageDesc(file_berth_v1_node, 4);
+
+/**
+ * @generated from message berth.v1.DrainingTask
+ */
+export type DrainingTask = Message<"berth.v1.DrainingTask"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string workload = 3;
+   */
+  workload: string;
+
+  /**
+   * Moving, Stopping, or Blocked.
+   *
+   * @generated from field: string state = 4;
+   */
+  state: string;
+
+  /**
+   * What it waits for: `budget of web allows 0 more (1 of 3 down, 1 allowed)`.
+   *
+   * @generated from field: string message = 5;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message berth.v1.DrainingTask.
+ * Use `create(DrainingTaskSchema)` to create a new message.
+ */
+export const DrainingTaskSchema: GenMessage<DrainingTask> = /*@__PURE__*/
+  messageDesc(file_berth_v1_node, 5);
 
 /**
  * @generated from message berth.v1.NodeResources
@@ -210,7 +344,7 @@ export type NodeResources = Message<"berth.v1.NodeResources"> & {
  * Use `create(NodeResourcesSchema)` to create a new message.
  */
 export const NodeResourcesSchema: GenMessage<NodeResources> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 3);
+  messageDesc(file_berth_v1_node, 6);
 
 /**
  * @generated from message berth.v1.GetNodeRequest
@@ -227,7 +361,7 @@ export type GetNodeRequest = Message<"berth.v1.GetNodeRequest"> & {
  * Use `create(GetNodeRequestSchema)` to create a new message.
  */
 export const GetNodeRequestSchema: GenMessage<GetNodeRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 4);
+  messageDesc(file_berth_v1_node, 7);
 
 /**
  * @generated from message berth.v1.ListNodesRequest
@@ -254,7 +388,7 @@ export type ListNodesRequest = Message<"berth.v1.ListNodesRequest"> & {
  * Use `create(ListNodesRequestSchema)` to create a new message.
  */
 export const ListNodesRequestSchema: GenMessage<ListNodesRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 5);
+  messageDesc(file_berth_v1_node, 8);
 
 /**
  * @generated from message berth.v1.ListNodesResponse
@@ -283,7 +417,7 @@ export type ListNodesResponse = Message<"berth.v1.ListNodesResponse"> & {
  * Use `create(ListNodesResponseSchema)` to create a new message.
  */
 export const ListNodesResponseSchema: GenMessage<ListNodesResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 6);
+  messageDesc(file_berth_v1_node, 9);
 
 /**
  * @generated from message berth.v1.ApplyNodeRequest
@@ -305,7 +439,7 @@ export type ApplyNodeRequest = Message<"berth.v1.ApplyNodeRequest"> & {
  * Use `create(ApplyNodeRequestSchema)` to create a new message.
  */
 export const ApplyNodeRequestSchema: GenMessage<ApplyNodeRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 7);
+  messageDesc(file_berth_v1_node, 10);
 
 /**
  * @generated from message berth.v1.DeleteNodeRequest
@@ -322,7 +456,7 @@ export type DeleteNodeRequest = Message<"berth.v1.DeleteNodeRequest"> & {
  * Use `create(DeleteNodeRequestSchema)` to create a new message.
  */
 export const DeleteNodeRequestSchema: GenMessage<DeleteNodeRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 8);
+  messageDesc(file_berth_v1_node, 11);
 
 /**
  * @generated from message berth.v1.WatchNodesRequest
@@ -346,7 +480,7 @@ export type WatchNodesRequest = Message<"berth.v1.WatchNodesRequest"> & {
  * Use `create(WatchNodesRequestSchema)` to create a new message.
  */
 export const WatchNodesRequestSchema: GenMessage<WatchNodesRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 9);
+  messageDesc(file_berth_v1_node, 12);
 
 /**
  * @generated from message berth.v1.WatchNodesResponse
@@ -368,7 +502,7 @@ export type WatchNodesResponse = Message<"berth.v1.WatchNodesResponse"> & {
  * Use `create(WatchNodesResponseSchema)` to create a new message.
  */
 export const WatchNodesResponseSchema: GenMessage<WatchNodesResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 10);
+  messageDesc(file_berth_v1_node, 13);
 
 /**
  * @generated from service berth.v1.NodeService

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/workload.proto.
  */
 export const file_berth_v1_workload: GenFile = /*@__PURE__*/
-  fileDesc("ChdiZXJ0aC92MS93b3JrbG9hZC5wcm90bxIIYmVydGgudjEikAEKCFdvcmtsb2FkEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESLAoEc3BlYxgCIAEoCzIWLmJlcnRoLnYxLldvcmtsb2FkU3BlY0IGkrUYAggBEjAKBnN0YXR1cxgDIAEoCzIYLmJlcnRoLnYxLldvcmtsb2FkU3RhdHVzQgaStRgCOAEiogIKDFdvcmtsb2FkU3BlYxIgCghyZXBsaWNhcxgBIAEoBUIJkrUYBSAAKJBOSACIAQESEgoKZXZlcnlfbm9kZRgCIAEoCBIyCgljb250YWluZXIYAyABKAsyFy5iZXJ0aC52MS5Db250YWluZXJTcGVjQgaStRgCCAESJgoJcGxhY2VtZW50GAQgASgLMhMuYmVydGgudjEuUGxhY2VtZW50EiIKB3Jlc3RhcnQYBSABKAsyES5iZXJ0aC52MS5SZXN0YXJ0EisKDG9uX25vZGVfbG9zcxgGIAEoCUIVkrUYERIAEgRrZWVwEgdyZXBsYWNlEiIKB3JvbGxvdXQYByABKAsyES5iZXJ0aC52MS5Sb2xsb3V0QgsKCV9yZXBsaWNhcyLbBAoNQ29udGFpbmVyU3BlYxIcCgVpbWFnZRgBIAEoCUINkrUYCQgBGgVpbWFnZRIYCgdjb21tYW5kGAIgAygJQgeStRgDMIACEhUKBGFyZ3MYAyADKAlCB5K1GAMwgAgSJgoDZW52GAQgAygLMhAuYmVydGgudjEuRW52VmFyQgeStRgDMIAIEhsKB3dvcmtkaXIYBSABKAlCCpK1GAYaBHBhdGgSFQoEdXNlchgGIAEoCUIHkrUYAzCAARItCgZtb3VudHMYByADKAsyFS5iZXJ0aC52MS5Wb2x1bWVNb3VudEIGkrUYAjBAEiYKCXJlc291cmNlcxgIIAEoCzITLmJlcnRoLnYxLlJlc291cmNlcxIkCghzZWN1cml0eRgJIAEoCzISLmJlcnRoLnYxLlNlY3VyaXR5EisKB25ldHdvcmsYCiABKAsyGi5iZXJ0aC52MS5Db250YWluZXJOZXR3b3JrEiMKD3J1bnRpbWVfaGFuZGxlchgLIAEoCUIKkrUYBhoEbmFtZRIfCgtzbmFwc2hvdHRlchgMIAEoCUIKkrUYBhoEbmFtZRIcCghob3N0bmFtZRgNIAEoCUIKkrUYBhoEbmFtZRIcCgRzdG9wGA4gASgLMg4uYmVydGgudjEuU3RvcBIXCg92b2xhdGlsZV9yb290ZnMYDyABKAgSJgoGaGVhbHRoGBAgASgLMhYuYmVydGgudjEuSGVhbHRoUHJvYmVzEjIKD2FjdGl2ZV9kZWFkbGluZRgRIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJ3CgxIZWFsdGhQcm9iZXMSIAoHc3RhcnR1cBgBIAEoCzIPLmJlcnRoLnYxLlByb2JlEiIKCXJlYWRpbmVzcxgCIAEoCzIPLmJlcnRoLnYxLlByb2JlEiEKCGxpdmVuZXNzGAMgASgLMg8uYmVydGgudjEuUHJvYmUixQIKBVByb2JlEiEKBGV4ZWMYASABKAsyEy5iZXJ0aC52MS5FeGVjUHJvYmUSIQoEaHR0cBgCIAEoCzITLmJlcnRoLnYxLkh0dHBQcm9iZRIfCgN0Y3AYAyABKAsyEi5iZXJ0aC52MS5UY3BQcm9iZRIwCg1pbml0aWFsX2RlbGF5GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCGludGVydmFsGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB3RpbWVvdXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJAoRZmFpbHVyZV90aHJlc2hvbGQYByABKAVCCZK1GAUgACjoBxIkChFzdWNjZXNzX3RocmVzaG9sZBgIIAEoBUIJkrUYBSAAKOgHIicKCUV4ZWNQcm9iZRIaCgdjb21tYW5kGAEgAygJQgmStRgFCAEwgAIiPgoJSHR0cFByb2JlEhoKBHBvcnQYASABKAVCDJK1GAgIASABKP//AxIVCgRwYXRoGAIgASgJQgeStRgDMIAQIiYKCFRjcFByb2JlEhoKBHBvcnQYASABKAVCDJK1GAgIASABKP//AyJBCgZFbnZWYXISHgoEbmFtZRgBIAEoCUIQkrUYDAgBGghlbnYtbmFtZRIXCgV2YWx1ZRgCIAEoCUIIkrUYBDCAgAgioAEKC1ZvbHVtZU1vdW50Eh8KBHR5cGUYASABKAlCEZK1GA0SBGJpbmQSBXRtcGZzEhoKBnNvdXJjZRgCIAEoCUIKkrUYBhoEcGF0aBIcCgZ0YXJnZXQYAyABKAlCDJK1GAgIARoEcGF0aBIRCglyZWFkX29ubHkYBCABKAgSIwoEc2l6ZRgFIAEoCUIVkrUYERoPcXVhbnRpdHktbWVtb3J5IpEBCglSZXNvdXJjZXMSHwoDY3B1GAEgASgJQhKStRgOGgxxdWFudGl0eS1jcHUSJQoGbWVtb3J5GAIgASgJQhWStRgRGg9xdWFudGl0eS1tZW1vcnkSGQoEcGlkcxgDIAEoA0ILkrUYByAAKICAgAISIQoEZGlzaxgEIAEoCUITkrUYDxoNcXVhbnRpdHktZGlzayLlAQoIU2VjdXJpdHkSLAoQYWRkX2NhcGFiaWxpdGllcxgBIAMoCUISkrUYDhoKY2FwYWJpbGl0eTBAEi0KEWRyb3BfY2FwYWJpbGl0aWVzGAIgAygJQhKStRgOGgpjYXBhYmlsaXR5MEASGAoQcmVhZF9vbmx5X3Jvb3RmcxgDIAEoCBIiChphbGxvd19wcml2aWxlZ2VfZXNjYWxhdGlvbhgEIAEoCBISCgpwcml2aWxlZ2VkGAUgASgIEioKB3NlY2NvbXAYBiABKAlCGZK1GBUSB2RlZmF1bHQSCnVuY29uZmluZWQiaAoQQ29udGFpbmVyTmV0d29yaxImCgRtb2RlGAEgASgJQhiStRgUEgZicmlkZ2USBGhvc3QSBG5vbmUSLAoFcG9ydHMYAiADKAsyFS5iZXJ0aC52MS5Qb3J0TWFwcGluZ0IGkrUYAjBAInYKC1BvcnRNYXBwaW5nEiQKDmNvbnRhaW5lcl9wb3J0GAEgASgFQgyStRgICAEgASj//wMSHwoJaG9zdF9wb3J0GAIgASgFQgyStRgICAEgASj//wMSIAoIcHJvdG9jb2wYAyABKAlCDpK1GAoSA3RjcBIDdWRwIk4KBFN0b3ASHAoGc2lnbmFsGAEgASgJQgyStRgIGgZzaWduYWwSKAoFZ3JhY2UYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24itQEKCVBsYWNlbWVudBJPCg1ub2RlX3NlbGVjdG9yGAEgAygLMiUuYmVydGgudjEuUGxhY2VtZW50Lk5vZGVTZWxlY3RvckVudHJ5QhGStRgNGglsYWJlbC1rZXkwIBIiCglzcHJlYWRfYnkYAiABKAlCD5K1GAsaCWxhYmVsLWtleRozChFOb2RlU2VsZWN0b3JFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlsKB1Jlc3RhcnQSLgoGcG9saWN5GAEgASgJQh6StRgaEgZhbHdheXMSCW9uRmFpbHVyZRIFbmV2ZXISIAoMbWF4X2F0dGVtcHRzGAIgASgFQgqStRgGIAAowIQ9IkYKB1JvbGxvdXQSJwoPbWF4X3VuYXZhaWxhYmxlGAEgASgFQgmStRgFIAEokE5IAIgBAUISChBfbWF4X3VuYXZhaWxhYmxlIuEBCg5Xb3JrbG9hZFN0YXR1cxIbChNvYnNlcnZlZF9nZW5lcmF0aW9uGAEgASgDEg8KB2Rlc2lyZWQYAiABKAUSDwoHdXBkYXRlZBgDIAEoBRIPCgdydW5uaW5nGAQgASgFEg8KB3BlbmRpbmcYBSABKAUSDgoGZmFpbGVkGAYgASgFEhEKCXN1Y2NlZWRlZBgHIAEoBRIPCgd1bmtub3duGAggASgFEicKCmNvbmRpdGlvbnMYCSADKAsyEy5iZXJ0aC52MS5Db25kaXRpb24SEQoJYXZhaWxhYmxlGAogASgFIlUKFEFwcGx5V29ya2xvYWRSZXF1ZXN0EiwKCHdvcmtsb2FkGAEgASgLMhIuYmVydGgudjEuV29ya2xvYWRCBpK1GAIIARIPCgdkcnlfcnVuGAIgASgIIlEKEkdldFdvcmtsb2FkUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUihQEKFExpc3RXb3JrbG9hZHNSZXF1ZXN0EhkKCW5hbWVzcGFjZRgBIAEoCUIGkrUYAggBEiAKCHNlbGVjdG9yGAIgASgJQg6StRgKGghzZWxlY3RvchIcCglwYWdlX3NpemUYAyABKAVCCZK1GAUgACjoBxISCgpwYWdlX3Rva2VuGAQgASgJImMKFUxpc3RXb3JrbG9hZHNSZXNwb25zZRIhCgVpdGVtcxgBIAMoCzISLmJlcnRoLnYxLldvcmtsb2FkEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIOCgZjdXJzb3IYAyABKAkicAoUU2NhbGVXb3JrbG9hZFJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lEhsKCHJlcGxpY2FzGAMgASgFQgmStRgFIAAokE4iVAoVRGVsZXRlV29ya2xvYWRSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZSJkChVXYXRjaFdvcmtsb2Fkc1JlcXVlc3QSGQoJbmFtZXNwYWNlGAEgASgJQgaStRgCCAESIAoIc2VsZWN0b3IYAiABKAlCDpK1GAoaCHNlbGVjdG9yEg4KBmN1cnNvchgDIAEoCSJjChZXYXRjaFdvcmtsb2Fkc1Jlc3BvbnNlEiMKBWV2ZW50GAEgASgLMhQuYmVydGgudjEuV2F0Y2hFdmVudBIkCgh3b3JrbG9hZBgCIAEoCzISLmJlcnRoLnYxLldvcmtsb2FkMq8GCg9Xb3JrbG9hZFNlcnZpY2USpAEKDUFwcGx5V29ya2xvYWQSHi5iZXJ0aC52MS5BcHBseVdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIl+KtRhbMgh3b3JrbG9hZBJPL3YxL25hbWVzcGFjZXMve3dvcmtsb2FkLm1ldGFkYXRhLm5hbWVzcGFjZX0vd29ya2xvYWRzL3t3b3JrbG9hZC5tZXRhZGF0YS5uYW1lfRJyCgtHZXRXb3JrbG9hZBIcLmJlcnRoLnYxLkdldFdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIjGKtRgtCisvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS93b3JrbG9hZHMve25hbWV9EnwKDUxpc3RXb3JrbG9hZHMSHi5iZXJ0aC52MS5MaXN0V29ya2xvYWRzUmVxdWVzdBofLmJlcnRoLnYxLkxpc3RXb3JrbG9hZHNSZXNwb25zZSIqirUYJgokL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzEn8KDVNjYWxlV29ya2xvYWQSHi5iZXJ0aC52MS5TY2FsZVdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIjqKtRg2MgEqGjEvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS93b3JrbG9hZHMve25hbWV9OnNjYWxlEngKDkRlbGV0ZVdvcmtsb2FkEh8uYmVydGgudjEuRGVsZXRlV29ya2xvYWRSZXF1ZXN0GhIuYmVydGgudjEuV29ya2xvYWQiMYq1GC0iKy92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2Fkcy97bmFtZX0ShwEKDldhdGNoV29ya2xvYWRzEh8uYmVydGgudjEuV2F0Y2hXb3JrbG9hZHNSZXF1ZXN0GiAuYmVydGgudjEuV2F0Y2hXb3JrbG9hZHNSZXNwb25zZSIwirUYLAoqL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzOndhdGNoMAFiBnByb3RvMw", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_duration]);
+  fileDesc("ChdiZXJ0aC92MS93b3JrbG9hZC5wcm90bxIIYmVydGgudjEikAEKCFdvcmtsb2FkEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESLAoEc3BlYxgCIAEoCzIWLmJlcnRoLnYxLldvcmtsb2FkU3BlY0IGkrUYAggBEjAKBnN0YXR1cxgDIAEoCzIYLmJlcnRoLnYxLldvcmtsb2FkU3RhdHVzQgaStRgCOAEizAIKDFdvcmtsb2FkU3BlYxIgCghyZXBsaWNhcxgBIAEoBUIJkrUYBSAAKJBOSACIAQESEgoKZXZlcnlfbm9kZRgCIAEoCBIyCgljb250YWluZXIYAyABKAsyFy5iZXJ0aC52MS5Db250YWluZXJTcGVjQgaStRgCCAESJgoJcGxhY2VtZW50GAQgASgLMhMuYmVydGgudjEuUGxhY2VtZW50EiIKB3Jlc3RhcnQYBSABKAsyES5iZXJ0aC52MS5SZXN0YXJ0EisKDG9uX25vZGVfbG9zcxgGIAEoCUIVkrUYERIAEgRrZWVwEgdyZXBsYWNlEiIKB3JvbGxvdXQYByABKAsyES5iZXJ0aC52MS5Sb2xsb3V0EigKCmRpc3J1cHRpb24YFCABKAsyFC5iZXJ0aC52MS5EaXNydXB0aW9uQgsKCV9yZXBsaWNhcyKXAQoKRGlzcnVwdGlvbhIvCg9tYXhfdW5hdmFpbGFibGUYASABKAlCFpK1GBIaEGNvdW50LW9yLXBlcmNlbnQSLQoNbWluX2F2YWlsYWJsZRgCIAEoCUIWkrUYEhoQY291bnQtb3ItcGVyY2VudBIpCgltYXhfc3VyZ2UYAyABKAlCFpK1GBIaEGNvdW50LW9yLXBlcmNlbnQi/wMKDUNvbnRhaW5lclNwZWMSHAoFaW1hZ2UYASABKAlCDZK1GAkIARoFaW1hZ2USGAoHY29tbWFuZBgCIAMoCUIHkrUYAzCAAhIVCgRhcmdzGAMgAygJQgeStRgDMIAIEiYKA2VudhgEIAMoCzIQLmJlcnRoLnYxLkVudlZhckIHkrUYAzCACBIbCgd3b3JrZGlyGAUgASgJQgqStRgGGgRwYXRoEhUKBHVzZXIYBiABKAlCB5K1GAMwgAESLQoGbW91bnRzGAcgAygLMhUuYmVydGgudjEuVm9sdW1lTW91bnRCBpK1GAIwQBImCglyZXNvdXJjZXMYCCABKAsyEy5iZXJ0aC52MS5SZXNvdXJjZXMSJAoIc2VjdXJpdHkYCSABKAsyEi5iZXJ0aC52MS5TZWN1cml0eRIrCgduZXR3b3JrGAogASgLMhouYmVydGgudjEuQ29udGFpbmVyTmV0d29yaxIjCg9ydW50aW1lX2hhbmRsZXIYCyABKAlCCpK1GAYaBG5hbWUSHwoLc25hcHNob3R0ZXIYDCABKAlCCpK1GAYaBG5hbWUSHAoIaG9zdG5hbWUYDSABKAlCCpK1GAYaBG5hbWUSHAoEc3RvcBgOIAEoCzIOLmJlcnRoLnYxLlN0b3ASFwoPdm9sYXRpbGVfcm9vdGZzGA8gASgIIkEKBkVudlZhchIeCgRuYW1lGAEgASgJQhCStRgMCAEaCGVudi1uYW1lEhcKBXZhbHVlGAIgASgJQgiStRgEMICACCKgAQoLVm9sdW1lTW91bnQSHwoEdHlwZRgBIAEoCUIRkrUYDRIEYmluZBIFdG1wZnMSGgoGc291cmNlGAIgASgJQgqStRgGGgRwYXRoEhwKBnRhcmdldBgDIAEoCUIMkrUYCAgBGgRwYXRoEhEKCXJlYWRfb25seRgEIAEoCBIjCgRzaXplGAUgASgJQhWStRgRGg9xdWFudGl0eS1tZW1vcnkikQEKCVJlc291cmNlcxIfCgNjcHUYASABKAlCEpK1GA4aDHF1YW50aXR5LWNwdRIlCgZtZW1vcnkYAiABKAlCFZK1GBEaD3F1YW50aXR5LW1lbW9yeRIZCgRwaWRzGAMgASgDQguStRgHIAAogICAAhIhCgRkaXNrGAQgASgJQhOStRgPGg1xdWFudGl0eS1kaXNrIuUBCghTZWN1cml0eRIsChBhZGRfY2FwYWJpbGl0aWVzGAEgAygJQhKStRgOGgpjYXBhYmlsaXR5MEASLQoRZHJvcF9jYXBhYmlsaXRpZXMYAiADKAlCEpK1GA4aCmNhcGFiaWxpdHkwQBIYChByZWFkX29ubHlfcm9vdGZzGAMgASgIEiIKGmFsbG93X3ByaXZpbGVnZV9lc2NhbGF0aW9uGAQgASgIEhIKCnByaXZpbGVnZWQYBSABKAgSKgoHc2VjY29tcBgGIAEoCUIZkrUYFRIHZGVmYXVsdBIKdW5jb25maW5lZCJoChBDb250YWluZXJOZXR3b3JrEiYKBG1vZGUYASABKAlCGJK1GBQSBmJyaWRnZRIEaG9zdBIEbm9uZRIsCgVwb3J0cxgCIAMoCzIVLmJlcnRoLnYxLlBvcnRNYXBwaW5nQgaStRgCMEAidgoLUG9ydE1hcHBpbmcSJAoOY29udGFpbmVyX3BvcnQYASABKAVCDJK1GAgIASABKP//AxIfCglob3N0X3BvcnQYAiABKAVCDJK1GAgIASABKP//AxIgCghwcm90b2NvbBgDIAEoCUIOkrUYChIDdGNwEgN1ZHAiTgoEU3RvcBIcCgZzaWduYWwYASABKAlCDJK1GAgaBnNpZ25hbBIoCgVncmFjZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiK1AQoJUGxhY2VtZW50Ek8KDW5vZGVfc2VsZWN0b3IYASADKAsyJS5iZXJ0aC52MS5QbGFjZW1lbnQuTm9kZVNlbGVjdG9yRW50cnlCEZK1GA0aCWxhYmVsLWtleTAgEiIKCXNwcmVhZF9ieRgCIAEoCUIPkrUYCxoJbGFiZWwta2V5GjMKEU5vZGVTZWxlY3RvckVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiWwoHUmVzdGFydBIuCgZwb2xpY3kYASABKAlCHpK1GBoSBmFsd2F5cxIJb25GYWlsdXJlEgVuZXZlchIgCgxtYXhfYXR0ZW1wdHMYAiABKAVCCpK1GAYgACjAhD0iRgoHUm9sbG91dBInCg9tYXhfdW5hdmFpbGFibGUYASABKAVCCZK1GAUgASiQTkgAiAEBQhIKEF9tYXhfdW5hdmFpbGFibGUizgEKDldvcmtsb2FkU3RhdHVzEhsKE29ic2VydmVkX2dlbmVyYXRpb24YASABKAMSDwoHZGVzaXJlZBgCIAEoBRIPCgd1cGRhdGVkGAMgASgFEg8KB3J1bm5pbmcYBCABKAUSDwoHcGVuZGluZxgFIAEoBRIOCgZmYWlsZWQYBiABKAUSEQoJc3VjY2VlZGVkGAcgASgFEg8KB3Vua25vd24YCCABKAUSJwoKY29uZGl0aW9ucxgJIAMoCzITLmJlcnRoLnYxLkNvbmRpdGlvbiJVChRBcHBseVdvcmtsb2FkUmVxdWVzdBIsCgh3b3JrbG9hZBgBIAEoCzISLmJlcnRoLnYxLldvcmtsb2FkQgaStRgCCAESDwoHZHJ5X3J1bhgCIAEoCCJRChJHZXRXb3JrbG9hZFJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lIoUBChRMaXN0V29ya2xvYWRzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISHAoJcGFnZV9zaXplGAMgASgFQgmStRgFIAAo6AcSEgoKcGFnZV90b2tlbhgEIAEoCSJjChVMaXN0V29ya2xvYWRzUmVzcG9uc2USIQoFaXRlbXMYASADKAsyEi5iZXJ0aC52MS5Xb3JrbG9hZBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDgoGY3Vyc29yGAMgASgJInAKFFNjYWxlV29ya2xvYWRSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZRIbCghyZXBsaWNhcxgDIAEoBUIJkrUYBSAAKJBOIlQKFURlbGV0ZVdvcmtsb2FkUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUiZAoVV2F0Y2hXb3JrbG9hZHNSZXF1ZXN0EhkKCW5hbWVzcGFjZRgBIAEoCUIGkrUYAggBEiAKCHNlbGVjdG9yGAIgASgJQg6StRgKGghzZWxlY3RvchIOCgZjdXJzb3IYAyABKAkiYwoWV2F0Y2hXb3JrbG9hZHNSZXNwb25zZRIjCgVldmVudBgBIAEoCzIULmJlcnRoLnYxLldhdGNoRXZlbnQSJAoId29ya2xvYWQYAiABKAsyEi5iZXJ0aC52MS5Xb3JrbG9hZDKvBgoPV29ya2xvYWRTZXJ2aWNlEqQBCg1BcHBseVdvcmtsb2FkEh4uYmVydGgudjEuQXBwbHlXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCJfirUYWzIId29ya2xvYWQSTy92MS9uYW1lc3BhY2VzL3t3b3JrbG9hZC5tZXRhZGF0YS5uYW1lc3BhY2V9L3dvcmtsb2Fkcy97d29ya2xvYWQubWV0YWRhdGEubmFtZX0ScgoLR2V0V29ya2xvYWQSHC5iZXJ0aC52MS5HZXRXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCIxirUYLQorL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzL3tuYW1lfRJ8Cg1MaXN0V29ya2xvYWRzEh4uYmVydGgudjEuTGlzdFdvcmtsb2Fkc1JlcXVlc3QaHy5iZXJ0aC52MS5MaXN0V29ya2xvYWRzUmVzcG9uc2UiKoq1GCYKJC92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2FkcxJ/Cg1TY2FsZVdvcmtsb2FkEh4uYmVydGgudjEuU2NhbGVXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCI6irUYNjIBKhoxL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzL3tuYW1lfTpzY2FsZRJ4Cg5EZWxldGVXb3JrbG9hZBIfLmJlcnRoLnYxLkRlbGV0ZVdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIjGKtRgtIisvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS93b3JrbG9hZHMve25hbWV9EocBCg5XYXRjaFdvcmtsb2FkcxIfLmJlcnRoLnYxLldhdGNoV29ya2xvYWRzUmVxdWVzdBogLmJlcnRoLnYxLldhdGNoV29ya2xvYWRzUmVzcG9uc2UiMIq1GCwKKi92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2Fkczp3YXRjaDABYgZwcm90bzM", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_duration]);
 
 /**
  * Desired state: this image, run so, this many times or on every matching node.
@@ -91,6 +91,13 @@ export type WorkloadSpec = Message<"berth.v1.WorkloadSpec"> & {
    * @generated from field: berth.v1.Rollout rollout = 7;
    */
   rollout?: Rollout | undefined;
+
+  /**
+   * How much of it an operator may take down at once, as by draining nodes.
+   *
+   * @generated from field: berth.v1.Disruption disruption = 20;
+   */
+  disruption?: Disruption | undefined;
 };
 
 /**
@@ -99,6 +106,42 @@ export type WorkloadSpec = Message<"berth.v1.WorkloadSpec"> & {
  */
 export const WorkloadSpecSchema: GenMessage<WorkloadSpec> = /*@__PURE__*/
   messageDesc(file_berth_v1_workload, 1);
+
+/**
+ * Numbers or shares of the workload's tasks: `2`, `25%`; shares are rounded up. A task that is down for any reason counts.
+ *
+ * @generated from message berth.v1.Disruption
+ */
+export type Disruption = Message<"berth.v1.Disruption"> & {
+  /**
+   * At most so many tasks down. Default 1, where `min_available` is not given.
+   *
+   * @generated from field: string max_unavailable = 1;
+   */
+  maxUnavailable: string;
+
+  /**
+   * At least so many tasks up; in place of `max_unavailable`.
+   *
+   * @generated from field: string min_available = 2;
+   */
+  minAvailable: string;
+
+  /**
+   * So many replacements may run beside what they replace, which then stops only when they run. Default: 25% where
+   * `on_node_loss` lets two run at a time (replace), else 0: what is moved stops first.
+   *
+   * @generated from field: string max_surge = 3;
+   */
+  maxSurge: string;
+};
+
+/**
+ * Describes the message berth.v1.Disruption.
+ * Use `create(DisruptionSchema)` to create a new message.
+ */
+export const DisruptionSchema: GenMessage<Disruption> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 2);
 
 /**
  * One container, as the engine runs it.
@@ -193,18 +236,6 @@ export type ContainerSpec = Message<"berth.v1.ContainerSpec"> & {
    * @generated from field: bool volatile_rootfs = 15;
    */
   volatileRootfs: boolean;
-
-  /**
-   * @generated from field: berth.v1.HealthProbes health = 16;
-   */
-  health?: HealthProbes | undefined;
-
-  /**
-   * An attempt that runs for longer is stopped by its node and has failed (DeadlineExceeded). Default: no bound.
-   *
-   * @generated from field: google.protobuf.Duration active_deadline = 17;
-   */
-  activeDeadline?: Duration | undefined;
 };
 
 /**
@@ -212,172 +243,7 @@ export type ContainerSpec = Message<"berth.v1.ContainerSpec"> & {
  * Use `create(ContainerSpecSchema)` to create a new message.
  */
 export const ContainerSpecSchema: GenMessage<ContainerSpec> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 2);
-
-/**
- * How the node finds out whether the container does its work. The node asks, beside the container, and tells of changes only;
- * it goes on asking while the controller is away.
- *
- * @generated from message berth.v1.HealthProbes
- */
-export type HealthProbes = Message<"berth.v1.HealthProbes"> & {
-  /**
-   * Asked first; until it has succeeded the others are not asked and the task is not available. When it fails, the container
-   * is stopped and has failed: the restart policy decides what follows.
-   *
-   * @generated from field: berth.v1.Probe startup = 1;
-   */
-  startup?: Probe | undefined;
-
-  /**
-   * Is the task available? When it fails, the task goes on running and is unhealthy until it succeeds again.
-   *
-   * @generated from field: berth.v1.Probe readiness = 2;
-   */
-  readiness?: Probe | undefined;
-
-  /**
-   * When it fails, the container is stopped and has failed: the restart policy decides what follows.
-   *
-   * @generated from field: berth.v1.Probe liveness = 3;
-   */
-  liveness?: Probe | undefined;
-};
-
-/**
- * Describes the message berth.v1.HealthProbes.
- * Use `create(HealthProbesSchema)` to create a new message.
- */
-export const HealthProbesSchema: GenMessage<HealthProbes> = /*@__PURE__*/
   messageDesc(file_berth_v1_workload, 3);
-
-/**
- * One question, asked again and again. Exactly one of exec, http and tcp.
- *
- * @generated from message berth.v1.Probe
- */
-export type Probe = Message<"berth.v1.Probe"> & {
-  /**
-   * @generated from field: berth.v1.ExecProbe exec = 1;
-   */
-  exec?: ExecProbe | undefined;
-
-  /**
-   * @generated from field: berth.v1.HttpProbe http = 2;
-   */
-  http?: HttpProbe | undefined;
-
-  /**
-   * @generated from field: berth.v1.TcpProbe tcp = 3;
-   */
-  tcp?: TcpProbe | undefined;
-
-  /**
-   * From the container's start to the first question. Default none.
-   *
-   * @generated from field: google.protobuf.Duration initial_delay = 4;
-   */
-  initialDelay?: Duration | undefined;
-
-  /**
-   * From the end of one question to the next. Default 10s, at least 0.1s.
-   *
-   * @generated from field: google.protobuf.Duration interval = 5;
-   */
-  interval?: Duration | undefined;
-
-  /**
-   * An answer that takes longer is a failure. Default 1s.
-   *
-   * @generated from field: google.protobuf.Duration timeout = 6;
-   */
-  timeout?: Duration | undefined;
-
-  /**
-   * So many failures in a row are a failure of the probe. Default 3.
-   *
-   * @generated from field: int32 failure_threshold = 7;
-   */
-  failureThreshold: number;
-
-  /**
-   * So many successes in a row make it succeed (again). Default 1.
-   *
-   * @generated from field: int32 success_threshold = 8;
-   */
-  successThreshold: number;
-};
-
-/**
- * Describes the message berth.v1.Probe.
- * Use `create(ProbeSchema)` to create a new message.
- */
-export const ProbeSchema: GenMessage<Probe> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 4);
-
-/**
- * Succeeds when the command, run in the container, ends with 0.
- *
- * @generated from message berth.v1.ExecProbe
- */
-export type ExecProbe = Message<"berth.v1.ExecProbe"> & {
-  /**
-   * @generated from field: repeated string command = 1;
-   */
-  command: string[];
-};
-
-/**
- * Describes the message berth.v1.ExecProbe.
- * Use `create(ExecProbeSchema)` to create a new message.
- */
-export const ExecProbeSchema: GenMessage<ExecProbe> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 5);
-
-/**
- * Succeeds when a GET at 127.0.0.1 in the container's network is answered with a status from 200 to 399.
- *
- * @generated from message berth.v1.HttpProbe
- */
-export type HttpProbe = Message<"berth.v1.HttpProbe"> & {
-  /**
-   * @generated from field: int32 port = 1;
-   */
-  port: number;
-
-  /**
-   * Default /.
-   *
-   * @generated from field: string path = 2;
-   */
-  path: string;
-};
-
-/**
- * Describes the message berth.v1.HttpProbe.
- * Use `create(HttpProbeSchema)` to create a new message.
- */
-export const HttpProbeSchema: GenMessage<HttpProbe> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 6);
-
-/**
- * Succeeds when a connection to 127.0.0.1 in the container's network is accepted.
- *
- * @generated from message berth.v1.TcpProbe
- */
-export type TcpProbe = Message<"berth.v1.TcpProbe"> & {
-  /**
-   * @generated from field: int32 port = 1;
-   */
-  port: number;
-};
-
-/**
- * Describes the message berth.v1.TcpProbe.
- * Use `create(TcpProbeSchema)` to create a new message.
- */
-export const TcpProbeSchema: GenMessage<TcpProbe> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 7);
 
 /**
  * @generated from message berth.v1.EnvVar
@@ -399,7 +265,7 @@ export type EnvVar = Message<"berth.v1.EnvVar"> & {
  * Use `create(EnvVarSchema)` to create a new message.
  */
 export const EnvVarSchema: GenMessage<EnvVar> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 8);
+  messageDesc(file_berth_v1_workload, 4);
 
 /**
  * @generated from message berth.v1.VolumeMount
@@ -442,7 +308,7 @@ export type VolumeMount = Message<"berth.v1.VolumeMount"> & {
  * Use `create(VolumeMountSchema)` to create a new message.
  */
 export const VolumeMountSchema: GenMessage<VolumeMount> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 9);
+  messageDesc(file_berth_v1_workload, 5);
 
 /**
  * @generated from message berth.v1.Resources
@@ -483,7 +349,7 @@ export type Resources = Message<"berth.v1.Resources"> & {
  * Use `create(ResourcesSchema)` to create a new message.
  */
 export const ResourcesSchema: GenMessage<Resources> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 10);
+  messageDesc(file_berth_v1_workload, 6);
 
 /**
  * @generated from message berth.v1.Security
@@ -529,7 +395,7 @@ export type Security = Message<"berth.v1.Security"> & {
  * Use `create(SecuritySchema)` to create a new message.
  */
 export const SecuritySchema: GenMessage<Security> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 11);
+  messageDesc(file_berth_v1_workload, 7);
 
 /**
  * @generated from message berth.v1.ContainerNetwork
@@ -553,7 +419,7 @@ export type ContainerNetwork = Message<"berth.v1.ContainerNetwork"> & {
  * Use `create(ContainerNetworkSchema)` to create a new message.
  */
 export const ContainerNetworkSchema: GenMessage<ContainerNetwork> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 12);
+  messageDesc(file_berth_v1_workload, 8);
 
 /**
  * @generated from message berth.v1.PortMapping
@@ -580,7 +446,7 @@ export type PortMapping = Message<"berth.v1.PortMapping"> & {
  * Use `create(PortMappingSchema)` to create a new message.
  */
 export const PortMappingSchema: GenMessage<PortMapping> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 13);
+  messageDesc(file_berth_v1_workload, 9);
 
 /**
  * @generated from message berth.v1.Stop
@@ -606,7 +472,7 @@ export type Stop = Message<"berth.v1.Stop"> & {
  * Use `create(StopSchema)` to create a new message.
  */
 export const StopSchema: GenMessage<Stop> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 14);
+  messageDesc(file_berth_v1_workload, 10);
 
 /**
  * @generated from message berth.v1.Placement
@@ -632,7 +498,7 @@ export type Placement = Message<"berth.v1.Placement"> & {
  * Use `create(PlacementSchema)` to create a new message.
  */
 export const PlacementSchema: GenMessage<Placement> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 15);
+  messageDesc(file_berth_v1_workload, 11);
 
 /**
  * @generated from message berth.v1.Restart
@@ -658,7 +524,7 @@ export type Restart = Message<"berth.v1.Restart"> & {
  * Use `create(RestartSchema)` to create a new message.
  */
 export const RestartSchema: GenMessage<Restart> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 16);
+  messageDesc(file_berth_v1_workload, 12);
 
 /**
  * @generated from message berth.v1.Rollout
@@ -677,7 +543,7 @@ export type Rollout = Message<"berth.v1.Rollout"> & {
  * Use `create(RolloutSchema)` to create a new message.
  */
 export const RolloutSchema: GenMessage<Rollout> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 17);
+  messageDesc(file_berth_v1_workload, 13);
 
 /**
  * @generated from message berth.v1.WorkloadStatus
@@ -733,13 +599,6 @@ export type WorkloadStatus = Message<"berth.v1.WorkloadStatus"> & {
    * @generated from field: repeated berth.v1.Condition conditions = 9;
    */
   conditions: Condition[];
-
-  /**
-   * Running tasks that are known to be and whose probes, if they have any, say that they are well.
-   *
-   * @generated from field: int32 available = 10;
-   */
-  available: number;
 };
 
 /**
@@ -747,7 +606,7 @@ export type WorkloadStatus = Message<"berth.v1.WorkloadStatus"> & {
  * Use `create(WorkloadStatusSchema)` to create a new message.
  */
 export const WorkloadStatusSchema: GenMessage<WorkloadStatus> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 18);
+  messageDesc(file_berth_v1_workload, 14);
 
 /**
  * @generated from message berth.v1.ApplyWorkloadRequest
@@ -771,7 +630,7 @@ export type ApplyWorkloadRequest = Message<"berth.v1.ApplyWorkloadRequest"> & {
  * Use `create(ApplyWorkloadRequestSchema)` to create a new message.
  */
 export const ApplyWorkloadRequestSchema: GenMessage<ApplyWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 19);
+  messageDesc(file_berth_v1_workload, 15);
 
 /**
  * @generated from message berth.v1.GetWorkloadRequest
@@ -793,7 +652,7 @@ export type GetWorkloadRequest = Message<"berth.v1.GetWorkloadRequest"> & {
  * Use `create(GetWorkloadRequestSchema)` to create a new message.
  */
 export const GetWorkloadRequestSchema: GenMessage<GetWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 20);
+  messageDesc(file_berth_v1_workload, 16);
 
 /**
  * @generated from message berth.v1.ListWorkloadsRequest
@@ -827,7 +686,7 @@ export type ListWorkloadsRequest = Message<"berth.v1.ListWorkloadsRequest"> & {
  * Use `create(ListWorkloadsRequestSchema)` to create a new message.
  */
 export const ListWorkloadsRequestSchema: GenMessage<ListWorkloadsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 21);
+  messageDesc(file_berth_v1_workload, 17);
 
 /**
  * @generated from message berth.v1.ListWorkloadsResponse
@@ -854,7 +713,7 @@ export type ListWorkloadsResponse = Message<"berth.v1.ListWorkloadsResponse"> & 
  * Use `create(ListWorkloadsResponseSchema)` to create a new message.
  */
 export const ListWorkloadsResponseSchema: GenMessage<ListWorkloadsResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 22);
+  messageDesc(file_berth_v1_workload, 18);
 
 /**
  * @generated from message berth.v1.ScaleWorkloadRequest
@@ -881,7 +740,7 @@ export type ScaleWorkloadRequest = Message<"berth.v1.ScaleWorkloadRequest"> & {
  * Use `create(ScaleWorkloadRequestSchema)` to create a new message.
  */
 export const ScaleWorkloadRequestSchema: GenMessage<ScaleWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 23);
+  messageDesc(file_berth_v1_workload, 19);
 
 /**
  * @generated from message berth.v1.DeleteWorkloadRequest
@@ -903,7 +762,7 @@ export type DeleteWorkloadRequest = Message<"berth.v1.DeleteWorkloadRequest"> & 
  * Use `create(DeleteWorkloadRequestSchema)` to create a new message.
  */
 export const DeleteWorkloadRequestSchema: GenMessage<DeleteWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 24);
+  messageDesc(file_berth_v1_workload, 20);
 
 /**
  * @generated from message berth.v1.WatchWorkloadsRequest
@@ -930,7 +789,7 @@ export type WatchWorkloadsRequest = Message<"berth.v1.WatchWorkloadsRequest"> & 
  * Use `create(WatchWorkloadsRequestSchema)` to create a new message.
  */
 export const WatchWorkloadsRequestSchema: GenMessage<WatchWorkloadsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 25);
+  messageDesc(file_berth_v1_workload, 21);
 
 /**
  * @generated from message berth.v1.WatchWorkloadsResponse
@@ -952,7 +811,7 @@ export type WatchWorkloadsResponse = Message<"berth.v1.WatchWorkloadsResponse"> 
  * Use `create(WatchWorkloadsResponseSchema)` to create a new message.
  */
 export const WatchWorkloadsResponseSchema: GenMessage<WatchWorkloadsResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 26);
+  messageDesc(file_berth_v1_workload, 22);
 
 /**
  * @generated from service berth.v1.WorkloadService
