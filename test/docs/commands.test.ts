@@ -104,6 +104,7 @@ void test("every berthd command in the documents is one, with options that it ha
     stdout: silent,
     stderr: silent,
     runAgent: () => assert.fail("nothing is run"),
+    runSimulator: () => assert.fail("nothing is run"),
     openSession: () => assert.fail("nothing is run"),
   });
   const commands = SNIPPETS.flatMap(({ at, code }) => commandsOf("berthd", code).map((line) => ({ at, line })));

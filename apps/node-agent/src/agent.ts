@@ -146,6 +146,7 @@ async function openDoor(
       registryRoutes: host.registryRoutes,
       facts: {
         config,
+        disk: () => diskInfo(config.root),
         bootId: bootId(),
         instance,
         version: VERSION,

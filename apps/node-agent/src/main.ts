@@ -4,7 +4,8 @@
  * answers at once. Exit codes are in `commands/exit-code.ts`.
  */
 import { agentExitCodeOf, exitCodeOf, reportError } from "./commands/exit-code.ts";
-import { createProgram, runProgram, type GlobalOptions } from "./commands/program.ts";
+import { createProgram, runProgram, type GlobalOptions, type SimulatorOptions } from "./commands/program.ts";
+import type { Logger } from "@berth/base";
 import type { Session } from "./commands/session.ts";
 
 const interrupt = new AbortController();
@@ -12,7 +13,7 @@ let isAgent = false;
 
 try {
   const { stdout, stderr } = process;
-  await runProgram(createProgram({ stdout, stderr, runAgent, openSession }), process.argv.slice(2));
+  await runProgram(createProgram({ stdout, stderr, runAgent, runSimulator, openSession }), process.argv.slice(2));
 } catch (error) {
   const interrupted = interrupt.signal.aborted;
   if (!interrupted) reportError(process.stderr, error);
@@ -33,8 +34,7 @@ async function openSession(options: GlobalOptions): Promise<Session> {
 
 async function runAgent(configFile: string | undefined): Promise<void> {
   isAgent = true;
-  const { promise: asked, resolve: end } = Promise.withResolvers<string>();
-  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => end(signal));
+  const asked = askedToEnd();
   const [{ crashAt, noFailpoints }, { loadAgentConfig }, { createLogger }, { startAgent }] = await Promise.all([
     import("@berth/base"),
     import("@berth/config"),
@@ -46,6 +46,34 @@ async function runAgent(configFile: string | undefined): Promise<void> {
   const failpoint = config.crashAt === undefined ? noFailpoints : crashAt(config.crashAt);
   const path = process.env["PATH"] ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
   const agent = await startAgent({ logger, failpoint, path }, config);
+  await endWhenAsked(agent, logger, asked);
+}
+
+async function runSimulator(options: SimulatorOptions): Promise<void> {
+  isAgent = true;
+  const asked = askedToEnd();
+  const [{ loadAgentConfig, loadSimulationProfile }, { createLogger }, { startSimulator }] = await Promise.all([
+    import("@berth/config"),
+    import("@berth/telemetry"),
+    import("./simulate/simulator.ts"),
+  ]);
+  const config = await loadAgentConfig({ file: options.config, env: process.env });
+  const profile = await loadSimulationProfile({
+    file: options.simulateProfile,
+    ...(options.simulateSet === undefined ? {} : { settings: options.simulateSet }),
+  });
+  const logger = createLogger({ name: "simulator", level: config.logLevel });
+  const simulator = await startSimulator({ logger }, config, { count: options.simulate, profile });
+  await endWhenAsked(simulator, logger, asked);
+}
+
+function askedToEnd(): Promise<NodeJS.Signals> {
+  const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve(signal));
+  return promise;
+}
+
+async function endWhenAsked(agent: AsyncDisposable, logger: Logger, asked: Promise<NodeJS.Signals>): Promise<void> {
   const signal = await asked;
   logger.info({ signal }, "ending; containers go on");
   // A second signal, or a close that hangs, must not need a SIGKILL.

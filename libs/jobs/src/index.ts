@@ -1,5 +1,6 @@
 export { JOB_NAMES, checkJobId, decodeJob, encodeJob, queueName, type JobName } from "./job.ts";
 export { createJobQueues, type JobQueues, type JobQueuesOptions, type JobToAdd } from "./queues.ts";
+export { shareJobConnections, type JobConnections } from "./shared-connections.ts";
 export {
   startJobWorker,
   type JobWorker,

@@ -12,10 +12,11 @@
  */
 import { backoffMs, Semaphore, StatusError, systemClock, type Clock, type Logger } from "@berth/base";
 import type { Job } from "@berth/proto";
-import { Worker, type Job as BullJob } from "bullmq";
-import { connectRedis, redisError } from "./connection.ts";
-import { decodeJob, queueName, type JobName } from "./job.ts";
-import { outageReporter } from "./queues.ts";
+import type { Job as BullJob } from "bullmq";
+import { redisError } from "./connection.ts";
+import { decodeJob, type JobName } from "./job.ts";
+import type { JobConnections } from "./shared-connections.ts";
+import { ownConnections, type JobSource } from "./source.ts";
 
 export interface ReceivedJob {
   readonly id: string;
@@ -38,6 +39,8 @@ export interface JobWorkerOptions {
   /** How long closing waits for handles under way. Default 5 s. */
   readonly graceMs?: number;
   readonly clock?: Clock;
+  /** Shared with other nodes' workers of this process. Without them the worker has its own. */
+  readonly connections?: JobConnections;
 }
 
 export type JobWorkerState = "connecting" | "running" | "backing-off" | "closed";
@@ -48,9 +51,6 @@ export interface JobWorker extends AsyncDisposable {
   readonly errors: number;
 }
 
-/** A handed-out job comes back to the queue as often as it must; BullMQ would drop it at the second time. */
-const NO_LIMIT = 1_000_000;
-
 /** Starts taking jobs; a Redis that is away is waited for in the background. */
 export function startJobWorker(options: JobWorkerOptions): JobWorker {
   return new Loop(options);
@@ -58,41 +58,22 @@ export function startJobWorker(options: JobWorkerOptions): JobWorker {
 
 class Loop implements JobWorker {
   readonly #options: JobWorkerOptions;
-  readonly #redis;
-  readonly #worker: Worker;
+  readonly #source: JobSource;
   readonly #slots: Semaphore;
   readonly #clock: Clock;
   readonly #abort = new AbortController();
   readonly #running = new Set<Promise<void>>();
   readonly #loop: Promise<void>;
-  readonly #outage;
   #state: JobWorkerState = "connecting";
   #errors = 0;
-  #lastError: Error | undefined;
   #closed: Promise<void> | undefined;
-  #tokens = 0;
 
   constructor(options: JobWorkerOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#slots = new Semaphore(options.concurrency ?? 16);
-    this.#outage = outageReporter(options.logger);
-    this.#redis = connectRedis(options.redisUrl, { blocking: true });
-    this.#redis.on("error", this.#outage.failed);
-    this.#redis.on("ready", this.#outage.recovered);
     const lockMs = options.lockMs ?? 30_000;
-    this.#worker = new Worker(queueName(options.node), null, {
-      connection: this.#redis,
-      autorun: false,
-      lockDuration: lockMs,
-      stalledInterval: lockMs,
-      maxStalledCount: NO_LIMIT,
-      drainDelay: 5,
-    });
-    this.#worker.on("error", (error) => {
-      this.#errors += 1;
-      this.#lastError = error;
-    });
+    this.#source = options.connections?.open(options.node, lockMs) ?? ownConnections(options, lockMs);
     this.#loop = this.#run();
   }
 
@@ -111,7 +92,7 @@ class Loop implements JobWorker {
 
   async #run(): Promise<void> {
     const { signal } = this.#abort;
-    await this.#worker.startStalledCheckTimer();
+    await this.#source.watchStalled();
     let failures = 0;
     while (!signal.aborted) {
       const slot = await this.#slots.acquire(signal).catch(() => undefined);
@@ -126,23 +107,15 @@ class Loop implements JobWorker {
     }
   }
 
-  /** BullMQ reports some errors by throwing and some by an event; both count. */
   async #fetch(): Promise<
     | { readonly kind: "job"; readonly job: BullJob }
     | { readonly kind: "none" }
     | { readonly kind: "failed"; readonly error: Error }
   > {
-    this.#lastError = undefined;
-    this.#tokens += 1;
     try {
-      const job = (await this.#worker.getNextJob(`${this.#worker.id}-${this.#tokens}`)) as BullJob | undefined;
-      if (job !== undefined) {
-        this.#state = "running";
-        return { kind: "job", job };
-      }
-      if (this.#lastError !== undefined) return { kind: "failed", error: this.#lastError };
+      const job = await this.#source.next();
       this.#state = "running";
-      return { kind: "none" };
+      return job === undefined ? { kind: "none" } : { kind: "job", job };
     } catch (error) {
       this.#errors += 1;
       return { kind: "failed", error: error instanceof Error ? error : new Error(String(error)) };
@@ -197,8 +170,7 @@ class Loop implements JobWorker {
     this.#abort.abort();
     // A handle that is under way finishes; its job may be handed out again when Redis is away just now.
     await settledWithin(Promise.all(this.#running), this.#options.graceMs ?? 5_000);
-    await settledWithin(this.#worker.close(true), 2_000);
-    this.#redis.disconnect();
+    await settledWithin(this.#source.close(), 2_000);
     await settledWithin(this.#loop, 2_000);
   }
 }

@@ -23,6 +23,9 @@
  * stored goes on in the next one, for its number may already stand for something else.
  *
  * Entries of earlier epochs are kept until stored, like all others, unless they belong to another node's name.
+ *
+ * A file belongs to one node, as a rule. Simulated nodes share one: then each journal has the epochs of its node and leaves
+ * the others' alone, and there is no marker, for nobody restores such a file.
  */
 import type { Metadata, Statement, StatementResult } from "@berth/metadata";
 
@@ -73,6 +76,8 @@ export interface Journal extends AsyncDisposable {
   readonly reason: EpochReason;
   /** The rows of the journal's owner are in the same file. */
   readonly metadata: Metadata;
+  /** Whose rows are whose in a file that several nodes share: the node's name; empty where the file is this node's alone. */
+  readonly owner: string;
   /**
    * Applies the statements and appends the entries as one durable transaction.
    * @throws RESOURCE_EXHAUSTED `JOURNAL_FULL`; INVALID_ARGUMENT `JOURNAL_ENTRY_TOO_LARGE`; what {@link Metadata.transact} throws.

@@ -26,4 +26,11 @@ export const journalMigrations: readonly Migration[] = [
       ) STRICT, WITHOUT ROWID;
     `,
   },
+  {
+    name: "journal-0002-by-node",
+    sql: `
+      -- In a file that several nodes share, each looks for its own newest epoch at every append.
+      CREATE INDEX journal_state_by_node ON journal_state (node, ordinal);
+    `,
+  },
 ];

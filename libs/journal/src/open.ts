@@ -11,15 +11,18 @@ import {
   JournalRows,
   moveUnstored,
   pruneEntries,
+  ofNode,
   toExtent,
+  WHOLE_FILE,
+  type Scope,
   type StateRow,
 } from "./rows.ts";
 
 export interface JournalDeps {
   /** Opened with `journalMigrations` among its migrations. */
   readonly metadata: Metadata;
-  /** The marker file, in the data root and outside the database (`journal.epoch`). */
-  readonly markerPath: string;
+  /** The marker file, in the data root and outside the database (`journal.epoch`). Without one a restore goes unnoticed. */
+  readonly markerPath?: string;
   readonly clock?: Clock;
   readonly logger?: Logger;
 }
@@ -33,6 +36,8 @@ export interface JournalConfig {
   readonly maxEntries?: number;
   readonly maxBytes?: number;
   readonly reserveShare?: number;
+  /** Other nodes' journals are in the same file. Default false: what is another node's is removed. */
+  readonly sharesFile?: boolean;
 }
 
 type ResolvedConfig = Required<JournalConfig>;
@@ -49,26 +54,36 @@ export async function openJournal(
   config: JournalConfig,
   options: { signal?: AbortSignal } = {},
 ): Promise<Journal> {
-  const resolved: ResolvedConfig = { maxEntries: 200_000, maxBytes: 256 * 1024 * 1024, reserveShare: 0.1, ...config };
+  const resolved: ResolvedConfig = {
+    maxEntries: 200_000,
+    maxBytes: 256 * 1024 * 1024,
+    reserveShare: 0.1,
+    sharesFile: false,
+    ...config,
+  };
   throwIfAborted(options.signal);
   const { metadata, clock = systemClock } = deps;
-  const rows = new JournalRows(metadata);
+  const rows = new JournalRows(metadata, scopeOf(resolved));
   const known = rows.current();
-  const marker = await readMarker(deps.markerPath);
+  const marker = deps.markerPath === undefined ? known : await readMarker(deps.markerPath);
   const reason = epochReason(known, marker, config.identity);
   if (reason !== "kept") {
     const epoch = nextEpoch(clock.nowMs(), known?.epoch, marker?.epoch);
     const begin = beginEpoch(epoch, config.node, config.identity, clock.nowMs());
-    await metadata.transact([begin, ...dropOtherNodes(config.node)]);
+    await metadata.transact([begin, ...(resolved.sharesFile ? [] : dropOtherNodes(config.node))]);
   }
-  const current = rows.current()!;
-  await writeMarker(deps.markerPath, current);
+  if (deps.markerPath !== undefined) await writeMarker(deps.markerPath, rows.current()!);
   return new SqliteJournal(deps, resolved, rows, reason);
+}
+
+function scopeOf({ node, sharesFile }: ResolvedConfig): Scope {
+  return sharesFile ? ofNode(node) : WHOLE_FILE;
 }
 
 class SqliteJournal implements Journal {
   readonly metadata: Metadata;
-  readonly #markerPath: string;
+  readonly owner: string;
+  readonly #markerPath: string | undefined;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #config: ResolvedConfig;
@@ -87,6 +102,7 @@ class SqliteJournal implements Journal {
 
   constructor(deps: JournalDeps, config: ResolvedConfig, rows: JournalRows, reason: EpochReason) {
     this.metadata = deps.metadata;
+    this.owner = config.sharesFile ? config.node : "";
     this.#markerPath = deps.markerPath;
     this.#clock = deps.clock ?? systemClock;
     this.#logger = deps.logger ?? silentLogger;
@@ -114,7 +130,7 @@ class SqliteJournal implements Journal {
     this.#entries += entries.length;
     this.#bytes += bytes;
     try {
-      const appending = entries.length === 0 ? [] : appendEntries(entries, this.#clock.nowMs());
+      const appending = entries.length === 0 ? [] : appendEntries(entries, this.#clock.nowMs(), scopeOf(this.#config));
       const results = await this.metadata.transact([...statements, ...appending]);
       const positions = entries.map((_, index) => toPosition(results[statements.length + index]?.rows[0]));
       this.#appended(positions.at(-1));
@@ -212,7 +228,7 @@ class SqliteJournal implements Journal {
   #appended(last: Position | undefined): void {
     if (last === undefined) return;
     this.#unmarked = true;
-    this.#marking ??= this.#markLater();
+    if (this.#markerPath !== undefined) this.#marking ??= this.#markLater();
     this.#appends.emit(last);
   }
 
@@ -226,7 +242,7 @@ class SqliteJournal implements Journal {
     const through = Math.min(storedSeq, state.headSeq);
     for (let seq = state.storedSeq; seq < through;) {
       seq = Math.min(through, seq + PRUNE_STEP);
-      const [extent] = await this.metadata.transact(pruneEntries(epoch, seq));
+      const [extent] = await this.metadata.transact(pruneEntries(epoch, seq, scopeOf(this.#config)));
       const pruned = toExtent(extent?.rows[0]);
       this.#entries -= pruned.entries;
       this.#bytes -= pruned.bytes;
@@ -258,6 +274,7 @@ class SqliteJournal implements Journal {
 
   /** A marker that trails costs only the chance to notice a restore, so its failure fails nothing. */
   async #mark(): Promise<void> {
+    if (this.#markerPath === undefined) return;
     try {
       await writeMarker(this.#markerPath, this.#current());
     } catch (error) {

@@ -18,18 +18,33 @@ export interface Extent {
 /** What an entry weighs besides its payload, in the table and on the wire. */
 export const ENTRY_OVERHEAD_BYTES = 64;
 
+/** Whose epochs are meant: all of the file, or those of one node among several that share it. */
+export interface Scope {
+  /** Of rows of `journal_state`. */
+  readonly own: string;
+  readonly params: readonly string[];
+}
+
+export const WHOLE_FILE: Scope = { own: "TRUE", params: [] };
+
+export function ofNode(node: string): Scope {
+  return { own: "node = ?", params: [node] };
+}
+
 const EXTENT = `count(*) AS entries, coalesce(sum(length(payload)), 0) + ${ENTRY_OVERHEAD_BYTES} * count(*) AS bytes`;
-const CURRENT = "ordinal = (SELECT max(ordinal) FROM journal_state)";
 
 export class JournalRows {
   readonly #metadata: Metadata;
+  readonly #scope: Scope;
 
-  constructor(metadata: Metadata) {
+  constructor(metadata: Metadata, scope: Scope) {
     this.#metadata = metadata;
+    this.#scope = scope;
   }
 
   states(): StateRow[] {
-    return this.#metadata.all("SELECT * FROM journal_state ORDER BY ordinal").map(toState);
+    const { own, params } = this.#scope;
+    return this.#metadata.all(`SELECT * FROM journal_state WHERE ${own} ORDER BY ordinal`, ...params).map(toState);
   }
 
   state(epoch: string): StateRow | undefined {
@@ -38,7 +53,10 @@ export class JournalRows {
   }
 
   current(): StateRow | undefined {
-    const row = this.#metadata.get(`SELECT * FROM journal_state WHERE ${CURRENT}`);
+    const row = this.#metadata.get(
+      `SELECT * FROM journal_state WHERE ${current(this.#scope)}`,
+      ...this.#scope.params,
+    );
     return row === undefined ? undefined : toState(row);
   }
 
@@ -49,21 +67,26 @@ export class JournalRows {
   }
 
   extent(): Extent {
-    return toExtent(this.#metadata.get(`SELECT ${EXTENT} FROM journal`));
+    const { own, params } = this.#scope;
+    const epochs = `SELECT epoch FROM journal_state WHERE ${own}`;
+    return toExtent(this.#metadata.get(`SELECT ${EXTENT} FROM journal WHERE epoch IN (${epochs})`, ...params));
   }
 }
 
 /** Appends to the current epoch. Each entry's statement returns its epoch and seq; the last statement moves the head. */
-export function appendEntries(entries: readonly NewEntry[], timeMs: number): Statement[] {
+export function appendEntries(entries: readonly NewEntry[], timeMs: number, scope: Scope): Statement[] {
   const inserts = entries.map(({ kind, payload }, index) => ({
     sql: `INSERT INTO journal (epoch, seq, time_ms, kind, payload)
-      SELECT epoch, head_seq + ?, ?, ?, ? FROM journal_state WHERE ${CURRENT} RETURNING epoch, seq`,
-    params: [index + 1, timeMs, kind, payload],
+      SELECT epoch, head_seq + ?, ?, ?, ? FROM journal_state WHERE ${current(scope)} RETURNING epoch, seq`,
+    params: [index + 1, timeMs, kind, payload, ...scope.params],
     expect: { rows: 1, otherwise: NO_EPOCH },
   }));
   return [
     ...inserts,
-    { sql: `UPDATE journal_state SET head_seq = head_seq + ? WHERE ${CURRENT}`, params: [entries.length] },
+    {
+      sql: `UPDATE journal_state SET head_seq = head_seq + ? WHERE ${current(scope)}`,
+      params: [entries.length, ...scope.params],
+    },
   ];
 }
 
@@ -84,13 +107,16 @@ export function dropOtherNodes(node: string): Statement[] {
 }
 
 /** The first statement returns what the second removes, for {@link toExtent}. */
-export function pruneEntries(epoch: string, throughSeq: number): Statement[] {
+export function pruneEntries(epoch: string, throughSeq: number, scope: Scope): Statement[] {
   return [
     { sql: `SELECT ${EXTENT} FROM journal WHERE epoch = ? AND seq <= ?`, params: [epoch, throughSeq] },
     { sql: "DELETE FROM journal WHERE epoch = ? AND seq <= ?", params: [epoch, throughSeq] },
     { sql: "UPDATE journal_state SET stored_seq = max(stored_seq, ?) WHERE epoch = ?", params: [throughSeq, epoch] },
     // An epoch that nothing can be added to and that is stored whole has nothing more to say.
-    { sql: `DELETE FROM journal_state WHERE stored_seq = head_seq AND NOT (${CURRENT})` },
+    {
+      sql: `DELETE FROM journal_state WHERE ${scope.own} AND stored_seq = head_seq AND NOT (${current(scope)})`,
+      params: [...scope.params, ...scope.params],
+    },
   ];
 }
 
@@ -112,6 +138,10 @@ export function moveUnstored(epoch: string, next: string): Statement[] {
 
 export function toExtent(row: SqlRow | undefined): Extent {
   return { entries: Number(row?.["entries"] ?? 0), bytes: Number(row?.["bytes"] ?? 0) };
+}
+
+function current({ own }: Scope): string {
+  return `ordinal = (SELECT max(ordinal) FROM journal_state WHERE ${own})`;
 }
 
 const NO_EPOCH = { code: "INTERNAL", reason: "JOURNAL_NO_EPOCH", message: "journal: no epoch has begun" };

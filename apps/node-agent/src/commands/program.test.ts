@@ -5,17 +5,24 @@ import { dirname, join, resolve } from "node:path";
 import { test } from "node:test";
 import { runBerthd } from "../testing/berthd.ts";
 import { EXIT_CODES } from "./exit-code.ts";
-import { createProgram, runProgram, type GlobalOptions } from "./program.ts";
+import { createProgram, runProgram, type GlobalOptions, type SimulatorOptions } from "./program.ts";
 
 const silent = { write: () => true };
 
+interface Seen {
+  config?: string | undefined;
+  options?: GlobalOptions;
+  simulator?: SimulatorOptions;
+}
+
 /** Runs a command line; gives what it would run the agent or a command with. */
-async function parsed(...argv: string[]): Promise<{ config?: string | undefined; options?: GlobalOptions }> {
-  const seen: { config?: string | undefined; options?: GlobalOptions } = {};
+async function parsed(...argv: string[]): Promise<Seen> {
+  const seen: Seen = {};
   const program = createProgram({
     stdout: silent,
     stderr: silent,
     runAgent: async (config) => void (seen.config = config ?? "-"),
+    runSimulator: async (options) => void (seen.simulator = options),
     openSession: async (options) => {
       seen.options = options;
       throw new Error("enough");

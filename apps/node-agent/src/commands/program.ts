@@ -2,7 +2,7 @@
  * The command tree of `berthd`: names, options and help. What a command does is in its own file and loaded when it runs, so that
  * `berthd --help` answers at once. Without a command, the program is the agent.
  */
-import { Command } from "commander";
+import { Command, InvalidArgumentError } from "commander";
 import { allCommands, commandAt, commandPath, commandTerm, usageComplaint } from "@berth/base/terminal";
 import { EXIT_CODES, UsageError } from "./exit-code.ts";
 import { addContent, addImages, addLeases, addSnapshots } from "./program-stores.ts";
@@ -14,6 +14,10 @@ export interface GlobalOptions {
   readonly address?: string;
   readonly namespace: string;
   readonly output: string;
+  /** How many agents to simulate. */
+  readonly simulate?: number;
+  readonly simulateProfile?: string;
+  readonly simulateSet?: readonly string[];
 }
 
 export interface ProgramDeps {
@@ -21,8 +25,14 @@ export interface ProgramDeps {
   readonly stderr: { write(text: string): unknown };
   /** Is the agent, until it is asked to end. */
   readonly runAgent: (configFile: string | undefined) => Promise<void>;
+  /** Is many agents that only pretend, until it is asked to end. */
+  readonly runSimulator: (options: SimulatorOptions) => Promise<void>;
   readonly openSession: (options: GlobalOptions) => Promise<Session>;
 }
+
+export type SimulatorOptions = Pick<GlobalOptions, "config" | "simulateProfile" | "simulateSet"> & {
+  readonly simulate: number;
+};
 
 export type Module = Record<string, unknown>;
 export type Add = (parent: Command, usage: string, summary: string, examples?: string) => Command;
@@ -36,13 +46,20 @@ export function createProgram(deps: ProgramDeps): Command {
       "Without a command: runs the node agent, containers of this host for the fleet's controller.\n" +
         "With one: asks the agent that runs on this host, through its socket.",
     )
-    .usage("[--config FILE] | [options] COMMAND")
+    .usage("[--config FILE] | --simulate N | [options] COMMAND")
     .version(VERSION, "-V, --version", "print the version")
     .option(
       "--config <file>",
       "the agent's configuration, YAML or JSON; BERTH_NODE, REDIS_URL and the like win over it",
     )
     .option("--address <address>", "socket of the agent, as unix:/run/berth/berthd.sock")
+    .option(
+      "--simulate <n>",
+      "be N agents at once, sim-0001 and so on, that speak to the controller as real ones do and run nothing",
+      parseCount,
+    )
+    .option("--simulate-profile <file>", "what they pretend: sizes, latencies, failures (docs/operations/simulate.md)")
+    .option("--simulate-set <field=value>", "one field of that profile, such as start.failures=0.02; repeat it", collect)
     .option("-n, --namespace <name>", "act in this namespace", "default")
     .option("-o, --output <format>", "table or json", "table")
     .helpOption("-h, --help", "print this help")
@@ -86,7 +103,13 @@ export function createProgram(deps: ProgramDeps): Command {
     ) {
       throw new UsageError("-n and -o belong to a command; there is none (berthd --help lists them)");
     }
-    await deps.runAgent(program.opts<GlobalOptions>().config);
+    const options = program.opts<GlobalOptions>();
+    const { simulate } = options;
+    if (simulate !== undefined) return await deps.runSimulator({ ...options, simulate });
+    if (options.simulateProfile !== undefined || options.simulateSet !== undefined) {
+      throw new UsageError("--simulate-profile and --simulate-set say what --simulate N pretends; give that, too");
+    }
+    await deps.runAgent(options.config);
   });
   addImages(program, add, bind);
   addContent(program, add, bind);
@@ -102,6 +125,17 @@ export function createProgram(deps: ProgramDeps): Command {
   for (const command of allCommands(program))
     command.helpCommand(false).showHelpAfterError(`(see ${commandPath(command)} --help)`);
   return program;
+}
+
+function parseCount(text: string): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count >= 1 && count <= 20_000) return count;
+  throw new InvalidArgumentError("It is not a number of agents from 1 to 20000.");
+}
+
+function collect(value: string, before: readonly string[] = []): readonly string[] {
+  if (/^[a-zA-Z]+(\.[a-zA-Z]+)*=/.test(value)) return [...before, value];
+  throw new InvalidArgumentError("Write it as field=value, such as start.failures=0.02.");
 }
 
 /** Runs a command line; refuses an unknown command by name before its options are looked at. */
@@ -178,6 +212,7 @@ const FOOTER = `
 Examples:
   berthd --config /etc/berth/agent.yaml       berthd -n shop images ls
   berthd pull docker.io/library/busybox:1     berthd content cat sha256:…
+  berthd --config sim.yaml --simulate 1000    a fleet to try a policy on
 
 SIGTERM ends the agent and leaves its containers running; started again, it takes them up.
 Every field of its configuration: docs/reference/agent-configuration.md.

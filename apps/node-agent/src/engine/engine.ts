@@ -14,7 +14,7 @@ import type { IntentOutcome, RunIntent, TaskIntent } from "./intent.ts";
 import { taskEntry } from "./journal-entries.ts";
 import { findLog, type LogReaders } from "./logs.ts";
 import { observed, type OperationObserver } from "./operations.ts";
-import { forgetRemoved, insertExecution, unwant, type EngineRows } from "./rows.ts";
+import { unwant, type EngineRows } from "./rows.ts";
 import type { TaskLifecycle } from "./task-lifecycle.ts";
 
 export interface EngineDeps {
@@ -78,7 +78,7 @@ export class Engine {
       if (order === 0 && (newest?.desired === "stop" || newest?.state === "removed")) return "known";
       const statements: Statement[] = [unwant(intent)];
       // Never heard of: a record of it keeps a late job from running it, and says "removed" to who asked.
-      if (order > 0) statements.push(insertExecution(this.#record(intent, "stop"), this.#deps.clock.nowMs()));
+      if (order > 0) statements.push(this.#deps.rows.insert(this.#record(intent, "stop"), this.#deps.clock.nowMs()));
       await this.#deps.journal.transact(statements, []);
       return "taken";
     });
@@ -127,7 +127,7 @@ export class Engine {
 
   /** Drops tombstones that nobody can need any more. */
   async forgetRemoved(olderThanMs: number): Promise<void> {
-    await this.#deps.journal.metadata.transact([forgetRemoved(this.#deps.clock.nowMs() - olderThanMs)]);
+    await this.#deps.journal.metadata.transact([this.#deps.rows.forgetRemoved(this.#deps.clock.nowMs() - olderThanMs)]);
   }
 
   async #takeOn(intent: RunIntent): Promise<void> {
@@ -136,12 +136,12 @@ export class Engine {
     const { plan } = intent;
     const accepted = taskEntry(record, "accepted");
     if (!(plan instanceof StatusError)) {
-      await this.#deps.journal.transact([unwant(intent), insertExecution({ ...record, plan }, nowMs)], [accepted]);
+      await this.#deps.journal.transact([unwant(intent), this.#deps.rows.insert({ ...record, plan }, nowMs)], [accepted]);
       return;
     }
     const failed = taskEntry(record, "failed", { reason: "InvalidSpec", message: plan.message });
     const row = { ...record, state: "failed", cleaned: true } as const;
-    await this.#deps.journal.transact([unwant(intent), insertExecution(row, nowMs)], [accepted, failed]);
+    await this.#deps.journal.transact([unwant(intent), this.#deps.rows.insert(row, nowMs)], [accepted, failed]);
   }
 
   #record(intent: TaskIntent, desired: "run" | "stop"): Execution {

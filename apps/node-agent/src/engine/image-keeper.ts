@@ -29,7 +29,7 @@ export interface ImageIntent extends ImageTarget {
 
 export interface ImageKeeperDeps {
   readonly journal: Journal;
-  readonly images: Images;
+  readonly images: Pick<Images, "pull" | "remove">;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly onPullProgress: (progress: PullProgress) => void;
@@ -67,7 +67,8 @@ export class ImageKeeper implements AsyncDisposable {
   }
 
   assignments(): readonly Row[] {
-    return this.#deps.journal.metadata.all(`SELECT * FROM image_assignments`).map(toRow);
+    const { metadata, owner } = this.#deps.journal;
+    return metadata.all("SELECT * FROM image_assignments WHERE node = ?", owner).map(toRow);
   }
 
   /** @throws RESOURCE_EXHAUSTED `JOURNAL_FULL`. */
@@ -78,7 +79,7 @@ export class ImageKeeper implements AsyncDisposable {
       return order < 0 ? "stale" : "known";
     }
     const row: Row = { ...intent, desired: "present", state: "accepted" };
-    await this.#deps.journal.transact([replace(row)], [entryOf(row, "accepted")]);
+    await this.#deps.journal.transact([replace(row, this.#deps.journal.owner)], [entryOf(row, "accepted")]);
     await this.#cancel(intent);
     this.#launch(row);
     return "taken";
@@ -99,8 +100,8 @@ export class ImageKeeper implements AsyncDisposable {
     await this.#deps.journal.transact(
       [
         {
-          sql: "DELETE FROM image_assignments WHERE campaign_uid = ? AND namespace = ? AND image = ?",
-          params: [campaignUid, namespace, image],
+          sql: "DELETE FROM image_assignments WHERE node = ? AND campaign_uid = ? AND namespace = ? AND image = ?",
+          params: [this.#deps.journal.owner, campaignUid, namespace, image],
         },
       ],
       [entryOf(known, "removed")],
@@ -161,9 +162,17 @@ export class ImageKeeper implements AsyncDisposable {
     },
   ): Promise<void> {
     const change: Statement = {
-      sql: `UPDATE image_assignments SET state = ? WHERE campaign_uid = ? AND namespace = ? AND image = ?
-        AND generation = ? AND attempt = ?`,
-      params: [state, row.campaignUid, row.namespace, row.image, row.generation, row.attempt],
+      sql: `UPDATE image_assignments SET state = ? WHERE node = ? AND campaign_uid = ? AND namespace = ?
+        AND image = ? AND generation = ? AND attempt = ?`,
+      params: [
+        state,
+        this.#deps.journal.owner,
+        row.campaignUid,
+        row.namespace,
+        row.image,
+        row.generation,
+        row.attempt,
+      ],
       expect: {
         changes: 1,
         otherwise: { code: "ABORTED", reason: "PULL_SUPERSEDED", message: `pull of ${row.image} was superseded` },
@@ -187,8 +196,9 @@ export class ImageKeeper implements AsyncDisposable {
   }
 
   #find(target: ImageTarget): Row | undefined {
-    const sql = "SELECT * FROM image_assignments WHERE campaign_uid = ? AND namespace = ? AND image = ?";
-    const row = this.#deps.journal.metadata.get(sql, target.campaignUid, target.namespace, target.image);
+    const { metadata, owner } = this.#deps.journal;
+    const sql = "SELECT * FROM image_assignments WHERE node = ? AND campaign_uid = ? AND namespace = ? AND image = ?";
+    const row = metadata.get(sql, owner, target.campaignUid, target.namespace, target.image);
     return row === undefined ? undefined : toRow(row);
   }
 }
@@ -211,11 +221,11 @@ function entryOf(
   });
 }
 
-function replace(row: Row): Statement {
+function replace(row: Row, owner: string): Statement {
   return {
     sql: `INSERT OR REPLACE INTO image_assignments
-      (namespace, image, campaign_uid, generation, attempt, desired, state, snapshotter, store_epoch, revision)
-      VALUES (?,?,?,?,?,?,?,?,?,?)`,
+      (namespace, image, campaign_uid, generation, attempt, desired, state, snapshotter, store_epoch, revision, node)
+      VALUES (?,?,?,?,?,?,?,?,?,?,?)`,
     params: [
       row.namespace,
       row.image,
@@ -227,6 +237,7 @@ function replace(row: Row): Statement {
       row.snapshotter,
       row.origin.storeEpoch,
       row.origin.revision,
+      owner,
     ],
   };
 }

@@ -86,4 +86,42 @@ export const engineMigrations: readonly Migration[] = [
       ) STRICT;
     `,
   },
+  {
+    name: "engine-0003-shared-file",
+    sql: `
+      -- \`node\` says whose a row is in a file that several simulated nodes share; it is empty on a real host.
+      ALTER TABLE executions ADD COLUMN node TEXT NOT NULL DEFAULT '';
+      DROP INDEX executions_open;
+      CREATE INDEX executions_open ON executions (node) WHERE state <> 'removed' OR cleaned = 0;
+      CREATE INDEX executions_tombstones ON executions (node, changed_at_ms) WHERE state = 'removed' AND cleaned = 1;
+
+      ALTER TABLE image_assignments RENAME TO image_assignments_before;
+      CREATE TABLE image_assignments (
+        node TEXT NOT NULL,
+        namespace TEXT NOT NULL,
+        image TEXT NOT NULL,
+        campaign_uid TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        desired TEXT NOT NULL,
+        state TEXT NOT NULL,
+        snapshotter TEXT NOT NULL,
+        store_epoch TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        PRIMARY KEY (node, campaign_uid, namespace, image)
+      ) STRICT;
+      INSERT INTO image_assignments SELECT '', namespace, image, campaign_uid, generation, attempt, desired, state,
+        snapshotter, store_epoch, revision FROM image_assignments_before;
+      DROP TABLE image_assignments_before;
+
+      ALTER TABLE assignment_state RENAME TO assignment_state_before;
+      CREATE TABLE assignment_state (
+        node TEXT PRIMARY KEY,
+        store_epoch TEXT NOT NULL,
+        revision INTEGER NOT NULL
+      ) STRICT, WITHOUT ROWID;
+      INSERT INTO assignment_state SELECT '', store_epoch, revision FROM assignment_state_before;
+      DROP TABLE assignment_state_before;
+    `,
+  },
 ];

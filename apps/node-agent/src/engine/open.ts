@@ -51,7 +51,7 @@ export async function openEngine(parts: EngineParts, lifetime: Lifetime): Promis
     logs: join(config.root, "logs"),
     cgroupParent: cgroupParentOf(config),
   };
-  const rows = new EngineRows(journal.metadata);
+  const rows = new EngineRows(journal.metadata, journal.owner);
   const common = {
     journal,
     rows,

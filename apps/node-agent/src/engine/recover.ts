@@ -19,7 +19,7 @@ export interface RecoverDeps {
   readonly journal: Journal;
   readonly rows: EngineRows;
   readonly lifecycle: TaskLifecycle;
-  readonly sweep: Sweep;
+  readonly sweep: Pick<Sweep, "run">;
   readonly paths: EnginePaths;
   readonly logger: Logger;
 }

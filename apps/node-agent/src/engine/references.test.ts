@@ -18,7 +18,7 @@ function execution(uid: string, state: string, cleaned: number, desired: string,
 
 function assignment(image: string, desired: string): Statement {
   return {
-    sql: "INSERT INTO image_assignments VALUES ('shop', ?, 'c1', 1, 0, ?, 'present', 'overlayfs', '', 0)",
+    sql: "INSERT INTO image_assignments VALUES ('', 'shop', ?, 'c1', 1, 0, ?, 'present', 'overlayfs', '', 0)",
     params: [image, desired],
   };
 }

@@ -12,9 +12,12 @@ const OPEN = "(state <> 'removed' OR cleaned = 0)";
 
 export class EngineRows {
   readonly #metadata: Metadata;
+  readonly #owner: string;
 
-  constructor(metadata: Metadata) {
+  /** `owner`: whose rows of a shared file (see libs/journal); empty on a real host. */
+  constructor(metadata: Metadata, owner = "") {
     this.#metadata = metadata;
+    this.#owner = owner;
   }
 
   /** Of one task, the newest first, tombstones included. */
@@ -36,12 +39,25 @@ export class EngineRows {
   }
 
   open(): readonly Execution[] {
-    return this.#metadata.all(`SELECT ${COLUMNS} FROM executions WHERE ${OPEN} ORDER BY task_uid`).map(toExecution);
+    const sql = `SELECT ${COLUMNS} FROM executions WHERE node = ? AND ${OPEN} ORDER BY task_uid`;
+    return this.#metadata.all(sql, this.#owner).map(toExecution);
   }
 
   /** Does any container object live in this namespace? */
   hasContainers(namespace: string): boolean {
     return this.#metadata.get("SELECT 1 AS one FROM containers WHERE namespace = ? LIMIT 1", namespace) !== undefined;
+  }
+
+  insert(execution: Execution, nowMs: number): Statement {
+    return insertExecution(execution, this.#owner, nowMs);
+  }
+
+  /** Tombstones are needed only until the controller's set has passed them. */
+  forgetRemoved(beforeMs: number): Statement {
+    return {
+      sql: "DELETE FROM executions WHERE node = ? AND state = 'removed' AND cleaned = 1 AND changed_at_ms < ?",
+      params: [this.#owner, beforeMs],
+    };
   }
 
   addresses(namespace: string, id: string): readonly string[] {
@@ -70,9 +86,9 @@ function toExecution(row: SqlRow): Execution {
   };
 }
 
-export function insertExecution(execution: Execution, nowMs: number): Statement {
+function insertExecution(execution: Execution, owner: string, nowMs: number): Statement {
   return {
-    sql: `INSERT INTO executions (${COLUMNS}, changed_at_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+    sql: `INSERT INTO executions (${COLUMNS}, changed_at_ms, node) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
     params: [
       execution.taskUid,
       execution.generation,
@@ -89,6 +105,7 @@ export function insertExecution(execution: Execution, nowMs: number): Statement 
       execution.imageDigest,
       execution.stopSignal,
       nowMs,
+      owner,
     ],
   };
 }
@@ -179,13 +196,5 @@ export function insertTask(namespace: string, id: string, addresses: readonly st
   return {
     sql: "INSERT OR REPLACE INTO tasks (namespace, id, status, started_at_ms, addresses) VALUES (?,?,'running',?,?)",
     params: [namespace, id, nowMs, JSON.stringify(addresses)],
-  };
-}
-
-/** Tombstones are needed only until the controller's set has passed them. */
-export function forgetRemoved(beforeMs: number): Statement {
-  return {
-    sql: "DELETE FROM executions WHERE state = 'removed' AND cleaned = 1 AND changed_at_ms < ?",
-    params: [beforeMs],
   };
 }

@@ -58,6 +58,7 @@ export async function callBerthd(args: readonly string[], env: Readonly<Record<s
     stdout,
     stderr,
     runAgent: () => Promise.reject(new Error("not within a test")),
+    runSimulator: () => Promise.reject(new Error("not within a test")),
     openSession: (options) => openSession({ ...streams, env, cwd: "/", signal }, options),
   });
   let code = 0;

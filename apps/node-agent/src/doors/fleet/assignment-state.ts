@@ -1,22 +1,24 @@
 /** How far this node has taken over the controller's assignments: (store epoch, revision), durable. */
-import type { Metadata } from "@berth/metadata";
+import type { Journal } from "@berth/journal";
 import type { Origin } from "../../engine/intent.ts";
 
 export class AssignmentState {
-  readonly #metadata: Metadata;
+  readonly #journal: Pick<Journal, "metadata" | "owner">;
 
-  constructor(metadata: Metadata) {
-    this.#metadata = metadata;
+  constructor(journal: Pick<Journal, "metadata" | "owner">) {
+    this.#journal = journal;
   }
 
   /** Epoch "" and revision 0 before the first set. */
   applied(): Origin {
-    const row = this.#metadata.get("SELECT store_epoch, revision FROM assignment_state");
+    const { metadata, owner } = this.#journal;
+    const row = metadata.get("SELECT store_epoch, revision FROM assignment_state WHERE node = ?", owner);
     return { storeEpoch: String(row?.["store_epoch"] ?? ""), revision: Number(row?.["revision"] ?? 0) };
   }
 
   async record({ storeEpoch, revision }: Origin): Promise<void> {
-    const sql = "INSERT OR REPLACE INTO assignment_state (one, store_epoch, revision) VALUES (1, ?, ?)";
-    await this.#metadata.transact([{ sql, params: [storeEpoch, revision] }]);
+    const { metadata, owner } = this.#journal;
+    const sql = "INSERT OR REPLACE INTO assignment_state (node, store_epoch, revision) VALUES (?, ?, ?)";
+    await metadata.transact([{ sql, params: [owner, storeEpoch, revision] }]);
   }
 }

@@ -6,7 +6,7 @@ import { Lifetime, StatusError, type Clock, type Failpoint, type Logger } from "
 import { agentInboxPrefix, connectBus, serveStreams, type Bus } from "@berth/bus";
 import type { AgentConfig } from "@berth/config";
 import type { PullProgress } from "@berth/images";
-import { startJobWorker } from "@berth/jobs";
+import { startJobWorker, type JobConnections } from "@berth/jobs";
 import { startPublisher, type Journal, type JournalPublisher } from "@berth/journal";
 import { boottimeMs } from "@berth/linux";
 import type { LeaseReply } from "@berth/proto";
@@ -28,7 +28,7 @@ export interface FleetDoorDeps {
   readonly engine: Engine;
   readonly imageKeeper: ImageKeeper;
   readonly journal: Journal;
-  readonly registryRoutes: RegistryRoutes;
+  readonly registryRoutes: Pick<RegistryRoutes, "isBehind" | "take">;
   readonly facts: NodeFacts;
   readonly defaults: NodeDefaults;
   readonly clock: Clock;
@@ -38,6 +38,14 @@ export interface FleetDoorDeps {
   readonly onCollect: () => void;
   /** Where pulls report; the door listens. */
   readonly onPullProgress: (listener: (progress: PullProgress) => void) => Disposable;
+  /** Connections that several agents of this process share; theirs to close. Without them the door opens its own. */
+  readonly shared?: SharedConnections;
+}
+
+export interface SharedConnections {
+  readonly bus: Bus;
+  readonly streamBus: Bus;
+  readonly jobs: JobConnections;
 }
 
 export interface FleetDoor extends AsyncDisposable {
@@ -48,7 +56,9 @@ export interface FleetDoor extends AsyncDisposable {
   };
 }
 
-export function openFleetDoor(deps: FleetDoorDeps, config: AgentConfig): FleetDoor {
+export type FleetDoorConfig = Pick<AgentConfig, "node" | "natsUrl" | "redisUrl">;
+
+export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): FleetDoor {
   const lifetime = new Lifetime();
   const { journal, logger, clock, engine } = deps;
   const { node } = config;
@@ -56,11 +66,11 @@ export function openFleetDoor(deps: FleetDoorDeps, config: AgentConfig): FleetDo
     logger.error({ err: StatusError.from(error) }, "a loop of the fleet door ended");
   const connect = (name: string): Bus =>
     lifetime.own(connectBus({ url: config.natsUrl, name, inboxPrefix: agentInboxPrefix(node), logger }));
-  const bus = connect(`agent ${node}`);
+  const bus = deps.shared?.bus ?? connect(`agent ${node}`);
   // Streams have a connection of their own: what stalls there must not cost the node its lease.
-  const streamBus = connect(`agent ${node} streams`);
+  const streamBus = deps.shared?.streamBus ?? connect(`agent ${node} streams`);
 
-  const state = new AssignmentState(journal.metadata);
+  const state = new AssignmentState(journal);
   const assignments = new Assignments({
     engine,
     images: deps.imageKeeper,
@@ -113,6 +123,7 @@ export function openFleetDoor(deps: FleetDoorDeps, config: AgentConfig): FleetDo
       redisUrl: config.redisUrl,
       node,
       logger,
+      ...(deps.shared === undefined ? {} : { connections: deps.shared.jobs }),
       handle: ({ name, data }) => assignments.takeJob(name, data),
     }),
   );

@@ -3,11 +3,12 @@ import { arch, cpus, release, totalmem } from "node:os";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { Clock } from "@berth/base";
 import type { AgentConfig } from "@berth/config";
-import { diskInfo } from "@berth/linux";
 import type { Condition, LeaseRequest } from "@berth/proto";
 
 export interface NodeFacts {
-  readonly config: Pick<AgentConfig, "node" | "labels" | "root" | "capacity">;
+  readonly config: Pick<AgentConfig, "node" | "labels" | "capacity">;
+  /** Of the data root. */
+  readonly disk: () => { readonly totalBytes: number; readonly availableBytes: number };
   readonly bootId: string;
   /** New for every start of the agent. */
   readonly instance: string;
@@ -41,7 +42,7 @@ export class NodeStatus {
 
   describe(news: NodeNews): Omit<LeaseRequest, "$typeName" | "$unknown"> {
     const { config, bootId, instance, version, handlers, snapshotters } = this.#facts;
-    const disk = diskInfo(config.root);
+    const disk = this.#facts.disk();
     const { capacity } = config;
     return {
       node: config.node,
