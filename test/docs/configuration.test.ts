@@ -4,7 +4,7 @@ import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { test } from "node:test";
-import { loadAgentConfig } from "@berth/config";
+import { loadAgentConfig, loadSimulationProfile } from "@berth/config";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 const PAGES = globSync("docs/operations/*.md", { cwd: ROOT });
@@ -52,4 +52,19 @@ void test("every field of the agent's configuration that a page names by its pat
     named.filter(({ field }) => !FIELDS.has(field) && !FIELDS.has(`${field}.plainHttp`)),
     [],
   );
+});
+
+void test("the profile of simulated agents that a page shows is one, and shows every field", async () => {
+  const page = readFileSync(join(ROOT, "docs/operations/simulate.md"), "utf8");
+  const [, example = ""] = /^```yaml\n(seed.*?)^```/ms.exec(page) ?? [];
+  const folder = mkdtempSync(join(tmpdir(), "berth-docs-"));
+  try {
+    writeFileSync(join(folder, "profile.yaml"), example);
+    const shown = await loadSimulationProfile({ file: join(folder, "profile.yaml") });
+    const defaults = await loadSimulationProfile({});
+    assert.deepEqual(Object.keys(shown).toSorted(), Object.keys(defaults).toSorted());
+    for (const field of Object.keys(defaults)) assert.match(example, new RegExp(`^${field}:`, "m"));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });

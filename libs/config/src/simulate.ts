@@ -33,7 +33,9 @@ const simulateSchema = z
       .describe("Of the nodes' names: `sim-0001`."),
     directory: absolutePath()
       .default("/dev/shm/berth-simulate")
-      .describe("Where the agents' journals and records are, in one file: a tmpfs, unless they shall outlive a reboot."),
+      .describe(
+        "Where the agents' journals and records are, in one file: a tmpfs, unless they shall outlive a reboot.",
+      ),
     labels: z.record(z.string(), z.string()).default({}).describe("Of every node, besides zone and rack."),
     zones: whole(1).default(3).describe("Nodes are spread over zones `z1`, `z2`…"),
     racksPerZone: whole(1).default(4).describe("And within each over racks `z1-r1`, `z1-r2`…"),

@@ -12,6 +12,7 @@ import {
   decodeJob,
   encodeJob,
   queueName,
+  shareJobConnections,
   startJobWorker,
   type JobQueues,
   type JobToAdd,
@@ -75,6 +76,45 @@ describe("jobs on a real Redis", () => {
     const client = new Redis(redis.url);
     assert.deepEqual(await client.keys("bull:node-a:t*"), []);
     client.disconnect();
+  });
+
+  test("workers of many nodes share a few connections and get each job once, also those that came while they were busy", async () => {
+    const nodes = Array.from({ length: 150 }, (_, index) => `n${index}`);
+    const seen: string[] = [];
+    await queues.addBulk(nodes.slice(0, 20).map((node) => toAdd(node, `early-${node}`)));
+    const connections = shareJobConnections({ redisUrl: redis.url, logger: silentLogger });
+    cleanup.push(connections);
+    const handle = async ({ data }: { readonly data: Job }): Promise<void> => void seen.push(data.task!.taskUid);
+    for (const node of nodes) {
+      cleanup.push(startJobWorker({ redisUrl: redis.url, node, logger: silentLogger, connections, handle }));
+    }
+    for (const round of [1, 2, 3]) {
+      await queues.addBulk(
+        nodes.flatMap((node) => [toAdd(node, `${node}-a${round}`), toAdd(node, `${node}-b${round}`)]),
+      );
+      await until(`round ${round}`, () => seen.length === 20 + round * 2 * nodes.length);
+    }
+    assert.equal(new Set(seen).size, seen.length);
+    const client = new Redis(redis.url);
+    // One to take jobs, two to wait for 150 queues, the dispatcher's and this one.
+    assert.ok(((await client.client("LIST")) as string).trim().split("\n").length <= 5);
+    client.disconnect();
+  });
+
+  test("a worker with shared connections goes on after Redis was killed and came back empty", async () => {
+    const connections = shareJobConnections({ redisUrl: redis.url, logger: silentLogger });
+    cleanup.push(connections);
+    const seen: string[] = [];
+    const handle = async ({ data }: { readonly data: Job }): Promise<void> => void seen.push(data.task!.taskUid);
+    cleanup.push(startJobWorker({ redisUrl: redis.url, node: "a", logger: silentLogger, connections, handle }));
+    await queues.addBulk([toAdd("a", "t1")]);
+    await until("first", () => seen.length === 1);
+    await redis.stop();
+    await redis.start();
+    await until("second", async () => {
+      await queues.addBulk([toAdd("a", "t2")]).catch(() => {});
+      return seen.includes("t2");
+    });
   });
 
   test("addBulk of an id that waits changes nothing, of one that is done rings again", async () => {

@@ -69,6 +69,31 @@ test("transact makes the caller's statements and the entries one transaction", a
   assert.deepEqual((await journal.transact([], [])).positions, []);
 });
 
+test("journals of several nodes share a file and have their own numbers, epochs, watermarks and sizes", async () => {
+  const metadata = await temporaryMetadata(MIGRATIONS);
+  await using _ = metadata;
+  const open = (node: string): Promise<Journal> =>
+    openJournal({ metadata }, { ...CONFIG, node, sharesFile: true, maxEntries: 4, reserveShare: 0 });
+  const [a, b] = [await open("a"), await open("b")];
+  assert.deepEqual([a.owner, b.owner, a.reason, a.epoch === b.epoch], ["a", "b", "new", false]);
+  await Promise.all([
+    a.append([entry("a1"), entry("a2")]),
+    b.append([entry("b1"), entry("b2"), entry("b3")]),
+    a.append([entry("a3")]),
+  ]);
+  assert.deepEqual([texts(a.read(1, 10)), texts(b.read(1, 10))], [["a1", "a2", "a3"], ["b1", "b2", "b3"]]); // prettier-ignore
+  assert.deepEqual([a.head(), b.head(), a.epochs().length], [3, 3, 1]);
+  assert.equal(await a.acknowledge(a.epoch, 2), true);
+  assert.deepEqual([texts(a.read(1, 10)), texts(b.read(1, 10))], [["a3"], ["b1", "b2", "b3"]]); // prettier-ignore
+  await b.append([entry("b4")]);
+  assert.deepEqual([a.isFull(), b.isFull()], [false, true], "a counts its own alone");
+  const again = await open("a");
+  assert.deepEqual([again.reason, again.epoch, again.head(), texts(again.read(1, 10))], ["kept", a.epoch, 3, ["a3"]]);
+  assert.equal(again.isFull(), false);
+  assert.equal(await a.acknowledge(a.epoch, 9), true, "rolled back: only a's history ends");
+  assert.deepEqual([a.reason, b.reason, texts(b.read(1, 10)).length], ["rolled back", "new", 4]);
+});
+
 test("transact numbers without a gap, whatever fails around it", async () => {
   await using bench = await openBench();
   const { journal } = bench;

@@ -53,10 +53,7 @@ export class JournalRows {
   }
 
   current(): StateRow | undefined {
-    const row = this.#metadata.get(
-      `SELECT * FROM journal_state WHERE ${current(this.#scope)}`,
-      ...this.#scope.params,
-    );
+    const row = this.#metadata.get(`SELECT * FROM journal_state WHERE ${current(this.#scope)}`, ...this.#scope.params);
     return row === undefined ? undefined : toState(row);
   }
 

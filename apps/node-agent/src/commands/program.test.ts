@@ -60,6 +60,22 @@ void test("berthd is the agent without a command, and its options stand anywhere
   assert.deepEqual({ ...options }, { namespace: "shop", output: "json", address: "unix:/x" });
 });
 
+void test("berthd --simulate is many agents, with what they pretend", async () => {
+  const { simulator } = await parsed(
+    "--simulate",
+    "20",
+    "--simulate-set",
+    "seed=2",
+    "--simulate-set=zones=5",
+    "--config",
+    "c",
+  );
+  assert.deepEqual(
+    [simulator?.simulate, simulator?.simulateSet, simulator?.simulateProfile, simulator?.config],
+    [20, ["seed=2", "zones=5"], undefined, "c"],
+  );
+});
+
 void test("berthd refuses what it does not know, with the nearest that it does", async () => {
   const says = async (argv: string[], pattern: RegExp): Promise<void> => {
     const { code, stderr, stdout } = await runBerthd(argv);
@@ -72,6 +88,9 @@ void test("berthd refuses what it does not know, with the nearest that it does",
     says(["images", "lst"], /there is no command "lst"; did you mean list or ls\?\n\(see berthd images --help\)/),
     says(["images", "ls", "--jsn"], /there is no option --jsn/),
     says(["pull"], /<image> is missing\n\(see berthd pull --help\)/),
+    says(["--simulate", "none"], /--simulate "none" is not a number of agents from 1 to 20000/),
+    says(["--simulate", "2", "--simulate-set", "seed"], /write it as FIELD=VALUE/),
+    says(["--simulate-set", "seed=1"], /say what --simulate N pretends/),
     says(["-n", "shop"], /-n and -o belong to a command/),
     says(["images", "ls", "-o", "yml"], /-o "yml": choose table or json/),
     says(["images", "ls", "--address", "tcp:1"], /--address "tcp:1" is not of the form unix:/),

@@ -2,7 +2,7 @@
  * The command tree of `berthd`: names, options and help. What a command does is in its own file and loaded when it runs, so that
  * `berthd --help` answers at once. Without a command, the program is the agent.
  */
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
 import { allCommands, commandAt, commandPath, commandTerm, usageComplaint } from "@berth/base/terminal";
 import { EXIT_CODES, UsageError } from "./exit-code.ts";
 import { addContent, addImages, addLeases, addSnapshots } from "./program-stores.ts";
@@ -15,7 +15,7 @@ export interface GlobalOptions {
   readonly namespace: string;
   readonly output: string;
   /** How many agents to simulate. */
-  readonly simulate?: number;
+  readonly simulate?: string;
   readonly simulateProfile?: string;
   readonly simulateSet?: readonly string[];
 }
@@ -39,6 +39,11 @@ export type Add = (parent: Command, usage: string, summary: string, examples?: s
 /** Binds a command to the function of a module, loaded when it runs. */
 export type Bind = (load: () => Promise<Module>, name: string) => (...args: unknown[]) => Promise<void>;
 
+const MAX_SIMULATED = 20_000;
+
+/** A command line is looked at twice, hence the set. */
+const gather = (value: string, before: readonly string[] = []): readonly string[] => [...new Set([...before, value])];
+
 export function createProgram(deps: ProgramDeps): Command {
   const program = new Command("berthd")
     .summary("the node agent of Berth")
@@ -56,10 +61,9 @@ export function createProgram(deps: ProgramDeps): Command {
     .option(
       "--simulate <n>",
       "be N agents at once, sim-0001 and so on, that speak to the controller as real ones do and run nothing",
-      parseCount,
     )
     .option("--simulate-profile <file>", "what they pretend: sizes, latencies, failures (docs/operations/simulate.md)")
-    .option("--simulate-set <field=value>", "one field of that profile, such as start.failures=0.02; repeat it", collect)
+    .option("--simulate-set <field=value>", "one field of that profile, such as start.failures=0.02; repeat it", gather)
     .option("-n, --namespace <name>", "act in this namespace", "default")
     .option("-o, --output <format>", "table or json", "table")
     .helpOption("-h, --help", "print this help")
@@ -104,11 +108,8 @@ export function createProgram(deps: ProgramDeps): Command {
       throw new UsageError("-n and -o belong to a command; there is none (berthd --help lists them)");
     }
     const options = program.opts<GlobalOptions>();
-    const { simulate } = options;
-    if (simulate !== undefined) return await deps.runSimulator({ ...options, simulate });
-    if (options.simulateProfile !== undefined || options.simulateSet !== undefined) {
-      throw new UsageError("--simulate-profile and --simulate-set say what --simulate N pretends; give that, too");
-    }
+    const simulator = simulatorOptions(options);
+    if (simulator !== undefined) return await deps.runSimulator(simulator);
     await deps.runAgent(options.config);
   });
   addImages(program, add, bind);
@@ -127,15 +128,20 @@ export function createProgram(deps: ProgramDeps): Command {
   return program;
 }
 
-function parseCount(text: string): number {
-  const count = Number(text);
-  if (Number.isInteger(count) && count >= 1 && count <= 20_000) return count;
-  throw new InvalidArgumentError("It is not a number of agents from 1 to 20000.");
-}
-
-function collect(value: string, before: readonly string[] = []): readonly string[] {
-  if (/^[a-zA-Z]+(\.[a-zA-Z]+)*=/.test(value)) return [...before, value];
-  throw new InvalidArgumentError("Write it as field=value, such as start.failures=0.02.");
+/** The options of `--simulate`, when it was given. */
+function simulatorOptions(options: GlobalOptions): SimulatorOptions | undefined {
+  const { simulate, simulateSet = [] } = options;
+  if (simulate === undefined) {
+    if (options.simulateProfile === undefined && simulateSet.length === 0) return undefined;
+    throw new UsageError("--simulate-profile and --simulate-set say what --simulate N pretends; give that, too");
+  }
+  const count = Number(simulate);
+  if (!Number.isInteger(count) || count < 1 || count > MAX_SIMULATED) {
+    throw new UsageError(`--simulate ${JSON.stringify(simulate)} is not a number of agents from 1 to ${MAX_SIMULATED}`);
+  }
+  const odd = simulateSet.find((setting) => !/^[a-zA-Z]+(\.[a-zA-Z]+)*=/.test(setting));
+  if (odd === undefined) return { ...options, simulate: count };
+  throw new UsageError(`--simulate-set ${JSON.stringify(odd)}: write it as FIELD=VALUE, such as start.failures=0.02`);
 }
 
 /** Runs a command line; refuses an unknown command by name before its options are looked at. */

@@ -136,7 +136,10 @@ export class Engine {
     const { plan } = intent;
     const accepted = taskEntry(record, "accepted");
     if (!(plan instanceof StatusError)) {
-      await this.#deps.journal.transact([unwant(intent), this.#deps.rows.insert({ ...record, plan }, nowMs)], [accepted]);
+      await this.#deps.journal.transact(
+        [unwant(intent), this.#deps.rows.insert({ ...record, plan }, nowMs)],
+        [accepted],
+      );
       return;
     }
     const failed = taskEntry(record, "failed", { reason: "InvalidSpec", message: plan.message });

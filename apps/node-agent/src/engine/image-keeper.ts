@@ -164,15 +164,7 @@ export class ImageKeeper implements AsyncDisposable {
     const change: Statement = {
       sql: `UPDATE image_assignments SET state = ? WHERE node = ? AND campaign_uid = ? AND namespace = ?
         AND image = ? AND generation = ? AND attempt = ?`,
-      params: [
-        state,
-        this.#deps.journal.owner,
-        row.campaignUid,
-        row.namespace,
-        row.image,
-        row.generation,
-        row.attempt,
-      ],
+      params: [state, this.#deps.journal.owner, row.campaignUid, row.namespace, row.image, row.generation, row.attempt],
       expect: {
         changes: 1,
         otherwise: { code: "ABORTED", reason: "PULL_SUPERSEDED", message: `pull of ${row.image} was superseded` },

@@ -23,7 +23,12 @@ export function identityOf(number: number, profile: SimulationProfile, chance: C
   return {
     name,
     address: `10.${64 + (number >> 16)}.${(number >> 8) & 255}.${number & 255}`,
-    labels: { ...profile.labels, "berth.io/zone": `z${zone}`, "berth.io/rack": `z${zone}-r${rack}`, "berth.io/simulated": "true" },
+    labels: {
+      ...profile.labels,
+      "berth.io/zone": `z${zone}`,
+      "berth.io/rack": `z${zone}-r${rack}`,
+      "berth.io/simulated": "true",
+    },
     capacity: { cpuMillis, memoryBytes, tasks, diskBytes: chance.within(diskBytes, "disk", name) },
   };
 }

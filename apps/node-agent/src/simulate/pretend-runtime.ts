@@ -6,7 +6,14 @@
  */
 import { StatusError, systemClock, withSignal } from "@berth/base";
 import type { SimulationProfile } from "@berth/config";
-import type { ContainerExit, ContainerHandle, ContainerState, ContainerStats, ExecProcess, Runtime } from "@berth/runtime";
+import type {
+  ContainerExit,
+  ContainerHandle,
+  ContainerState,
+  ContainerStats,
+  ExecProcess,
+  Runtime,
+} from "@berth/runtime";
 import type { Container } from "../engine/container.ts";
 import type { Chance } from "./chance.ts";
 

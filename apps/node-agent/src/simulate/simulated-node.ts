@@ -10,7 +10,12 @@ import { openJournal, type Journal } from "@berth/journal";
 import type { Metadata } from "@berth/metadata";
 import type { PullProgress } from "@berth/images";
 import { normaliseImage } from "@berth/model";
-import { openFleetDoor, type FleetDoor, type FleetDoorConfig, type SharedConnections } from "../doors/fleet/fleet-door.ts";
+import {
+  openFleetDoor,
+  type FleetDoor,
+  type FleetDoorConfig,
+  type SharedConnections,
+} from "../doors/fleet/fleet-door.ts";
 import { ContainerRunner } from "../engine/container-runner.ts";
 import type { EnginePaths } from "../engine/container.ts";
 import { Engine } from "../engine/engine.ts";
@@ -68,7 +73,14 @@ export async function startSimulatedNode(deps: SimulationDeps, identity: NodeIde
     const { diskBytes: totalBytes } = identity.capacity;
     return { totalBytes, availableBytes: Math.max(0, totalBytes - images.sizeBytes) };
   };
-  const facts = { disk, bootId, instance, version: VERSION, handlers: [deps.runtime.name], snapshotters: [SNAPSHOTTER] };
+  const facts = {
+    disk,
+    bootId,
+    instance,
+    version: VERSION,
+    handlers: [deps.runtime.name],
+    snapshotters: [SNAPSHOTTER],
+  };
   const door = lifetime.own(
     openFleetDoor(
       {

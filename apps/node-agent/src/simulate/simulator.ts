@@ -100,17 +100,21 @@ async function assemble(
   lifetime.defer(() => closeAll(nodes));
   const status = (): SimulatorStatus => statusOf(nodes);
   const http = lifetime.own(
-    await startHttpServer({ metrics: metricsOf(status), logger, health: () => ({ status: "ok", ...status() }) }, parseHostPort(config.metricsListen)),
+    await startHttpServer(
+      { metrics: metricsOf(status), logger, health: () => ({ status: "ok", ...status() }) },
+      parseHostPort(config.metricsListen),
+    ),
   );
   for (let first = 1; first <= count; first += AT_ONCE) {
     const numbers = Array.from({ length: Math.min(AT_ONCE, count - first + 1) }, (_, index) => first + index);
     nodes.push(
-      ...(await Promise.all(
-        numbers.map((number) => startSimulatedNode(shared, identityOf(number, profile, chance))),
-      )),
+      ...(await Promise.all(numbers.map((number) => startSimulatedNode(shared, identityOf(number, profile, chance))))),
     );
   }
-  logger.info({ count, first: nodes[0]?.name, last: nodes.at(-1)?.name, directory, httpPort: http.port }, "simulated agents are up");
+  logger.info(
+    { count, first: nodes[0]?.name, last: nodes.at(-1)?.name, directory, httpPort: http.port },
+    "simulated agents are up",
+  );
   return { nodes, httpPort: http.port, status, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };
 }
 
