@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { Fleet } from "@berth/testkit";
 import { eventsOf } from "./fleet.ts";
 
-/** The stored entries of each node's journal epoch are 1, 2, 3 … up to the newest, each once. */
+/** The stored entries of each node's journal epoch are 1, 2, 3 … up to the newest, each once, and their hashes hold. */
 export async function journalsAreWhole(fleet: Fleet): Promise<void> {
   const byEpoch = new Map<string, number[]>();
   for (const { node, journalEpoch, journalSeq } of await eventsOf(fleet)) {
@@ -20,4 +20,6 @@ export async function journalsAreWhole(fleet: Fleet): Promise<void> {
       `journal ${epoch}`,
     );
   }
+  // And what is stored is what the nodes wrote: the command fails otherwise.
+  for (const { name } of fleet.agents) await fleet.berth(["journal", "verify", name]);
 }

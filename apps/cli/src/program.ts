@@ -202,6 +202,12 @@ export function createProgram(
     .command("delete <name>")
     .summary("forget a context")
     .action(run(() => import("./commands/context.ts"), "remove"));
+  const journal = add("journal", "look after the nodes' journals");
+  journal
+    .command("verify <node>")
+    .summary("compute the hashes of all that is stored of a node's journal again; exit code 1 when something is wrong")
+    .addOption(output())
+    .action(run(() => import("./commands/journal.ts"), "verify"));
   const store = add("store", "look after the controller's store");
   store
     .command("confirm <epoch>")
@@ -223,7 +229,8 @@ export function createProgram(
     .action(run(() => import("./commands/completion.ts"), "complete"));
 
   program.addHelpText("after", EXAMPLES);
-  for (const group of [ns, context, store]) group.helpCommand(false).commands.forEach((sub) => settle(sub, program));
+  for (const group of [ns, context, journal, store])
+    group.helpCommand(false).commands.forEach((sub) => settle(sub, program));
   for (const group of [ns, context]) refuseUnknown(group);
   for (const command of allCommands(program)) command.showHelpAfterError(`(see ${commandPath(command)} --help)`);
   return program;

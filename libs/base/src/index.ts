@@ -3,6 +3,7 @@ export { seededRandom, systemClock, type Clock, type Random } from "./clock.ts";
 export { digestAlgorithm, digestHex, digestOf, isDigest, parseDigest, toDigest, type Digest } from "./digest.ts";
 export { Emitter } from "./emitter.ts";
 export { crashAt, noFailpoints, type Failpoint } from "./failpoint.ts";
+export { chainBegin, chainNext, sameHash, type ChainedEntry } from "./hash-chain.ts";
 export { KeyedLock } from "./keyed-lock.ts";
 export { Lifetime } from "./lifetime.ts";
 export { silentLogger, type Logger } from "./logger.ts";

@@ -11,6 +11,8 @@
  *  2. An entry is never changed, and leaves only below the controller's stored watermark.
  *  3. A full journal refuses the entries of new work; what existing work came to is always taken.
  *  4. No two histories share an epoch. Numbers are only comparable within one.
+ *  5. Each entry carries the hash of the one before and of its own bytes (`hash-chain.ts` of @berth/base), computed where its
+ *     number is given. The bytes go to the controller as they are here: what is changed on the way, or on this disk, shows.
  *
  * An epoch is one unbroken history of one data root. `openJournal` begins a new one when this file may not be the
  * continuation of what was published before (reasons in {@link EpochReason}):
@@ -44,6 +46,8 @@ export interface Entry {
   readonly timeMs: number;
   readonly kind: string;
   readonly payload: Uint8Array;
+  /** Absent in entries that were appended before there were chains. */
+  readonly hash?: Uint8Array;
 }
 
 /** Where an entry stands. */

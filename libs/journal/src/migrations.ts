@@ -33,4 +33,13 @@ export const journalMigrations: readonly Migration[] = [
       CREATE INDEX journal_state_by_node ON journal_state (node, ordinal);
     `,
   },
+  {
+    name: "journal-0003-chain",
+    sql: `
+      -- null: appended before there were chains
+      ALTER TABLE journal ADD COLUMN hash BLOB;
+      -- of the entry at head_seq; null: nothing is chained yet
+      ALTER TABLE journal_state ADD COLUMN head_hash BLOB;
+    `,
+  },
 ];

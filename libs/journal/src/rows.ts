@@ -59,7 +59,7 @@ export class JournalRows {
 
   entries(epoch: string, fromSeq: number, limit: number): Entry[] {
     const sql =
-      "SELECT epoch, seq, time_ms, kind, payload FROM journal WHERE epoch = ? AND seq >= ? ORDER BY seq LIMIT ?";
+      "SELECT epoch, seq, time_ms, kind, payload, hash FROM journal WHERE epoch = ? AND seq >= ? ORDER BY seq LIMIT ?";
     return this.#metadata.all(sql, epoch, fromSeq, limit).map(toEntry);
   }
 
@@ -70,21 +70,32 @@ export class JournalRows {
   }
 }
 
+/** What the first entry of an epoch's chain follows: `chainBegin` of @berth/base. */
+const CHAIN_BEGIN = "sha256('berth-journal ' || s.node || ' ' || s.epoch || ' ')";
+
+/** What an entry follows: the epoch's head, or, amid several, the row that was just inserted. */
+const HEAD_HASH = `coalesce(s.head_hash, ${CHAIN_BEGIN})`;
+const LAST_HASH = "(SELECT hash FROM journal b WHERE b.epoch = s.epoch AND b.seq = s.head_seq + v.nth - 1)";
+
 /** Appends to the current epoch. Each entry's statement returns its epoch and seq; the last statement moves the head. */
 export function appendEntries(entries: readonly NewEntry[], timeMs: number, scope: Scope): Statement[] {
   const inserts = entries.map(({ kind, payload }, index) => ({
-    sql: `INSERT INTO journal (epoch, seq, time_ms, kind, payload)
-      SELECT epoch, head_seq + ?, ?, ?, ? FROM journal_state WHERE ${current(scope)} RETURNING epoch, seq`,
+    sql: insertAfter(index === 0 ? HEAD_HASH : LAST_HASH, scope),
     params: [index + 1, timeMs, kind, payload, ...scope.params],
     expect: { rows: 1, otherwise: NO_EPOCH },
   }));
-  return [
-    ...inserts,
-    {
-      sql: `UPDATE journal_state SET head_seq = head_seq + ? WHERE ${current(scope)}`,
-      params: [entries.length, ...scope.params],
-    },
-  ];
+  const moveHead = `UPDATE journal_state SET head_seq = head_seq + ?1,
+    head_hash = (SELECT hash FROM journal e WHERE e.epoch = journal_state.epoch AND e.seq = journal_state.head_seq + ?1)
+    WHERE ${current(scope)}`;
+  return [...inserts, { sql: moveHead, params: [entries.length, ...scope.params] }];
+}
+
+function insertAfter(before: string, scope: Scope): string {
+  return `INSERT INTO journal (epoch, seq, time_ms, kind, payload, hash)
+    SELECT s.epoch, s.head_seq + v.nth, v.time_ms, v.kind, v.payload,
+      sha256(${before}, (s.head_seq + v.nth) || ' ' || v.time_ms || ' ', v.payload)
+    FROM (SELECT CAST(? AS INTEGER) AS nth, CAST(? AS INTEGER) AS time_ms, ? AS kind, ? AS payload) v
+    JOIN journal_state s ON ${current(scope)} RETURNING epoch, seq`;
 }
 
 export function beginEpoch(epoch: string, node: string, identity: string, nowMs: number): Statement {
@@ -130,8 +141,21 @@ export function moveUnstored(epoch: string, next: string): Statement[] {
       params: [next, epoch, epoch, epoch],
     },
     { sql: "DELETE FROM journal_state WHERE epoch = ?", params: [epoch] },
+    { sql: CHAIN_ANEW, params: [next] },
+    {
+      sql: "UPDATE journal_state SET head_hash = (SELECT hash FROM journal WHERE epoch = ?1 AND seq = head_seq) WHERE epoch = ?1",
+      params: [next],
+    },
   ];
 }
+
+/** Hashes of a whole epoch, for entries that have come to it from another. */
+const CHAIN_ANEW = `WITH RECURSIVE chain (seq, hash) AS (
+    SELECT 0, ${CHAIN_BEGIN} FROM journal_state s WHERE s.epoch = ?1
+    UNION ALL
+    SELECT e.seq, sha256(chain.hash, e.seq || ' ' || e.time_ms || ' ', e.payload)
+    FROM chain JOIN journal e ON e.epoch = ?1 AND e.seq = chain.seq + 1)
+  UPDATE journal SET hash = chain.hash FROM chain WHERE journal.epoch = ?1 AND journal.seq = chain.seq`;
 
 export function toExtent(row: SqlRow | undefined): Extent {
   return { entries: Number(row?.["entries"] ?? 0), bytes: Number(row?.["bytes"] ?? 0) };
@@ -155,7 +179,7 @@ function toState(row: SqlRow): StateRow {
 }
 
 function toEntry(row: SqlRow): Entry {
-  const payload = row["payload"];
+  const { payload, hash } = row;
   if (!(payload instanceof Uint8Array)) throw new StatusError("DATA_LOSS", "journal: an entry's payload is no bytes");
   return {
     epoch: String(row["epoch"]),
@@ -163,5 +187,6 @@ function toEntry(row: SqlRow): Entry {
     timeMs: Number(row["time_ms"]),
     kind: String(row["kind"]),
     payload,
+    ...(hash instanceof Uint8Array ? { hash } : {}),
   };
 }

@@ -3,6 +3,7 @@
  *
  * Runs in the writer thread too, so it imports nothing but node builtins: a worker that loads little starts fast.
  */
+import { hash } from "node:crypto";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import type { SqlRow, SqlValue } from "./metadata.ts";
 
@@ -23,11 +24,21 @@ export function openForWriting(path: string): DatabaseSync {
       PRAGMA trusted_schema = OFF;
       PRAGMA temp_store = MEMORY;
     `);
+    db.function("sha256", { deterministic: true, directOnly: true, varargs: true }, sha256);
     return db;
   } catch (error) {
     db.close();
     throw error;
   }
+}
+
+/**
+ * `sha256(a, b, …)` in the SQL of a write: of texts, as UTF-8, and of bytes, one after the other. So what a row's hash is made
+ * of can come from the rows that the same transaction sees.
+ */
+function sha256(...parts: readonly SqlValue[]): Uint8Array {
+  const bytes = parts.map((part) => (part instanceof Uint8Array ? part : Buffer.from(String(part))));
+  return hash("sha256", Buffer.concat(bytes), "buffer");
 }
 
 export function openForReading(path: string): DatabaseSync {

@@ -2,6 +2,7 @@ export * from "./gen/berth/v1/agent_pb.ts";
 export * from "./gen/berth/v1/campaign_pb.ts";
 export * from "./gen/berth/v1/event_pb.ts";
 export * from "./gen/berth/v1/health_pb.ts";
+export * from "./gen/berth/v1/journal_pb.ts";
 export * from "./gen/berth/v1/meta_pb.ts";
 export * from "./gen/berth/v1/namespace_pb.ts";
 export * from "./gen/berth/v1/node_pb.ts";

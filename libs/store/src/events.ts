@@ -2,13 +2,15 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { EventSchema, type Event } from "@berth/proto";
-import { and, asc, desc, eq, gt, sql } from "drizzle-orm";
+import { and, asc, desc, eq, getTableColumns, gt, sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import { EVENTS_CHANNEL, notify } from "./feed/record.ts";
 import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
 import { events } from "./schema/index.ts";
 
-export type EventRow = typeof events.$inferSelect;
+/** What a node wrote of it, byte for byte, is read by {@link journalEvents} alone. */
+export type EventRow = Omit<typeof events.$inferSelect, "entry" | "entryHash">;
+const { entry: _entry, entryHash: _entryHash, ...ROW } = getTableColumns(events);
 
 export interface NewEvent {
   /** Absent or empty: the cluster's own. */
@@ -26,6 +28,9 @@ export interface NewEvent {
   readonly attributes?: Readonly<Record<string, string>>;
   readonly journalEpoch?: string;
   readonly journalSeq?: number;
+  /** Of a chained entry: its bytes and hash. */
+  readonly entry?: Uint8Array;
+  readonly entryHash?: Uint8Array;
 }
 
 export function eventMessage(row: EventRow): Event {
@@ -56,13 +61,13 @@ export async function insertEvents(tx: Tx, rows: readonly NewEvent[]): Promise<n
     const batch = rows.slice(from, from + ROWS_PER_INSERT);
     const inserted = await tx.execute(sql`
       insert into events (namespace, time, topic, kind, name, uid, node, severity, reason, message, attributes,
-        journal_epoch, journal_seq)
+        journal_epoch, journal_seq, entry, entry_hash)
       select coalesce(namespace, ''), coalesce(time, now()), topic, kind, name, coalesce(uid, ''), coalesce(node, ''),
         coalesce(severity, 'Normal'), coalesce(reason, ''), coalesce(message, ''), coalesce(attributes, '{}'),
-        "journalEpoch", "journalSeq"
+        "journalEpoch", "journalSeq", decode(entry, 'base64'), decode("entryHash", 'base64')
       from jsonb_to_recordset(${storable(batch)}::jsonb) as r(
         namespace text, time timestamptz, topic text, kind text, name text, uid text, node text, severity text,
-        reason text, message text, attributes jsonb, "journalEpoch" text, "journalSeq" bigint)
+        reason text, message text, attributes jsonb, "journalEpoch" text, "journalSeq" bigint, entry text, "entryHash" text)
       on conflict (node, journal_epoch, journal_seq) where journal_seq is not null do nothing`);
     count += inserted.count;
   }
@@ -78,7 +83,7 @@ export async function listEvents(
   const limit = pageLimit(query);
   const after = pageKey(query, 1);
   const rows = await tx
-    .select()
+    .select(ROW)
     .from(events)
     .where(
       and(
@@ -97,7 +102,7 @@ export async function listEventsBackwards(
   query: { readonly namespace?: string; readonly beforeId?: number; readonly limit: number },
 ): Promise<EventRow[]> {
   return await tx
-    .select()
+    .select(ROW)
     .from(events)
     .where(
       and(
@@ -110,11 +115,18 @@ export async function listEventsBackwards(
 }
 
 /** Postgres stores no NUL in text, and a container's message may hold one. */
-function storable(batch: readonly NewEvent[]): string {
+function storable(events: readonly NewEvent[]): string {
+  const batch = events.map(({ entry, entryHash, ...event }) =>
+    entry === undefined ? event : { ...event, entry: base64(entry), entryHash: entryHash && base64(entryHash) },
+  );
   const json = JSON.stringify(batch);
   return json.includes("\\u0000") ? JSON.stringify(batch, (_key, value: unknown) => withoutNul(value)) : json;
 }
 
 function withoutNul(value: unknown): unknown {
   return typeof value === "string" ? value.replaceAll("\0", "\uFFFD") : value;
+}
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
 }

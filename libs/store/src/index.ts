@@ -69,12 +69,14 @@ export {
   type ResourceKind,
   type Wake,
 } from "./feed/record.ts";
+export { journalEvents, storedEpochs, type JournalEventRow, type StoredEpoch } from "./journal-audit.ts";
 export {
   addJournalEpochs,
   holdShard,
   journalStates,
   laggingJournals,
   setStored,
+  type JournalMark,
   takeShard,
   type JournalState,
   type LaggingJournal,
@@ -135,6 +137,7 @@ export {
   recordNodes,
   removeNode,
   setDrainStatus,
+  touchNodes,
   updateNode,
   type NodePatch,
   type NodeRow,

@@ -9,6 +9,10 @@ export interface JournalState {
   /** Epochs of a node in the order of their appearance. */
   readonly ordinal: number;
   readonly storedSeq: number;
+  /** Of the last stored entry; null when it has none. */
+  readonly headHash: Uint8Array | null;
+  /** Null: no entry of the epoch is chained. */
+  readonly chainedFromSeq: number | null;
 }
 
 /** Makes epochs known; those that are known keep their place. */
@@ -24,27 +28,55 @@ export async function addJournalEpochs(
 }
 
 export async function journalStates(tx: Tx, nodes: readonly string[], lock = false): Promise<JournalState[]> {
-  const rows = await tx.execute<{ node: string; epoch: string; ordinal: string; stored: string }>(sql`
-    select node, epoch, ordinal::text as ordinal, stored_seq::text as stored from journal_state
-    where node in (select jsonb_array_elements_text(${JSON.stringify(nodes)}::jsonb))
+  const rows = await tx.execute<{
+    node: string;
+    epoch: string;
+    ordinal: string;
+    stored: string;
+    head: string | null;
+    chained: string | null;
+  }>(sql`
+    select node, epoch, ordinal::text as ordinal, stored_seq::text as stored, encode(head_hash, 'hex') as head,
+      chained_from_seq::text as chained
+    from journal_state where node in (select jsonb_array_elements_text(${JSON.stringify(nodes)}::jsonb))
     order by node, ordinal ${lock ? sql`for update` : sql``}`);
   return rows.map((row) => ({
     node: row.node,
     epoch: row.epoch,
     ordinal: Number(row.ordinal),
     storedSeq: Number(row.stored),
+    headHash: row.head === null ? null : Buffer.from(row.head, "hex"),
+    chainedFromSeq: row.chained === null ? null : Number(row.chained),
   }));
 }
 
+/** How far an epoch is stored from now on, and what its chain is there. */
+export interface JournalMark {
+  readonly node: string;
+  readonly epoch: string;
+  readonly storedSeq: number;
+  /** When the last entry was written, by its node's clock; undefined: not known. */
+  readonly storedTime?: Date;
+  /** Hex; null: the last entry has none. */
+  readonly headHash: string | null;
+  readonly chainedFromSeq: number | null;
+  /** Entries that did not follow, and the last of them. */
+  readonly breaks: number;
+  readonly lastBreakSeq?: number;
+}
+
 /** Moves watermarks on, never back. */
-export async function setStored(
-  tx: Tx,
-  marks: readonly { readonly node: string; readonly epoch: string; readonly storedSeq: number }[],
-): Promise<void> {
+export async function setStored(tx: Tx, marks: readonly JournalMark[]): Promise<void> {
   if (marks.length === 0) return;
   await tx.execute(sql`
-    update journal_state j set stored_seq = v."storedSeq", updated_at = now()
-    from jsonb_to_recordset(${JSON.stringify(marks)}::jsonb) as v(node text, epoch text, "storedSeq" bigint)
+    update journal_state j set stored_seq = v."storedSeq", updated_at = now(),
+      stored_time = coalesce(v."storedTime", j.stored_time), head_hash = decode(v."headHash", 'hex'),
+      chained_from_seq = v."chainedFromSeq", breaks = j.breaks + v.breaks,
+      last_break_seq = coalesce(v."lastBreakSeq", j.last_break_seq),
+      last_break_at = case when v.breaks > 0 then now() else j.last_break_at end
+    from jsonb_to_recordset(${JSON.stringify(marks)}::jsonb) as v(
+      node text, epoch text, "storedSeq" bigint, "storedTime" timestamptz, "headHash" text, "chainedFromSeq" bigint,
+      breaks int, "lastBreakSeq" bigint)
     where j.node = v.node and j.epoch = v.epoch and j.stored_seq < v."storedSeq"`);
 }
 

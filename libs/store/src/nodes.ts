@@ -10,6 +10,7 @@ import {
   NodeSchema,
   NodeSpecSchema,
   NodeStatusSchema,
+  type Condition,
   type Node,
   type NodeDrain,
   type NodeDrainStatus,
@@ -18,7 +19,7 @@ import {
 import { and, asc, eq, gt, sql, type SQL } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import { recordChanges, type ChangeOp } from "./feed/record.ts";
-import { metadataOf, optional, parse } from "./messages.ts";
+import { metadataOf, optional, parse, timestampOf } from "./messages.ts";
 import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
 import { nodes } from "./schema/index.ts";
 import { selectorSql } from "./selector-sql.ts";
@@ -30,10 +31,24 @@ export interface NodeUsage {
   readonly cpuMillis: number;
   readonly memoryBytes: number;
   readonly tasks: number;
-  readonly journalStoredSeq: number;
+  readonly journal: NodeJournal;
 }
 
-const UNUSED: NodeUsage = { cpuMillis: 0, memoryBytes: 0, tasks: 0, journalStoredSeq: 0 };
+/** What is stored of a node's journal: of its current epoch, and breaks of all. */
+export interface NodeJournal {
+  readonly storedSeq: number;
+  readonly storedAt: Date | null;
+  readonly breaks: number;
+  /** Where the chain broke last. */
+  readonly lastBreak?: { readonly epoch: string; readonly seq: number; readonly at: Date };
+}
+
+const UNUSED: NodeUsage = {
+  cpuMillis: 0,
+  memoryBytes: 0,
+  tasks: 0,
+  journal: { storedSeq: 0, storedAt: null, breaks: 0 },
+};
 
 /** Phases in which a task holds its share of the node no longer, unless another attempt is to follow. */
 export const ENDED_PHASES = ["Succeeded", "Failed", "Stopped"] as const;
@@ -45,7 +60,10 @@ export function nodeMessage(row: NodeRow, usage: NodeUsage = UNUSED): Node {
     status: create(NodeStatusSchema, {
       observedGeneration: BigInt(row.generation),
       phase: row.phase,
-      conditions: row.conditions.map((condition) => parse(ConditionSchema, condition)),
+      conditions: [
+        ...row.conditions.map((condition) => parse(ConditionSchema, condition)),
+        ...journalConditions(row.name, usage.journal),
+      ],
       capacity: create(NodeResourcesSchema, {
         cpuMillis: BigInt(row.cpuMillis),
         memoryBytes: BigInt(row.memoryBytes),
@@ -64,7 +82,7 @@ export function nodeMessage(row: NodeRow, usage: NodeUsage = UNUSED): Node {
       leaseRenewedAt: timestampFromDate(row.leaseRenewedAt),
       leaseExpiresAt: timestampFromDate(row.leaseExpiresAt),
       journalEpoch: row.journalEpoch,
-      journalStoredSeq: BigInt(usage.journalStoredSeq),
+      journalStoredSeq: BigInt(usage.journal.storedSeq),
       journalHeadSeq: BigInt(row.journalHeadSeq),
       assignmentRevision: BigInt(row.assignmentRevision),
       appliedRevision: BigInt(row.appliedRevision),
@@ -72,6 +90,8 @@ export function nodeMessage(row: NodeRow, usage: NodeUsage = UNUSED): Node {
       kernelVersion: row.kernelVersion,
       address: row.address,
       ...optional("drain", drainStatusOf(row)),
+      ...journalTimes(row, usage.journal),
+      journalBreaks: BigInt(usage.journal.breaks),
     }),
   });
 }
@@ -87,6 +107,33 @@ export function drainOf(row: NodeRow): NodeDrain | undefined {
 
 export function drainStatusOf(row: NodeRow): NodeDrainStatus | undefined {
   return row.drainStatus ? parse(NodeDrainStatusSchema, row.drainStatus) : undefined;
+}
+
+function journalTimes(row: NodeRow, { storedSeq, storedAt }: NodeJournal) {
+  const journalStoredAt = timestampOf(storedAt);
+  const behind = row.journalHeadSeq > storedSeq;
+  return {
+    ...optional("journalStoredAt", journalStoredAt),
+    ...optional("journalBehindSince", behind ? (journalStoredAt ?? timestampFromDate(row.createdAt)) : undefined),
+  };
+}
+
+/** Shown only where something is wrong: most journals are whole. */
+function journalConditions(node: string, { breaks, lastBreak }: NodeJournal): Condition[] {
+  if (lastBreak === undefined) return [];
+  const { epoch, seq, at } = lastBreak;
+  const message =
+    `entry ${seq} of epoch ${epoch} does not follow from the one before it (${breaks} of its kind so far); ` +
+    `see berth journal verify ${node}`;
+  return [
+    create(ConditionSchema, {
+      type: "JournalIntact",
+      status: "False",
+      reason: "ChainBroken",
+      message,
+      changedAt: timestampFromDate(at),
+    }),
+  ];
 }
 
 export async function getNode(tx: Tx, name: string): Promise<NodeRow | undefined> {
@@ -125,15 +172,30 @@ export function allNodes(tx: Tx, where?: SQL): Promise<NodeRow[]> {
 }
 
 export async function nodeUsage(tx: Tx, names: readonly string[]): Promise<ReadonlyMap<string, NodeUsage>> {
-  const rows = await tx.execute<{ name: string; cpu: string; memory: string; tasks: number; stored: string }>(sql`
+  const rows = await tx.execute<{
+    name: string;
+    cpu: string;
+    memory: string;
+    tasks: number;
+    stored: string;
+    stored_at: string | null;
+    breaks: string;
+    break_epoch: string | null;
+    break_seq: string | null;
+    break_at: string | null;
+  }>(sql`
     select n.name, coalesce(t.cpu, 0)::text as cpu, coalesce(t.memory, 0)::text as memory,
-      coalesce(t.tasks, 0) as tasks, coalesce(j.stored_seq, 0)::text as stored
+      coalesce(t.tasks, 0) as tasks, coalesce(j.stored_seq, 0)::text as stored, j.updated_at::text as stored_at,
+      coalesce(b.breaks, 0)::text as breaks, b.epoch as break_epoch, b.seq::text as break_seq, b.at::text as break_at
     from nodes n
     left join lateral (
       select sum(cpu_millis) as cpu, sum(memory_bytes) as memory, count(*)::int as tasks
       from tasks where node = n.name
         and (phase not in ('Succeeded', 'Failed', 'Stopped') or next_attempt_at is not null)) t on true
     left join journal_state j on j.node = n.name and j.epoch = n.journal_epoch
+    left join lateral (
+      select sum(breaks) over () as breaks, epoch, last_break_seq as seq, last_break_at as at
+      from journal_state where node = n.name and breaks > 0 order by last_break_at desc limit 1) b on true
     where n.name in (select jsonb_array_elements_text(${JSON.stringify(names)}::jsonb))`);
   return new Map(
     rows.map((row) => [
@@ -142,7 +204,14 @@ export async function nodeUsage(tx: Tx, names: readonly string[]): Promise<Reado
         cpuMillis: Number(row.cpu),
         memoryBytes: Number(row.memory),
         tasks: row.tasks,
-        journalStoredSeq: Number(row.stored),
+        journal: {
+          storedSeq: Number(row.stored),
+          storedAt: row.stored_at === null ? null : new Date(row.stored_at),
+          breaks: Number(row.breaks),
+          ...(row.break_epoch === null
+            ? {}
+            : { lastBreak: { epoch: row.break_epoch, seq: Number(row.break_seq), at: new Date(row.break_at!) } }),
+        },
       },
     ]),
   );
@@ -206,6 +275,19 @@ export function drainingNodes(tx: Tx): Promise<NodeRow[]> {
     .from(nodes)
     .where(sql`${nodes.drain} is not null`)
     .orderBy(asc(nodes.name));
+}
+
+/** Something that is told of these nodes beside their rows has changed: watches are to see it. */
+export async function touchNodes(tx: Tx, names: readonly string[]): Promise<void> {
+  if (names.length === 0) return;
+  const rows = await lockNodes(tx, names);
+  const resourceVersion = sql`${nodes.resourceVersion} + 1`;
+  await tx.update(nodes).set({ resourceVersion }).where(nodeIn(names));
+  await recordNodes(
+    tx,
+    rows.map((row) => ({ ...row, resourceVersion: row.resourceVersion + 1 })),
+    "MODIFIED",
+  );
 }
 
 /** Forgets a node's row and its journal's watermarks. Its tasks are the caller's business, before. */

@@ -87,6 +87,14 @@ export function nodeStatus({ spec, status }: Node): string {
   return `${phase},${drain === "GaveUp" ? "drain gave up" : "draining"} ${remaining}/${total}`;
 }
 
+/** `12/12`; `12/15, 3 behind since 14:02:07`; `12/12, broken`. */
+function journalStatus({ status }: Node): string {
+  const [stored, head] = [status?.journalStoredSeq ?? 0n, status?.journalHeadSeq ?? 0n];
+  const since = status?.journalBehindSince;
+  const gap = since === undefined ? "" : `, ${head - stored} behind since ${timestampDate(since).toISOString().slice(11, 19)}`; // prettier-ignore
+  return `${stored}/${head}${gap}${(status?.journalBreaks ?? 0n) > 0n ? ", broken" : ""}`;
+}
+
 export const nodeColumns: Columns<Node> = (now) => [
   { heading: "NAME", cell: (n) => n.metadata?.name ?? "" },
   { heading: "STATUS", cell: nodeStatus },
@@ -107,7 +115,7 @@ export const nodeColumns: Columns<Node> = (now) => [
   { heading: "SNAPSHOTTERS", cell: (n) => orDash(n.status?.snapshotters.join(",")), wide: true },
   {
     heading: "JOURNAL",
-    cell: (n) => `${n.status?.journalStoredSeq ?? 0}/${n.status?.journalHeadSeq ?? 0}`,
+    cell: journalStatus,
     wide: true,
   },
   { heading: "LABELS", cell: (n) => labels(n.metadata?.labels), wide: true },
@@ -146,5 +154,10 @@ export const eventColumns: readonly Column<Event>[] = [
   { heading: "TOPIC", cell: (e) => e.topic, least: 19 },
   { heading: "OBJECT", least: 20, cell: (e) => `${e.kind.toLowerCase()}/${e.name}` },
   { heading: "MESSAGE", cell: (e) => orDash(e.message || e.reason) },
-  { heading: "SEQ", cell: (e) => (e.journalEpoch === "" ? "-" : String(e.journalSeq)), wide: true },
+  {
+    heading: "SEQ",
+    cell: (e) =>
+      e.journalEpoch === "" ? "-" : `${e.journalSeq}${e.attributes["chain_broken"] === undefined ? "" : " (broken)"}`,
+    wide: true,
+  },
 ];

@@ -5,6 +5,7 @@ import { campaignService } from "./campaigns.ts";
 import type { ProgressDeps } from "./campaign-progress.ts";
 import { eventService, type EventDeps } from "./events.ts";
 import { healthService, type HealthDeps } from "./health.ts";
+import { journalService } from "./journals.ts";
 import { namespaceService } from "./namespaces.ts";
 import { nodeService, type NodeDeps } from "./nodes.ts";
 import { registryMirrorService } from "./registry-mirrors.ts";
@@ -22,6 +23,7 @@ export function apiServices(deps: ApiDeps): Implementation[] {
     taskService(deps),
     campaignService(deps),
     eventService(deps),
+    journalService(deps),
     healthService(deps),
   ];
 }

@@ -10,6 +10,8 @@ export interface PlacedEntry {
   readonly epoch: string;
   readonly seq: number;
   readonly entry: JournalEntry;
+  /** Why it does not follow from the entry before it; absent: it does, or its epoch is not chained. */
+  readonly broken?: string;
 }
 
 /** containerd's words where it has them. */
@@ -21,7 +23,19 @@ const TASK_TOPICS: Readonly<Record<string, string>> = {
 };
 const IMAGE_TOPICS: Readonly<Record<string, string>> = { present: "/images/create", removed: "/images/delete" };
 
-export function eventOf({ node, epoch, seq, entry }: PlacedEntry): NewEvent {
+/** With the bytes that it was made of, and the mark of an entry that does not follow. */
+export function eventOf(placed: PlacedEntry): NewEvent {
+  const { entry, broken } = placed;
+  const event = eventSaid(placed);
+  return {
+    ...event,
+    ...(entry.hash.length === 0 ? {} : { entry: entry.payload, entryHash: entry.hash }),
+    ...(broken === undefined ? {} : { attributes: { ...event.attributes, chain_broken: broken } }),
+  };
+}
+
+/** What the entry says, and nothing else. */
+export function eventSaid({ node, epoch, seq, entry }: Omit<PlacedEntry, "broken">): NewEvent {
   const common = {
     namespace: entry.namespace,
     time: entryTime(entry),

@@ -28,7 +28,11 @@ export interface Sequenced {
 }
 
 /** Of one node: its batches in the order in which they came, and what is stored. */
-export function sequence(node: string, batches: readonly JournalBatch[], states: readonly JournalState[]): Sequenced {
+export function sequence(
+  node: string,
+  batches: readonly JournalBatch[],
+  states: readonly Pick<JournalState, "epoch" | "storedSeq">[],
+): Sequenced {
   const stored = new Map(states.map((state) => [state.epoch, state.storedSeq]));
   const offered = new Map(states.map((state) => [state.epoch, new Map<number, JournalEntry>()]));
   const newEpochs: string[] = [];

@@ -2,8 +2,9 @@
  * Stores entries and what follows from them, in one transaction: events, tasks, campaign targets, watermarks.
  *
  * Invariants: nothing is written unless the shard is still ours (its epoch row is held until the commit); each entry is stored
- * once (compared with the watermark under its row's lock, and by a unique index); a task moves only as the execution that the
- * entry names (D3), and only by its own node (D8).
+ * once: compared with the watermark under its row's lock, which is there before the first entry of an epoch (D4); one that does
+ * not follow from the entry before it is marked; a task moves only as the execution that the entry names (D3), and only by its
+ * own node (D8).
  */
 import { create } from "@bufbuild/protobuf";
 import { applyTaskStep, type ExecutionStatus } from "@berth/model";
@@ -17,8 +18,10 @@ import {
   lockTasksByUid,
   setStored,
   targetsAt,
+  touchNodes,
   updateTargets,
   updateTasks,
+  type JournalMark,
   type JournalState,
   type NewEvent,
   type TargetRow,
@@ -27,6 +30,7 @@ import {
   type TaskUpdate,
   type Tx,
 } from "@berth/store";
+import { followChain, type ChainedRun } from "./chain.ts";
 import { entryTime, eventOf, plain, stepOf, type PlacedEntry } from "./entries.ts";
 import { sequence, type Gap } from "./sequence.ts";
 
@@ -58,37 +62,102 @@ export async function writeBatch(
 ): Promise<WriteOutcome> {
   await holdShard(tx, owner.shard, owner.epoch);
   const nodes = [...batches.keys()].sort((a, b) => (a < b ? -1 : 1));
-  const states = Map.groupBy(await journalStates(tx, nodes, true), (state) => state.node);
+  const { states, taken, succeeding } = await admit(tx, nodes, batches, begun);
   const entries: PlacedEntry[] = [];
-  const marks: { node: string; epoch: string; storedSeq: number }[] = [];
-  const epochs: { node: string; epoch: string }[] = [];
+  const marks: JournalMark[] = [];
   const gaps: Gap[] = [];
-  const succeeding: WriteOutcome["succeeding"][number][] = [];
   let duplicates = 0;
+  for (const node of nodes) {
+    const known = states.get(node) ?? [];
+    const next = sequence(node, taken.get(node)!, known);
+    gaps.push(...next.gaps);
+    duplicates += next.duplicates;
+    for (const [epoch, storedSeq] of next.marks) {
+      const ofEpoch = next.entries.filter((each) => each.epoch === epoch);
+      const run = followChain(node, epoch, ofEpoch, known.find((state) => state.epoch === epoch)); // prettier-ignore
+      entries.push(...run.entries);
+      marks.push(markOf(node, epoch, storedSeq, run));
+    }
+  }
+  await insertEvents(tx, [...entries.map(eventOf), ...marks.filter(({ breaks }) => breaks > 0).map(brokenEvent)]);
+  const stale = await moveTasks(tx, entries);
+  await moveTargets(tx, entries);
+  await setStored(tx, marks);
+  await touchNodes(tx, marks.filter(({ breaks }) => breaks > 0).map(({ node }) => node)); // prettier-ignore
+  return { stored: entries.length, duplicates, stale, gaps, succeeding };
+}
+
+interface Admitted {
+  /** By node, locked: whoever stores entries of these epochs next waits for this transaction, and sees its watermarks. */
+  readonly states: ReadonlyMap<string, readonly JournalState[]>;
+  /** By node: all batches but those of `succeeding`. */
+  readonly taken: ReadonlyMap<string, readonly JournalBatch[]>;
+  readonly succeeding: WriteOutcome["succeeding"];
+}
+
+/** Makes the epochs known that may begin, and locks the watermark of each. */
+async function admit(
+  tx: Tx,
+  nodes: readonly string[],
+  batches: ReadonlyMap<string, readonly JournalBatch[]>,
+  begun: ReadonlySet<string>,
+): Promise<Admitted> {
+  let states = Map.groupBy(await journalStates(tx, nodes, true), (state) => state.node);
+  const taken = new Map<string, readonly JournalBatch[]>();
+  const epochs = new Map<string, { node: string; epoch: string }>();
+  const succeeding: WriteOutcome["succeeding"][number][] = [];
   for (const node of nodes) {
     const known = states.get(node) ?? [];
     const previous = known.at(-1);
     const takes = batches.get(node)!.filter(({ epoch }) => {
-      const fresh =
-        previous !== undefined && !known.some((state) => state.epoch === epoch) && !begun.has(`${node} ${epoch}`);
-      if (fresh && !succeeding.some((each) => each.node === node && each.epoch === epoch)) {
+      if (known.some((state) => state.epoch === epoch)) return true;
+      const key = `${node} ${epoch}`;
+      if (previous === undefined || begun.has(key)) {
+        epochs.set(key, { node, epoch });
+        return true;
+      }
+      if (!succeeding.some((each) => each.node === node && each.epoch === epoch)) {
         succeeding.push({ node, previous, epoch });
       }
-      return !fresh;
+      return false;
     });
-    const next = sequence(node, takes, known);
-    entries.push(...next.entries);
-    gaps.push(...next.gaps);
-    duplicates += next.duplicates;
-    for (const epoch of next.newEpochs) epochs.push({ node, epoch });
-    for (const [epoch, storedSeq] of next.marks) marks.push({ node, epoch, storedSeq });
+    taken.set(node, takes);
   }
-  await addJournalEpochs(tx, epochs);
-  await insertEvents(tx, entries.map(eventOf));
-  const stale = await moveTasks(tx, entries);
-  await moveTargets(tx, entries);
-  await setStored(tx, marks);
-  return { stored: entries.length, duplicates, stale, gaps, succeeding };
+  if (epochs.size > 0) {
+    await addJournalEpochs(tx, [...epochs.values()]);
+    // Another writer may have begun the same epoch and stored of it: only its row, locked, says up to where.
+    states = Map.groupBy(await journalStates(tx, nodes, true), (state) => state.node);
+  }
+  return { states, taken, succeeding };
+}
+
+function markOf(node: string, epoch: string, storedSeq: number, { entries, head }: ChainedRun): JournalMark {
+  const breaks = entries.filter(({ broken }) => broken !== undefined);
+  const last = entries.at(-1)?.entry;
+  return {
+    node,
+    epoch,
+    storedSeq,
+    ...(last === undefined ? {} : { storedTime: entryTime(last) }),
+    headHash: head.hash === null ? null : Buffer.from(head.hash).toString("hex"),
+    chainedFromSeq: head.chainedFromSeq,
+    breaks: breaks.length,
+    ...(breaks.length === 0 ? {} : { lastBreakSeq: breaks.at(-1)!.seq }),
+  };
+}
+
+function brokenEvent({ node, epoch, breaks, lastBreakSeq }: JournalMark): NewEvent {
+  return {
+    topic: "/nodes/journal-broken",
+    kind: "Node",
+    name: node,
+    node,
+    severity: "Warning",
+    reason: "JournalChainBroken",
+    message:
+      `${breaks === 1 ? `entry ${lastBreakSeq}` : `${breaks} entries up to ${lastBreakSeq}`} of epoch ${epoch} ` +
+      `did not follow from what was stored before; kept and marked: see berth journal verify ${node}`,
+  };
 }
 
 /** Sets an epoch's watermark over entries that no longer exist anywhere, and says so. */
@@ -105,8 +174,14 @@ export async function skipLost(tx: Tx, owner: ShardOwnership, gap: Gap): Promise
     message: `entries ${fromSeq} to ${toSeq} of epoch ${epoch} are no longer kept by the node: what they said is not known`,
   };
   await addJournalEpochs(tx, [{ node, epoch }]);
-  await setStored(tx, [{ node, epoch, storedSeq: toSeq }]);
+  const [state] = (await journalStates(tx, [node], true)).filter((each) => each.epoch === epoch);
+  const { chainedFromSeq = null } = state ?? {};
+  // What follows cannot be proven from what is lost: its hash is no successor of what is stored.
+  const breaks = chainedFromSeq === null ? 0 : 1;
+  const lost = { node, epoch, storedSeq: toSeq, headHash: null, chainedFromSeq, breaks, lastBreakSeq: toSeq };
+  await setStored(tx, [lost]);
   await insertEvents(tx, [event]);
+  await touchNodes(tx, breaks > 0 ? [node] : []);
 }
 
 export function batchOf(node: string, epoch: string, entries: JournalBatch["entries"]): JournalBatch {

@@ -69,12 +69,28 @@ export function agentEntry(step: AgentStep, reason: string, message: string): Ne
   return entry(`agent.${step}`, "", { case: "agent", value }, false);
 }
 
-/** The stored entry with its number and time, as it is published. */
+/** The stored entry with its number and time, to be read. */
 export function toJournalEntry(stored: Entry): JournalEntry {
   const message = fromBinary(JournalEntrySchema, stored.payload);
   message.seq = BigInt(stored.seq);
   message.time = timestampFromMs(stored.timeMs);
   return message;
+}
+
+/**
+ * As it is published: its bytes are passed on unread, so that a row which was damaged on this disk stops nothing here and is
+ * found out by the controller.
+ */
+export function toPublished(stored: Entry): JournalEntry {
+  const { hash, payload, seq, timeMs } = stored;
+  if (hash === undefined) return toJournalEntry(stored);
+  return create(JournalEntrySchema, { seq: BigInt(seq), time: timestampFromMs(timeMs), payload, hash });
+}
+
+/** What was published, as it is to be read. */
+export function fromPublished(entry: JournalEntry): JournalEntry {
+  if (entry.payload.length === 0) return entry;
+  return { ...fromBinary(JournalEntrySchema, entry.payload), seq: entry.seq, ...(entry.time && { time: entry.time }) };
 }
 
 function entry(kind: string, namespace: string, body: JournalEntry["body"], newWork: boolean): NewEntry {

@@ -34,6 +34,7 @@ import {
   type TaskAssignment,
   type TaskChanged,
 } from "@berth/proto";
+import { fromPublished } from "../engine/journal-entries.ts";
 
 const SHARD = 3;
 
@@ -185,7 +186,7 @@ export class FakeController implements AsyncDisposable {
       const next = (): bigint => BigInt(stored.length + 1);
       const first = batch.entries[0]?.seq ?? 0n;
       if (first > next()) await this.#fillGap(batch.epoch, stored, first);
-      for (const entry of batch.entries) if (entry.seq === next()) stored.push(entry);
+      for (const entry of batch.entries) if (entry.seq === next()) stored.push(fromPublished(entry));
     }
   }
 
@@ -193,7 +194,7 @@ export class FakeController implements AsyncDisposable {
     const request = create(JournalFetchRequestSchema, { epoch, fromSeq: BigInt(stored.length + 1), limit: 1_000 });
     const missing = await this.bus.request(journalFetchEndpoint, this.node, request);
     for (const entry of missing.entries) {
-      if (entry.seq === BigInt(stored.length + 1) && entry.seq < before) stored.push(entry);
+      if (entry.seq === BigInt(stored.length + 1) && entry.seq < before) stored.push(fromPublished(entry));
     }
   }
 }

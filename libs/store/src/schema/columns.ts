@@ -5,6 +5,8 @@ import type { JsonObject } from "@bufbuild/protobuf";
 /** Postgres' 64-bit transaction id. In JavaScript a decimal string: it is only ever compared by Postgres. */
 export const xid8 = customType<{ data: string; driverData: string }>({ dataType: () => "xid8" });
 
+export const bytes = customType<{ data: Uint8Array; driverData: Uint8Array }>({ dataType: () => "bytea" });
+
 /** Counters that stay far below 2^53. */
 export const counter = (name: string) => bigint(name, { mode: "number" });
 export const time = (name: string) => timestamp(name, { withTimezone: true, precision: 3, mode: "date" });

@@ -12,7 +12,7 @@ import {
   uniqueIndex,
   uuid,
 } from "drizzle-orm/pg-core";
-import { counter, labels, message, time, xid8 } from "./columns.ts";
+import { bytes, counter, labels, message, time, xid8 } from "./columns.ts";
 
 /** Jobs that are to be put into the nodes' queues. A row goes when Redis has its job. */
 export const outbox = pgTable("outbox", {
@@ -36,6 +36,16 @@ export const journalState = pgTable(
     ordinal: bigserial("ordinal", { mode: "number" }).notNull(),
     storedSeq: counter("stored_seq").notNull().default(0),
     updatedAt: time("updated_at").notNull().defaultNow(),
+    /** What the last stored entry tells of: when it was written, by its node's clock. */
+    storedTime: time("stored_time"),
+    /** The hash of the last stored entry, as the node gave it; null: not chained, or lost with entries. */
+    headHash: bytes("head_hash"),
+    /** Hashes are known from this entry on. */
+    chainedFromSeq: counter("chained_from_seq"),
+    /** Entries that did not follow from the one before, or are lost. */
+    breaks: counter("breaks").notNull().default(0),
+    lastBreakSeq: counter("last_break_seq"),
+    lastBreakAt: time("last_break_at"),
   },
   (t) => [primaryKey({ columns: [t.node, t.epoch] })],
 );
@@ -70,6 +80,9 @@ export const events = pgTable(
     journalEpoch: text("journal_epoch"),
     journalSeq: counter("journal_seq"),
     storedAt: time("stored_at").notNull().defaultNow(),
+    /** A chained entry's own bytes and hash, from which this row was made: `berth journal verify` holds them against it. */
+    entry: bytes("entry"),
+    entryHash: bytes("entry_hash"),
   },
   (t) => [
     uniqueIndex("events_journal")

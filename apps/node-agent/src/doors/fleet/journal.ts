@@ -4,7 +4,7 @@ import { noFailpoints, StatusError, type Failpoint } from "@berth/base";
 import { journalFetchEndpoint, publishJournal, type Bus } from "@berth/bus";
 import type { Batch, Journal, JournalTransport } from "@berth/journal";
 import { JournalBatchSchema } from "@berth/proto";
-import { toJournalEntry } from "../../engine/journal-entries.ts";
+import { toPublished } from "../../engine/journal-entries.ts";
 
 /** Which shard this node's journal goes to, as the lease's answers say. */
 export interface ShardSource {
@@ -24,7 +24,7 @@ export function journalTransport(
         throw new StatusError("UNAVAILABLE", "journal: no lease yet that names its shard", { reason: "NO_LEASE" });
       }
       failpoint("journal.before-publish");
-      const entries = batch.entries.map(toJournalEntry);
+      const entries = batch.entries.map(toPublished);
       const message = create(JournalBatchSchema, { node, epoch: batch.epoch, entries });
       await publishJournal(bus, shard, message, { signal, pass: batch.pass });
     },
@@ -39,7 +39,7 @@ export function serveJournal(bus: Bus, node: string, journal: Journal): Disposab
   return bus.serve(journalFetchEndpoint, { node }, async ({ epoch, fromSeq, limit }) => {
     const count = limit === 0 ? FETCH_LIMIT : Math.min(limit, FETCH_LIMIT);
     const wanted = epoch === "" ? journal.epoch : epoch;
-    const entries = journal.readEpoch(wanted, Number(fromSeq), count, FETCH_MAX_BYTES).map(toJournalEntry);
+    const entries = journal.readEpoch(wanted, Number(fromSeq), count, FETCH_MAX_BYTES).map(toPublished);
     const firstAvailableSeq = BigInt(journal.firstAvailable(wanted));
     return create(JournalBatchSchema, { node, epoch: wanted, entries, firstAvailableSeq });
   });
