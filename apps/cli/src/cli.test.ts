@@ -9,7 +9,7 @@ import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { Lifetime } from "@berth/base";
 import { createControllerProcess, type ControllerProcess } from "@berth/testkit";
-import { freePort, scratchDir, startNats, startPostgres, startRedis } from "@berth/testkit/servers";
+import { eventually, freePort, scratchDir, startNats, startPostgres, startRedis } from "@berth/testkit/servers";
 import { EXIT_CODES } from "./exit-code.ts";
 import { cleanEnv, runBerth, startBerth, type Result, type RunOptions } from "./testing/berth.ts";
 
@@ -236,6 +236,31 @@ void test("berth schema prints a JSON Schema, and help tells the exit codes of d
     assert.ok(doc.includes(`| ${code} | ${meaning} |`), `docs/cli.md lacks ${code}: ${meaning}`);
     assert.ok(codes.includes(`${code}  ${meaning}`));
   }
+});
+
+void test("berth status ends with 0 when all is well, with 1 when something is to be looked at, and says what", async () => {
+  const json = async (): Promise<{
+    code: number | string;
+    fleet: { verdict: string; findings: { reason: string }[] };
+  }> => {
+    const { code, stdout } = await berth(["status", "-o", "json"]);
+    return { code, fleet: JSON.parse(stdout) as never };
+  };
+  const well = await json();
+  assert.deepEqual([well.code, well.fleet.verdict, well.fleet.findings], [0, "healthy", []]);
+  assert.match(
+    await ok(["status", "-o", "wide"]),
+    /^fleet +healthy$[^]*^control +1 controller [^]*holds 8 partitions/m,
+  );
+  await ok(["-n", "shop", "apply", "-f", "-"], { input: manifest("nowhere", 1) });
+  await eventually("the task that no node fits", async () => (await json()).code === 1);
+  const { code, stdout } = await berth(["status"]);
+  assert.equal(code, 1);
+  assert.match(
+    stdout,
+    /^fleet +needs attention: 1 stuck$[^]*^STUCK$[^]*workload\/shop\/nowhere[^]*→ berth -n shop describe/m,
+  );
+  await ok(["-n", "shop", "delete", "workload", "nowhere", "--wait"]);
 });
 
 void test("berth drain asks which nodes, and what is to happen at a deadline", async () => {

@@ -9,7 +9,7 @@ import { exitCodeOfStatus, type Paint } from "@berth/base/terminal";
 /** `berth help exit-codes`. */
 export const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] = [
   ["0", "done"],
-  ["1", "the command failed; `diff`: something would change"],
+  ["1", "the command failed; `diff`: something would change; `status`: something is to be looked at"],
   ["2", "wrong usage, or a wrong manifest"],
   ["3", "not found"],
   ["4", "conflict: it exists, was changed meanwhile, or its state does not allow this"],

@@ -129,7 +129,9 @@ export function createProgram(
     .option("-w, --watch", "go on with every change")
     .option("-l, --selector <labels>", "only what these labels select", "")
     .action(run(() => import("./commands/get.ts"), "nodes"));
-  add("status", "is the fleet healthy?").action(run(() => import("./commands/status.ts"), "status"));
+  add("status", "is the fleet healthy? exit code 1 when something is to be looked at")
+    .addOption(output())
+    .action(run(() => import("./commands/status.ts"), "status"));
 
   program.commandsGroup("Acting:");
   add("exec <task> [command...]", "run a command in a running task (of a workload: the first)")

@@ -22,7 +22,7 @@ import {
 import { Metrics } from "@berth/telemetry";
 import { startApi } from "./api/serve.ts";
 import { makeChecks } from "./http/checks.ts";
-import { startLoops } from "./loops.ts";
+import { controllerName, startLoops } from "./loops.ts";
 import { makeControllerMetrics } from "./metrics.ts";
 
 export interface Controller extends AsyncDisposable {
@@ -50,7 +50,7 @@ async function compose(
   { logger, version }: ControllerDeps,
   config: ControllerConfig,
 ): Promise<Controller> {
-  const store = lifetime.own(await openStore({ url: config.databaseUrl, logger }));
+  const store = lifetime.own(await openStore({ url: config.databaseUrl, logger, name: controllerName() }));
   await ensureBootstrapToken(bootstrapStore(store, logger), config.bootstrapTokenFile);
   const bus = lifetime.own(
     connectBus({ url: config.natsUrl, name: "controller", inboxPrefix: controllerInboxPrefix, logger }),

@@ -27,6 +27,11 @@ export interface LoopDeps {
   readonly failpoint: Failpoint;
 }
 
+/** Tells controllers apart, for people and in the shards' rows. */
+export function controllerName(): string {
+  return `${hostname()}-${process.pid}`;
+}
+
 /** The same in every controller: a node's shard is kept with its row. */
 const JOURNAL_SHARDS = 4;
 
@@ -43,7 +48,7 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
         consume: (shard, handler, signal) => consumeShard(bus, shard, handler, { signal, logger }),
         fetchJournal: (node, request, signal) => bus.request(journalFetchEndpoint, node, request, { signal }),
       },
-      { shards: JOURNAL_SHARDS, owner: `${hostname()}-${process.pid}` },
+      { shards: JOURNAL_SHARDS, owner: controllerName() },
     ),
   );
   lifetime.own(await startDispatch({ ...common, queues, metrics: metrics.dispatch }));

@@ -22,6 +22,9 @@ export interface AdvisoryLocks extends AsyncDisposable {
   members(key: LockKey): Promise<number>;
 }
 
+/** What Postgres is told of the connection, in front of the process' name. */
+export const LOCKS_APPLICATION = "berth locks ";
+
 /** A connection that has silently gone would keep its locks in our eyes; asking shows it. */
 const HEARTBEAT_MS = 5_000;
 
@@ -30,7 +33,8 @@ export function reconnectSeconds(retries: number): number {
   return Math.min(0.05 * 2 ** retries, 1) * (0.5 + Math.random() / 2);
 }
 
-export function openAdvisoryLocks(url: string, logger: Logger): AdvisoryLocks {
+/** @param name of this process, as `berth status` shows who takes part in the work */
+export function openAdvisoryLocks(url: string, logger: Logger, name = ""): AdvisoryLocks {
   const held = new Map<string, AbortController>();
   const joined = new Set<string>();
   const loseAll = (): void => {
@@ -49,7 +53,7 @@ export function openAdvisoryLocks(url: string, logger: Logger): AdvisoryLocks {
     fetch_types: false,
     onnotice: () => {},
     onclose: loseAll,
-    connection: { application_name: "berth locks" },
+    connection: { application_name: `${LOCKS_APPLICATION}${name}`.trim() },
   });
   const heartbeat = setInterval(() => {
     if (held.size === 0) return;

@@ -93,6 +93,22 @@ export {
   type LeasedNode,
   type LeaseRenewal,
 } from "./leases.ts";
+export {
+  backlog,
+  controllersAtWork,
+  failingTasks,
+  journalLags,
+  stuckStops,
+  taskGroups,
+  unplaceableTasks,
+  unreachableTasks,
+  workloadCounts,
+  type Backlog,
+  type ControllerRow,
+  type JournalLag,
+  type TaskGroup,
+  type Trouble,
+} from "./fleet-status.ts";
 export { countNodesByPhase, countTasksByPhase } from "./fleet-counts.ts";
 export {
   campaignLock,

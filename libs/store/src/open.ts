@@ -19,6 +19,8 @@ export interface StoreOptions {
   readonly logger?: Logger;
   /** Default 10; advisory locks and LISTEN have connections of their own. */
   readonly maxConnections?: number;
+  /** Of this process, as `berth status` shows it. */
+  readonly name?: string;
   /** Default true. */
   readonly migrate?: boolean;
 }
@@ -63,7 +65,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     },
   });
   const db = drizzle(client);
-  const locks = openAdvisoryLocks(url, logger);
+  const locks = openAdvisoryLocks(url, logger, options.name);
 
   const inTransaction = <T>(body: (tx: Tx) => Promise<T>, config?: Parameters<typeof db.transaction>[1]): Promise<T> =>
     retry(

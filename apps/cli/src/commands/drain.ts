@@ -9,7 +9,7 @@ import { NodeDrainSchema, NodeSpecSchema, type Node, type NodeDrain } from "@ber
 import { UsageError } from "../exit-code.ts";
 import { follow } from "../follow.ts";
 import { nodeKind } from "../kinds.ts";
-import { createDrainView } from "../output/drain-progress.ts";
+import { createDrainView, type DrainView } from "../output/drain-progress.ts";
 import { parseDurationMs } from "../output/units.ts";
 import type { Session } from "../session.ts";
 
@@ -85,7 +85,7 @@ async function followDrains(session: Session, asked: readonly Node[]): Promise<v
   const seen = new Map<string, Node>();
   const ended: string[] = [];
   using view = createDrainView(session);
-  using _goesOn = onInterrupt(session, [...names]);
+  using _goesOn = onInterrupt(session, view, [...names]);
   for await (const { event, object } of follow(session, nodeKind, { namespace: "", selector: "" })) {
     const name = object.metadata?.name ?? "";
     if (!names.has(name)) continue;
@@ -101,10 +101,12 @@ async function followDrains(session: Session, asked: readonly Node[]): Promise<v
   summarise(session, [...seen.values()], ended);
 }
 
-function onInterrupt(session: Session, names: readonly string[]): Disposable {
+function onInterrupt(session: Session, view: DrainView, names: readonly string[]): Disposable {
   const list = names.length > 3 ? `${names.slice(0, 3).join(" ")} …` : names.join(" ");
-  const tell = (): void =>
+  const tell = (): void => {
+    view.finish();
     session.note(`the drain goes on; berth drain ${list} follows it, berth uncordon NODE ends it`);
+  };
   session.signal.addEventListener("abort", tell);
   return { [Symbol.dispose]: () => session.signal.removeEventListener("abort", tell) };
 }
@@ -123,7 +125,7 @@ function summarise(session: Session, nodes: readonly Node[], ended: readonly str
     }
     const [first] = tasks;
     const why = first === undefined ? "" : `; ${first.name}: ${first.message}`;
-    gaveUp.push(`${name}: ${remaining} of ${total} tasks are left${why}`);
+    gaveUp.push(`${name}: ${remaining} of ${total} tasks left${why}`);
   }
   const failures = [...gaveUp, ...ended];
   if (failures.length === 0) return;

@@ -1,47 +1,38 @@
-/** `berth status`: one screen that tells whether the fleet is healthy, what is uncertain, and what is stuck and why. */
-import { HealthService } from "@berth/proto";
-import { nodeKind, taskKind, workloadKind } from "../kinds.ts";
-import { taskStatus } from "../output/columns.ts";
+/**
+ * `berth status`: one screen that tells whether the fleet is healthy, what is uncertain and until when, what is stuck and why.
+ * Its exit code tells the same: 0 healthy, 1 something is to be looked at, 6 the controller or its store cannot be reached.
+ */
+import { toJson } from "@bufbuild/protobuf";
+import { hasCode, StatusError } from "@berth/base";
+import { FleetStatusSchema, HealthService, StatusService, type FleetStatus } from "@berth/proto";
+import { ExitWith } from "../exit-code.ts";
+import { formatDocuments, parseOutput } from "../output/format.ts";
+import { statusScreen } from "../output/status-screen.ts";
 import type { Session } from "../session.ts";
-import { isSettled } from "../wait.ts";
 
-const MOST_NAMED = 10;
+export async function status(session: Session, options: { readonly output: string }): Promise<void> {
+  const output = parseOutput(options.output);
+  const fleet = await ask(session);
+  if (output === "json" || output === "yaml") {
+    session.out(await formatDocuments(output, [toJson(FleetStatusSchema, fleet, { alwaysEmitImplicit: true })], true));
+  } else {
+    const columns = session.stdout.isTTY ? (session.stdout.columns ?? 80) : Number.POSITIVE_INFINITY;
+    session.out(statusScreen(fleet, { paint: session.paint, columns, wide: output === "wide" }).join("\n"));
+  }
+  if (fleet.verdict !== "healthy") throw new ExitWith(1);
+}
 
-export async function status(session: Session): Promise<void> {
-  const { paint } = session;
-  const health = await session.client(HealthService).getHealth({});
-  const everywhere = { namespace: "-", selector: "" };
-  const [nodes, workloads, tasks] = await Promise.all([
-    nodeKind.list(session, everywhere),
-    workloadKind.list(session, everywhere),
-    taskKind.list(session, everywhere),
-  ]);
-  const good = (ok: boolean, text: string): string => (ok ? paint.green(text) : paint.yellow(text));
-  session.out(`controller  ${good(health.status === "ready", health.status)}  version ${health.version}`);
-  for (const check of health.checks) {
-    if (!check.ok) session.out(`            ${paint.red(`${check.name}: ${check.message}`)}`);
+/** Without its store a controller cannot tell of the fleet, but it can of itself. @throws UNAVAILABLE with what it says */
+async function ask(session: Session): Promise<FleetStatus> {
+  try {
+    return await session.client(StatusService).getFleetStatus({});
+  } catch (error) {
+    if (!hasCode(error, "UNAVAILABLE") || StatusError.from(error).reason === "ENDPOINT_UNREACHABLE") throw error;
+    const health = await session.client(HealthService).getHealth({});
+    const away = health.checks.filter(({ ok }) => !ok).map(({ name, message }) => `${name}: ${message}`);
+    const why = away.length === 0 ? StatusError.from(error).message : away.join("; ");
+    throw new StatusError("UNAVAILABLE", `the controller answers, but cannot tell of the fleet: ${why}`, {
+      cause: error,
+    });
   }
-  if (!health.stopsConfirmed) {
-    session.out(
-      paint.yellow(`store       restored: nothing is stopped until berth store confirm ${health.storeEpoch}`),
-    );
-  }
-  const ready = nodes.items.filter((node) => node.status?.phase === "Ready").length;
-  session.out(`nodes       ${good(ready === nodes.items.length, `${ready} of ${nodes.items.length} ready`)}`);
-  const settled = workloads.items.filter(isSettled).length;
-  session.out(
-    `workloads   ${good(settled === workloads.items.length, `${settled} of ${workloads.items.length} as desired`)}`,
-  );
-  const running = tasks.items.filter(
-    (task) => task.status?.phase === "Running" && task.status.certainty !== "unreachable",
-  ).length;
-  session.out(`tasks       ${running} running of ${tasks.items.length}`);
-  const odd = tasks.items.filter(
-    (task) => task.status?.certainty === "unreachable" || ["Pending", "Failed"].includes(task.status?.phase ?? ""),
-  );
-  for (const task of odd.slice(0, MOST_NAMED)) {
-    const { namespace, name } = task.metadata!;
-    session.out(`            ${namespace}/${name}  ${paint.yellow(taskStatus(task))}  ${task.status?.message ?? ""}`);
-  }
-  if (odd.length > MOST_NAMED) session.out(paint.dim(`            … and ${odd.length - MOST_NAMED} more`));
 }

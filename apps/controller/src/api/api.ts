@@ -9,6 +9,7 @@ import { journalService } from "./journals.ts";
 import { namespaceService } from "./namespaces.ts";
 import { nodeService, type NodeDeps } from "./nodes.ts";
 import { registryMirrorService } from "./registry-mirrors.ts";
+import { statusService } from "./status.ts";
 import { taskService, type TaskDeps } from "./tasks.ts";
 import { workloadService } from "./workloads.ts";
 
@@ -25,5 +26,6 @@ export function apiServices(deps: ApiDeps): Implementation[] {
     eventService(deps),
     journalService(deps),
     healthService(deps),
+    statusService(deps),
   ];
 }

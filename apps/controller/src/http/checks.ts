@@ -11,6 +11,7 @@ export interface CheckResult {
   readonly name: string;
   readonly ok: boolean;
   readonly message: string;
+  readonly latencyMs: number;
 }
 
 export interface Checks {
@@ -36,11 +37,13 @@ export function makeChecks(checks: readonly Check[]): Checks {
 async function ask({ name, ask: question }: Check): Promise<CheckResult> {
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(() => late.reject(new Error(`no answer within ${TIMEOUT_MS} ms`)), TIMEOUT_MS);
+  const startedMs = performance.now();
+  const latencyMs = (): number => Math.round((performance.now() - startedMs) * 10) / 10;
   try {
     await Promise.race([question(), late.promise]);
-    return { name, ok: true, message: "" };
+    return { name, ok: true, message: "", latencyMs: latencyMs() };
   } catch (error) {
-    return { name, ok: false, message: StatusError.from(error).message };
+    return { name, ok: false, message: StatusError.from(error).message, latencyMs: latencyMs() };
   } finally {
     clearTimeout(timer);
   }

@@ -11,7 +11,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/health.proto.
  */
 export const file_berth_v1_health: GenFile = /*@__PURE__*/
-  fileDesc("ChViZXJ0aC92MS9oZWFsdGgucHJvdG8SCGJlcnRoLnYxIhIKEEdldEhlYWx0aFJlcXVlc3QifgoGSGVhbHRoEg4KBnN0YXR1cxgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEiUKBmNoZWNrcxgDIAMoCzIVLmJlcnRoLnYxLkhlYWx0aENoZWNrEhMKC3N0b3JlX2Vwb2NoGAQgASgJEhcKD3N0b3BzX2NvbmZpcm1lZBgFIAEoCCI4CgtIZWFsdGhDaGVjaxIMCgRuYW1lGAEgASgJEgoKAm9rGAIgASgIEg8KB21lc3NhZ2UYAyABKAkiMgoTQ29uZmlybVN0b3JlUmVxdWVzdBIbCgtzdG9yZV9lcG9jaBgBIAEoCUIGkrUYAggBMrkBCg1IZWFsdGhTZXJ2aWNlEksKCUdldEhlYWx0aBIaLmJlcnRoLnYxLkdldEhlYWx0aFJlcXVlc3QaEC5iZXJ0aC52MS5IZWFsdGgiEIq1GAwKCi92MS9oZWFsdGgSWwoMQ29uZmlybVN0b3JlEh0uYmVydGgudjEuQ29uZmlybVN0b3JlUmVxdWVzdBoQLmJlcnRoLnYxLkhlYWx0aCIairUYFjIBKhoRL3YxL3N0b3JlOmNvbmZpcm1iBnByb3RvMw", [file_berth_v1_options]);
+  fileDesc("ChViZXJ0aC92MS9oZWFsdGgucHJvdG8SCGJlcnRoLnYxIhIKEEdldEhlYWx0aFJlcXVlc3QifgoGSGVhbHRoEg4KBnN0YXR1cxgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEiUKBmNoZWNrcxgDIAMoCzIVLmJlcnRoLnYxLkhlYWx0aENoZWNrEhMKC3N0b3JlX2Vwb2NoGAQgASgJEhcKD3N0b3BzX2NvbmZpcm1lZBgFIAEoCCJMCgtIZWFsdGhDaGVjaxIMCgRuYW1lGAEgASgJEgoKAm9rGAIgASgIEg8KB21lc3NhZ2UYAyABKAkSEgoKbGF0ZW5jeV9tcxgEIAEoASIyChNDb25maXJtU3RvcmVSZXF1ZXN0EhsKC3N0b3JlX2Vwb2NoGAEgASgJQgaStRgCCAEyuQEKDUhlYWx0aFNlcnZpY2USSwoJR2V0SGVhbHRoEhouYmVydGgudjEuR2V0SGVhbHRoUmVxdWVzdBoQLmJlcnRoLnYxLkhlYWx0aCIQirUYDAoKL3YxL2hlYWx0aBJbCgxDb25maXJtU3RvcmUSHS5iZXJ0aC52MS5Db25maXJtU3RvcmVSZXF1ZXN0GhAuYmVydGgudjEuSGVhbHRoIhqKtRgWMgEqGhEvdjEvc3RvcmU6Y29uZmlybWIGcHJvdG8z", [file_berth_v1_options]);
 
 /**
  * @generated from message berth.v1.GetHealthRequest
@@ -87,6 +87,13 @@ export type HealthCheck = Message<"berth.v1.HealthCheck"> & {
    * @generated from field: string message = 3;
    */
   message: string;
+
+  /**
+   * How long the answer took.
+   *
+   * @generated from field: double latency_ms = 4;
+   */
+  latencyMs: number;
 };
 
 /**
