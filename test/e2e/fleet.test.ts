@@ -36,6 +36,23 @@ void describe("a fleet of two nodes", { timeout: 240_000 }, () => {
     assert.match(await fleet.berth(["apply", "-f", "-"], manifest), /workload\/web unchanged/);
   });
 
+  void test("top shows what nodes and tasks use, asked of their agents", async () => {
+    const [nodes, tasks, json] = await Promise.all([
+      fleet.berth(["top", "nodes", "--interval", "500ms"]),
+      fleet.berth(["-n", "demo", "top", "tasks", "--interval", "500ms", "--sort", "name"]),
+      fleet.berth(["-n", "demo", "top", "tasks", "--interval", "500ms", "-o", "json"]),
+    ]);
+    assert.match(nodes, /^NAME +CPU +CPU% +MEMORY +MEMORY% +TASKS\nnode-\d +[\d.]+m?\/\d/);
+    assert.equal(nodes.trimEnd().split("\n").length, 3);
+    const names = (await tasksOf(fleet, "web")).map((task) => task.metadata.name).sort();
+    assert.deepEqual(tasks.trimEnd().split("\n").slice(1).map((line) => line.split(" ")[0]), names); // prettier-ignore
+    const usage = JSON.parse(json) as { tasks: { memoryBytes: string; pids: string }[]; unanswered: string[] };
+    assert.ok(
+      usage.tasks.length === 2 && usage.tasks.every((task) => Number(task.memoryBytes) > 0 && task.pids === "1"),
+    );
+    assert.deepEqual(usage.unanswered, []);
+  });
+
   void test("logs prints what the containers wrote, of each task", async () => {
     const output = await eventually("the output of both", async () => {
       const text = await fleet.berth(["-n", "demo", "logs", "web"]);

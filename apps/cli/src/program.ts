@@ -129,6 +129,15 @@ export function createProgram(
     .option("-w, --watch", "go on with every change")
     .option("-l, --selector <labels>", "only what these labels select", "")
     .action(run(() => import("./commands/get.ts"), "nodes"));
+  add("top <what>", "what nodes or tasks use now, busiest first")
+    .usage("[options] nodes|tasks")
+    .addOption(output())
+    .option("--sort <by>", "cpu, memory or name", "cpu")
+    .option("--interval <duration>", "how often it is asked; rates are over this long", "2s")
+    .option("--once", "look once, also on a terminal")
+    .option("-l, --selector <labels>", "only nodes that these labels select", "")
+    .option("-A, --all-namespaces", "tasks of every namespace")
+    .action(run(() => import("./commands/top.ts"), "top"));
   add("status", "is the fleet healthy? exit code 1 when something is to be looked at")
     .addOption(output())
     .action(run(() => import("./commands/status.ts"), "status"));

@@ -30,6 +30,7 @@ export {
   nodeOfSubject,
   progressSubject,
   streamOpenEndpoint,
+  usageEndpoint,
   streamSubject,
   type Endpoint,
 } from "./subjects.ts";

@@ -17,6 +17,8 @@ import {
   MirrorsRequestSchema,
   StreamOpenReplySchema,
   StreamOpenSchema,
+  UsageReplySchema,
+  UsageRequestSchema,
 } from "@berth/proto";
 
 /** One kind of request: where it goes and what is said. */
@@ -68,6 +70,14 @@ export const streamOpenEndpoint = {
   request: StreamOpenSchema,
   reply: StreamOpenReplySchema,
 } satisfies Endpoint<typeof StreamOpenSchema, typeof StreamOpenReplySchema>;
+
+export const usageEndpoint = {
+  name: "usage",
+  subject: (node: string) => `node.${token(node)}.usage`,
+  nodeToken: 1,
+  request: UsageRequestSchema,
+  reply: UsageReplySchema,
+} satisfies Endpoint<typeof UsageRequestSchema, typeof UsageReplySchema>;
 
 export function progressSubject(node: string): string {
   return `progress.${token(node)}`;

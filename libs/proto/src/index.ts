@@ -10,4 +10,5 @@ export * from "./gen/berth/v1/options_pb.ts";
 export * from "./gen/berth/v1/registry_mirror_pb.ts";
 export * from "./gen/berth/v1/status_pb.ts";
 export * from "./gen/berth/v1/task_pb.ts";
+export * from "./gen/berth/v1/usage_pb.ts";
 export * from "./gen/berth/v1/workload_pb.ts";

@@ -95,6 +95,12 @@ function journalStatus({ status }: Node): string {
   return `${stored}/${head}${gap}${(status?.journalBreaks ?? 0n) > 0n ? ", broken" : ""}`;
 }
 
+/** What is not as it should be: Ready that is not, and every other condition that holds. */
+function badConditions({ status }: Node): string {
+  const bad = status?.conditions.filter(({ type, status: holds }) => (type === "Ready") !== (holds === "True")) ?? [];
+  return orDash(bad.map(({ type }) => (type === "Ready" ? "NotReady" : type)).join(","));
+}
+
 export const nodeColumns: Columns<Node> = (now) => [
   { heading: "NAME", cell: (n) => n.metadata?.name ?? "" },
   { heading: "STATUS", cell: nodeStatus },
@@ -110,6 +116,7 @@ export const nodeColumns: Columns<Node> = (now) => [
   },
   { heading: "LEASE", cell: (n) => formatAge(n.status?.leaseRenewedAt, now()) },
   { heading: "AGE", cell: (n) => formatAge(n.metadata?.createdAt, now()) },
+  { heading: "CONDITIONS", cell: badConditions, wide: true },
   { heading: "VERSION", cell: (n) => orDash(n.status?.agentVersion), wide: true },
   { heading: "HANDLERS", cell: (n) => orDash(n.status?.runtimeHandlers.join(",")), wide: true },
   { heading: "SNAPSHOTTERS", cell: (n) => orDash(n.status?.snapshotters.join(",")), wide: true },

@@ -11,6 +11,7 @@ import { nodeService, type NodeDeps } from "./nodes.ts";
 import { registryMirrorService } from "./registry-mirrors.ts";
 import { statusService } from "./status.ts";
 import { taskService, type TaskDeps } from "./tasks.ts";
+import { usageService } from "./usage.ts";
 import { workloadService } from "./workloads.ts";
 
 export type ApiDeps = ApplyDeps & NodeDeps & TaskDeps & ProgressDeps & EventDeps & HealthDeps;
@@ -27,5 +28,6 @@ export function apiServices(deps: ApiDeps): Implementation[] {
     journalService(deps),
     healthService(deps),
     statusService(deps),
+    usageService(deps),
   ];
 }

@@ -23,6 +23,7 @@ import type { NodeDefaults } from "./plan-of.ts";
 import { startProgressReporter } from "./progress.ts";
 import { MirrorSync } from "./mirror-sync.ts";
 import { streamHandlers } from "./streams.ts";
+import { serveUsage } from "./usage.ts";
 
 export interface FleetDoorDeps {
   readonly engine: Engine;
@@ -115,6 +116,7 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
   const lease = new Lease({ bus, node, describe, onReply, boottimeMs, clock, logger });
 
   lifetime.own(serveJournal(bus, node, journal));
+  lifetime.own(serveUsage(bus, node, { engine, instance: deps.facts.instance, logger }));
   const progress = lifetime.own(startProgressReporter({ bus, node, logger }));
   lifetime.own(deps.onPullProgress((news) => progress.report(news)));
   lifetime.own(serveStreams(streamBus, node, streamHandlers(engine), { logger }));

@@ -13,6 +13,7 @@
 //   progress.<node>            agent → controllers  ProgressReport
 //   node.<node>.journal        controller → agent   JournalFetchRequest → JournalBatch
 //   node.<node>.stream         controller → agent   StreamOpen → StreamOpenReply
+//   node.<node>.usage          controller → agent   UsageRequest → UsageReply
 //   st.<node>.<stream>.up      agent → controller   StreamFrame
 //   st.<node>.<stream>.down    controller → agent   StreamFrame
 
@@ -38,7 +39,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/agent.proto.
  */
 export const file_berth_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChRiZXJ0aC92MS9hZ2VudC5wcm90bxIIYmVydGgudjEixgMKDExlYXNlUmVxdWVzdBIMCgRub2RlGAEgASgJEg8KB2Jvb3RfaWQYAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSFQoNYWdlbnRfdmVyc2lvbhgEIAEoCRIyCgZsYWJlbHMYBSADKAsyIi5iZXJ0aC52MS5MZWFzZVJlcXVlc3QuTGFiZWxzRW50cnkSKQoIY2FwYWNpdHkYBiABKAsyFy5iZXJ0aC52MS5Ob2RlUmVzb3VyY2VzEhgKEHJ1bnRpbWVfaGFuZGxlcnMYByADKAkSFAoMc25hcHNob3R0ZXJzGAggAygJEicKCmNvbmRpdGlvbnMYCSADKAsyEy5iZXJ0aC52MS5Db25kaXRpb24SFQoNam91cm5hbF9lcG9jaBgKIAEoCRIYChBqb3VybmFsX2hlYWRfc2VxGAsgASgDEhMKC3N0b3JlX2Vwb2NoGAwgASgJEhgKEGFwcGxpZWRfcmV2aXNpb24YDSABKAMSFgoOa2VybmVsX3ZlcnNpb24YDiABKAkSDwoHYWRkcmVzcxgPIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIr8CCgpMZWFzZVJlcGx5Eg4KBnR0bF9tcxgBIAEoAxIWCg5yZW5ld19hZnRlcl9tcxgCIAEoAxITCgtzdG9yZV9lcG9jaBgDIAEoCRIQCghyZXZpc2lvbhgEIAEoAxIVCg1qb3VybmFsX2Vwb2NoGAUgASgJEhoKEmpvdXJuYWxfc3RvcmVkX3NlcRgGIAEoAxINCgVzaGFyZBgHIAEoDRIPCgdyZWZ1c2VkGAggASgJEj8KDmpvdXJuYWxfc3RvcmVkGAkgAygLMicuYmVydGgudjEuTGVhc2VSZXBseS5Kb3VybmFsU3RvcmVkRW50cnkSGAoQbWlycm9yc19yZXZpc2lvbhgKIAEoAxo0ChJKb3VybmFsU3RvcmVkRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASIyChJBc3NpZ25tZW50c1JlcXVlc3QSDAoEbm9kZRgBIAEoCRIOCgZvZmZzZXQYAiABKA0iuwEKEEFzc2lnbm1lbnRzUmVwbHkSEwoLc3RvcmVfZXBvY2gYASABKAkSEAoIcmV2aXNpb24YAiABKAMSJwoFdGFza3MYAyADKAsyGC5iZXJ0aC52MS5UYXNrQXNzaWdubWVudBIpCgZpbWFnZXMYBCADKAsyGS5iZXJ0aC52MS5JbWFnZUFzc2lnbm1lbnQSEwoLbmV4dF9vZmZzZXQYBSABKA0SFwoPc3RvcHNfY29uZmlybWVkGAYgASgIIi4KDk1pcnJvcnNSZXF1ZXN0EgwKBG5vZGUYASABKAkSDgoGb2Zmc2V0GAIgASgNInUKDE1pcnJvcnNSZXBseRITCgtzdG9yZV9lcG9jaBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIpCgdtaXJyb3JzGAMgAygLMhguYmVydGgudjEuUmVnaXN0cnlNaXJyb3ISEwoLbmV4dF9vZmZzZXQYBCABKA0itwEKDlRhc2tBc3NpZ25tZW50EhEKCW5hbWVzcGFjZRgBIAEoCRIQCgh0YXNrX3VpZBgCIAEoCRIMCgRuYW1lGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKAMSDwoHYXR0ZW1wdBgFIAEoBRIPCgdkZXNpcmVkGAYgASgJEioKCWNvbnRhaW5lchgHIAEoCzIXLmJlcnRoLnYxLkNvbnRhaW5lclNwZWMSEAoId29ya2xvYWQYCCABKAkilAEKD0ltYWdlQXNzaWdubWVudBIRCgluYW1lc3BhY2UYASABKAkSDQoFaW1hZ2UYAiABKAkSFAoMY2FtcGFpZ25fdWlkGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKAMSDwoHYXR0ZW1wdBgFIAEoBRIPCgdkZXNpcmVkGAYgASgJEhMKC3NuYXBzaG90dGVyGAcgASgJIn4KA0pvYhITCgtzdG9yZV9lcG9jaBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxImCgR0YXNrGAMgASgLMhguYmVydGgudjEuVGFza0Fzc2lnbm1lbnQSKAoFaW1hZ2UYBCABKAsyGS5iZXJ0aC52MS5JbWFnZUFzc2lnbm1lbnQicQoMSm91cm5hbEJhdGNoEgwKBG5vZGUYASABKAkSDQoFZXBvY2gYAiABKAkSJwoHZW50cmllcxgDIAMoCzIWLmJlcnRoLnYxLkpvdXJuYWxFbnRyeRIbChNmaXJzdF9hdmFpbGFibGVfc2VxGAQgASgDIvgBCgxKb3VybmFsRW50cnkSCwoDc2VxGAEgASgDEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCW5hbWVzcGFjZRgDIAEoCRIlCgR0YXNrGAQgASgLMhUuYmVydGgudjEuVGFza0NoYW5nZWRIABInCgVpbWFnZRgFIAEoCzIWLmJlcnRoLnYxLkltYWdlQ2hhbmdlZEgAEicKBWFnZW50GAYgASgLMhYuYmVydGgudjEuQWdlbnRDaGFuZ2VkSAASDwoHcGF5bG9hZBgHIAEoDBIMCgRoYXNoGAggASgMQgYKBGJvZHki+gEKC1Rhc2tDaGFuZ2VkEhAKCHRhc2tfdWlkGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAMSDwoHYXR0ZW1wdBgDIAEoBRIMCgRzdGVwGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdtZXNzYWdlGAYgASgJEhYKCWV4aXRfY29kZRgHIAEoBUgAiAEBEhIKCm9vbV9raWxsZWQYCCABKAgSFAoMZXhpdF91bmtub3duGAkgASgIEhEKCWFkZHJlc3NlcxgKIAMoCRIUCgxpbWFnZV9kaWdlc3QYCyABKAkSDAoEbmFtZRgMIAEoCUIMCgpfZXhpdF9jb2RlIqsBCgxJbWFnZUNoYW5nZWQSDQoFaW1hZ2UYASABKAkSFAoMY2FtcGFpZ25fdWlkGAIgASgJEhIKCmdlbmVyYXRpb24YAyABKAMSDwoHYXR0ZW1wdBgEIAEoBRIMCgRzdGVwGAUgASgJEg4KBnJlYXNvbhgGIAEoCRIPCgdtZXNzYWdlGAcgASgJEg4KBmRpZ2VzdBgIIAEoCRISCgpzaXplX2J5dGVzGAkgASgDIj0KDEFnZW50Q2hhbmdlZBIMCgRzdGVwGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIkUKE0pvdXJuYWxGZXRjaFJlcXVlc3QSDQoFZXBvY2gYASABKAkSEAoIZnJvbV9zZXEYAiABKAMSDQoFbGltaXQYAyABKA0iRwoOUHJvZ3Jlc3NSZXBvcnQSDAoEbm9kZRgBIAEoCRInCgZpbWFnZXMYAiADKAsyFy5iZXJ0aC52MS5JbWFnZVByb2dyZXNzIlsKDUltYWdlUHJvZ3Jlc3MSEQoJbmFtZXNwYWNlGAEgASgJEg0KBWltYWdlGAIgASgJEigKCHByb2dyZXNzGAMgASgLMhYuYmVydGgudjEuUHVsbFByb2dyZXNzIokBCgpTdHJlYW1PcGVuEhEKCXN0cmVhbV9pZBgBIAEoCRIkCgRleGVjGAIgASgLMhQuYmVydGgudjEuU3RyZWFtRXhlY0gAEiQKBGxvZ3MYAyABKAsyFC5iZXJ0aC52MS5TdHJlYW1Mb2dzSAASFAoMd2luZG93X2J5dGVzGAQgASgNQgYKBGtpbmQiQAoKU3RyZWFtRXhlYxIQCgh0YXNrX3VpZBgBIAEoCRIgCgRvcGVuGAIgASgLMhIuYmVydGgudjEuRXhlY09wZW4ihwEKClN0cmVhbUxvZ3MSEAoIdGFza191aWQYASABKAkSDgoGZm9sbG93GAIgASgIEhEKBHRhaWwYAyABKAVIAIgBARIpCgVzaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcHJldmlvdXMYBSABKAhCBwoFX3RhaWwiUgoPU3RyZWFtT3BlblJlcGx5EhIKCmVycm9yX2NvZGUYASABKAkSFQoNZXJyb3JfbWVzc2FnZRgCIAEoCRIUCgx3aW5kb3dfYnl0ZXMYAyABKA0isAIKC1N0cmVhbUZyYW1lEgsKA3NlcRgBIAEoBBIPCgVzdGRpbhgCIAEoDEgAEhAKBnN0ZG91dBgDIAEoDEgAEhAKBnN0ZGVychgEIAEoDEgAEiUKA2xvZxgFIAEoCzIWLmJlcnRoLnYxLkxvZ3NSZXNwb25zZUgAEigKBnJlc2l6ZRgGIAEoCzIWLmJlcnRoLnYxLlRlcm1pbmFsU2l6ZUgAEhQKCmhhbGZfY2xvc2UYByABKAhIABITCglleGl0X2NvZGUYCCABKAVIABImCgVlcnJvchgJIAEoCzIVLmJlcnRoLnYxLlN0cmVhbUVycm9ySAASEAoGY3JlZGl0GAogASgNSAASDgoEcGluZxgLIAEoCEgAEhEKB3N0YXJ0ZWQYDCABKAhIAEIGCgRib2R5IiwKC1N0cmVhbUVycm9yEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCWIGcHJvdG8z", [file_berth_v1_campaign, file_berth_v1_meta, file_berth_v1_node, file_berth_v1_registry_mirror, file_berth_v1_task, file_berth_v1_workload, file_google_protobuf_timestamp]);
+  fileDesc("ChRiZXJ0aC92MS9hZ2VudC5wcm90bxIIYmVydGgudjEixgMKDExlYXNlUmVxdWVzdBIMCgRub2RlGAEgASgJEg8KB2Jvb3RfaWQYAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSFQoNYWdlbnRfdmVyc2lvbhgEIAEoCRIyCgZsYWJlbHMYBSADKAsyIi5iZXJ0aC52MS5MZWFzZVJlcXVlc3QuTGFiZWxzRW50cnkSKQoIY2FwYWNpdHkYBiABKAsyFy5iZXJ0aC52MS5Ob2RlUmVzb3VyY2VzEhgKEHJ1bnRpbWVfaGFuZGxlcnMYByADKAkSFAoMc25hcHNob3R0ZXJzGAggAygJEicKCmNvbmRpdGlvbnMYCSADKAsyEy5iZXJ0aC52MS5Db25kaXRpb24SFQoNam91cm5hbF9lcG9jaBgKIAEoCRIYChBqb3VybmFsX2hlYWRfc2VxGAsgASgDEhMKC3N0b3JlX2Vwb2NoGAwgASgJEhgKEGFwcGxpZWRfcmV2aXNpb24YDSABKAMSFgoOa2VybmVsX3ZlcnNpb24YDiABKAkSDwoHYWRkcmVzcxgPIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIr8CCgpMZWFzZVJlcGx5Eg4KBnR0bF9tcxgBIAEoAxIWCg5yZW5ld19hZnRlcl9tcxgCIAEoAxITCgtzdG9yZV9lcG9jaBgDIAEoCRIQCghyZXZpc2lvbhgEIAEoAxIVCg1qb3VybmFsX2Vwb2NoGAUgASgJEhoKEmpvdXJuYWxfc3RvcmVkX3NlcRgGIAEoAxINCgVzaGFyZBgHIAEoDRIPCgdyZWZ1c2VkGAggASgJEj8KDmpvdXJuYWxfc3RvcmVkGAkgAygLMicuYmVydGgudjEuTGVhc2VSZXBseS5Kb3VybmFsU3RvcmVkRW50cnkSGAoQbWlycm9yc19yZXZpc2lvbhgKIAEoAxo0ChJKb3VybmFsU3RvcmVkRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASIyChJBc3NpZ25tZW50c1JlcXVlc3QSDAoEbm9kZRgBIAEoCRIOCgZvZmZzZXQYAiABKA0iuwEKEEFzc2lnbm1lbnRzUmVwbHkSEwoLc3RvcmVfZXBvY2gYASABKAkSEAoIcmV2aXNpb24YAiABKAMSJwoFdGFza3MYAyADKAsyGC5iZXJ0aC52MS5UYXNrQXNzaWdubWVudBIpCgZpbWFnZXMYBCADKAsyGS5iZXJ0aC52MS5JbWFnZUFzc2lnbm1lbnQSEwoLbmV4dF9vZmZzZXQYBSABKA0SFwoPc3RvcHNfY29uZmlybWVkGAYgASgIIi4KDk1pcnJvcnNSZXF1ZXN0EgwKBG5vZGUYASABKAkSDgoGb2Zmc2V0GAIgASgNInUKDE1pcnJvcnNSZXBseRITCgtzdG9yZV9lcG9jaBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIpCgdtaXJyb3JzGAMgAygLMhguYmVydGgudjEuUmVnaXN0cnlNaXJyb3ISEwoLbmV4dF9vZmZzZXQYBCABKA0itwEKDlRhc2tBc3NpZ25tZW50EhEKCW5hbWVzcGFjZRgBIAEoCRIQCgh0YXNrX3VpZBgCIAEoCRIMCgRuYW1lGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKAMSDwoHYXR0ZW1wdBgFIAEoBRIPCgdkZXNpcmVkGAYgASgJEioKCWNvbnRhaW5lchgHIAEoCzIXLmJlcnRoLnYxLkNvbnRhaW5lclNwZWMSEAoId29ya2xvYWQYCCABKAkilAEKD0ltYWdlQXNzaWdubWVudBIRCgluYW1lc3BhY2UYASABKAkSDQoFaW1hZ2UYAiABKAkSFAoMY2FtcGFpZ25fdWlkGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKAMSDwoHYXR0ZW1wdBgFIAEoBRIPCgdkZXNpcmVkGAYgASgJEhMKC3NuYXBzaG90dGVyGAcgASgJIn4KA0pvYhITCgtzdG9yZV9lcG9jaBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxImCgR0YXNrGAMgASgLMhguYmVydGgudjEuVGFza0Fzc2lnbm1lbnQSKAoFaW1hZ2UYBCABKAsyGS5iZXJ0aC52MS5JbWFnZUFzc2lnbm1lbnQicQoMSm91cm5hbEJhdGNoEgwKBG5vZGUYASABKAkSDQoFZXBvY2gYAiABKAkSJwoHZW50cmllcxgDIAMoCzIWLmJlcnRoLnYxLkpvdXJuYWxFbnRyeRIbChNmaXJzdF9hdmFpbGFibGVfc2VxGAQgASgDIvgBCgxKb3VybmFsRW50cnkSCwoDc2VxGAEgASgDEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCW5hbWVzcGFjZRgDIAEoCRIlCgR0YXNrGAQgASgLMhUuYmVydGgudjEuVGFza0NoYW5nZWRIABInCgVpbWFnZRgFIAEoCzIWLmJlcnRoLnYxLkltYWdlQ2hhbmdlZEgAEicKBWFnZW50GAYgASgLMhYuYmVydGgudjEuQWdlbnRDaGFuZ2VkSAASDwoHcGF5bG9hZBgHIAEoDBIMCgRoYXNoGAggASgMQgYKBGJvZHki+gEKC1Rhc2tDaGFuZ2VkEhAKCHRhc2tfdWlkGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAMSDwoHYXR0ZW1wdBgDIAEoBRIMCgRzdGVwGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdtZXNzYWdlGAYgASgJEhYKCWV4aXRfY29kZRgHIAEoBUgAiAEBEhIKCm9vbV9raWxsZWQYCCABKAgSFAoMZXhpdF91bmtub3duGAkgASgIEhEKCWFkZHJlc3NlcxgKIAMoCRIUCgxpbWFnZV9kaWdlc3QYCyABKAkSDAoEbmFtZRgMIAEoCUIMCgpfZXhpdF9jb2RlIqsBCgxJbWFnZUNoYW5nZWQSDQoFaW1hZ2UYASABKAkSFAoMY2FtcGFpZ25fdWlkGAIgASgJEhIKCmdlbmVyYXRpb24YAyABKAMSDwoHYXR0ZW1wdBgEIAEoBRIMCgRzdGVwGAUgASgJEg4KBnJlYXNvbhgGIAEoCRIPCgdtZXNzYWdlGAcgASgJEg4KBmRpZ2VzdBgIIAEoCRISCgpzaXplX2J5dGVzGAkgASgDIj0KDEFnZW50Q2hhbmdlZBIMCgRzdGVwGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIkUKE0pvdXJuYWxGZXRjaFJlcXVlc3QSDQoFZXBvY2gYASABKAkSEAoIZnJvbV9zZXEYAiABKAMSDQoFbGltaXQYAyABKA0iRwoOUHJvZ3Jlc3NSZXBvcnQSDAoEbm9kZRgBIAEoCRInCgZpbWFnZXMYAiADKAsyFy5iZXJ0aC52MS5JbWFnZVByb2dyZXNzIlsKDUltYWdlUHJvZ3Jlc3MSEQoJbmFtZXNwYWNlGAEgASgJEg0KBWltYWdlGAIgASgJEigKCHByb2dyZXNzGAMgASgLMhYuYmVydGgudjEuUHVsbFByb2dyZXNzIokBCgpTdHJlYW1PcGVuEhEKCXN0cmVhbV9pZBgBIAEoCRIkCgRleGVjGAIgASgLMhQuYmVydGgudjEuU3RyZWFtRXhlY0gAEiQKBGxvZ3MYAyABKAsyFC5iZXJ0aC52MS5TdHJlYW1Mb2dzSAASFAoMd2luZG93X2J5dGVzGAQgASgNQgYKBGtpbmQiQAoKU3RyZWFtRXhlYxIQCgh0YXNrX3VpZBgBIAEoCRIgCgRvcGVuGAIgASgLMhIuYmVydGgudjEuRXhlY09wZW4ihwEKClN0cmVhbUxvZ3MSEAoIdGFza191aWQYASABKAkSDgoGZm9sbG93GAIgASgIEhEKBHRhaWwYAyABKAVIAIgBARIpCgVzaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcHJldmlvdXMYBSABKAhCBwoFX3RhaWwiUgoPU3RyZWFtT3BlblJlcGx5EhIKCmVycm9yX2NvZGUYASABKAkSFQoNZXJyb3JfbWVzc2FnZRgCIAEoCRIUCgx3aW5kb3dfYnl0ZXMYAyABKA0isAIKC1N0cmVhbUZyYW1lEgsKA3NlcRgBIAEoBBIPCgVzdGRpbhgCIAEoDEgAEhAKBnN0ZG91dBgDIAEoDEgAEhAKBnN0ZGVychgEIAEoDEgAEiUKA2xvZxgFIAEoCzIWLmJlcnRoLnYxLkxvZ3NSZXNwb25zZUgAEigKBnJlc2l6ZRgGIAEoCzIWLmJlcnRoLnYxLlRlcm1pbmFsU2l6ZUgAEhQKCmhhbGZfY2xvc2UYByABKAhIABITCglleGl0X2NvZGUYCCABKAVIABImCgVlcnJvchgJIAEoCzIVLmJlcnRoLnYxLlN0cmVhbUVycm9ySAASEAoGY3JlZGl0GAogASgNSAASDgoEcGluZxgLIAEoCEgAEhEKB3N0YXJ0ZWQYDCABKAhIAEIGCgRib2R5IiwKC1N0cmVhbUVycm9yEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCSIdCgxVc2FnZVJlcXVlc3QSDQoFdGFza3MYASABKAgixwEKClVzYWdlUmVwbHkSFQoNc2FtcGxlZF9hdF9tcxgBIAEoARIQCghpbnN0YW5jZRgCIAEoCRITCgtjcHVfc2Vjb25kcxgDIAEoARIMCgRjcHVzGAQgASgFEhkKEW1lbW9yeV91c2VkX2J5dGVzGAUgASgDEhQKDG1lbW9yeV9ieXRlcxgGIAEoAxIVCg1ydW5uaW5nX3Rhc2tzGAcgASgFEiUKBXRhc2tzGAggAygLMhYuYmVydGgudjEuVGFza0NvdW50ZXJzInsKDFRhc2tDb3VudGVycxIRCgluYW1lc3BhY2UYASABKAkSDAoEbmFtZRgCIAEoCRIRCglleGVjdXRpb24YAyABKAkSEwoLY3B1X3NlY29uZHMYBCABKAESFAoMbWVtb3J5X2J5dGVzGAUgASgDEgwKBHBpZHMYBiABKANiBnByb3RvMw", [file_berth_v1_campaign, file_berth_v1_meta, file_berth_v1_node, file_berth_v1_registry_mirror, file_berth_v1_task, file_berth_v1_workload, file_google_protobuf_timestamp]);
 
 /**
  * "I am here." The controller's answer, given after its Postgres write, is the lease.
@@ -1063,4 +1064,125 @@ export type StreamError = Message<"berth.v1.StreamError"> & {
  */
 export const StreamErrorSchema: GenMessage<StreamError> = /*@__PURE__*/
   messageDesc(file_berth_v1_agent, 22);
+
+/**
+ * @generated from message berth.v1.UsageRequest
+ */
+export type UsageRequest = Message<"berth.v1.UsageRequest"> & {
+  /**
+   * With the tasks that run.
+   *
+   * @generated from field: bool tasks = 1;
+   */
+  tasks: boolean;
+};
+
+/**
+ * Describes the message berth.v1.UsageRequest.
+ * Use `create(UsageRequestSchema)` to create a new message.
+ */
+export const UsageRequestSchema: GenMessage<UsageRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent, 23);
+
+/**
+ * Counters, so that whoever asks twice knows the rate, whoever else asks meanwhile.
+ *
+ * @generated from message berth.v1.UsageReply
+ */
+export type UsageReply = Message<"berth.v1.UsageReply"> & {
+  /**
+   * The agent's monotonic clock.
+   *
+   * @generated from field: double sampled_at_ms = 1;
+   */
+  sampledAtMs: number;
+
+  /**
+   * Of the agent that counts: rates are only between two answers of the same.
+   *
+   * @generated from field: string instance = 2;
+   */
+  instance: string;
+
+  /**
+   * @generated from field: double cpu_seconds = 3;
+   */
+  cpuSeconds: number;
+
+  /**
+   * @generated from field: int32 cpus = 4;
+   */
+  cpus: number;
+
+  /**
+   * @generated from field: int64 memory_used_bytes = 5;
+   */
+  memoryUsedBytes: bigint;
+
+  /**
+   * @generated from field: int64 memory_bytes = 6;
+   */
+  memoryBytes: bigint;
+
+  /**
+   * @generated from field: int32 running_tasks = 7;
+   */
+  runningTasks: number;
+
+  /**
+   * @generated from field: repeated berth.v1.TaskCounters tasks = 8;
+   */
+  tasks: TaskCounters[];
+};
+
+/**
+ * Describes the message berth.v1.UsageReply.
+ * Use `create(UsageReplySchema)` to create a new message.
+ */
+export const UsageReplySchema: GenMessage<UsageReply> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent, 24);
+
+/**
+ * @generated from message berth.v1.TaskCounters
+ */
+export type TaskCounters = Message<"berth.v1.TaskCounters"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * (task, generation, attempt): a new one counts from zero.
+   *
+   * @generated from field: string execution = 3;
+   */
+  execution: string;
+
+  /**
+   * @generated from field: double cpu_seconds = 4;
+   */
+  cpuSeconds: number;
+
+  /**
+   * @generated from field: int64 memory_bytes = 5;
+   */
+  memoryBytes: bigint;
+
+  /**
+   * @generated from field: int64 pids = 6;
+   */
+  pids: bigint;
+};
+
+/**
+ * Describes the message berth.v1.TaskCounters.
+ * Use `create(TaskCountersSchema)` to create a new message.
+ */
+export const TaskCountersSchema: GenMessage<TaskCounters> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent, 25);
 
