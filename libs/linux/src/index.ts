@@ -28,6 +28,7 @@ export type { PathArg } from "./libc.ts";
 export { parseMountOptions, type ParsedMountOptions } from "./mount-options.ts";
 export { mount, unmount, unmountAll, unmountUnder, type MountRequest, type UnmountOptions } from "./mount.ts";
 export { isMountPoint, mounts, mountsUnder, parseMountInfo, type MountInfo } from "./mountinfo.ts";
+export { connectInNetns } from "./netns-socket.ts";
 export { createNetns, listNetns, removeNetns, type NetnsEntry } from "./netns.ts";
 export {
   chmodAt,

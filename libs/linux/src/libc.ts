@@ -64,6 +64,8 @@ export const libc = {
   flistxattr: declare<[Int, Bytes, Int], Int>("long flistxattr(int, void *, size_t)"),
   lremovexattr: declare<[Path, Path], Int>("int lremovexattr(const char *, const char *)"),
   fremovexattr: declare<[Int, Path], Int>("int fremovexattr(int, const char *)"),
+  setns: declare<[Int, Int], Int>("int setns(int, int)"),
+  socket: declare<[Int, Int, Int], Int>("int socket(int, int, int)"),
 };
 
 /** System calls by number. Those from 424 on have the same number on every architecture that Linux added since. */

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { readdirSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { mountsUnder } from "./mountinfo.ts";
+import { connectInNetns } from "./netns-socket.ts";
 import { createNetns, listNetns, removeNetns } from "./netns.ts";
 import { scratch, withoutRoot } from "./testing/scratch.ts";
 
@@ -47,3 +50,28 @@ test("listNetns shows what a reboot left as not mounted", (t) => {
   removeNetns(join(dir, "stale"));
   assert.deepEqual(listNetns(dir), []);
 });
+
+test(
+  "connectInNetns reaches what listens there and only there, and leaves this thread where it is",
+  root,
+  async (t) => {
+    const path = join(scratch(t), "ns");
+    await createNetns(path);
+    t.after(() => removeNetns(path));
+    const script = `const s = require("net").createServer((c) => c.end("inside")).listen(0, "127.0.0.1", () => console.log(s.address().port))`;
+    const server = spawn("nsenter", [`--net=${path}`, process.execPath, "-e", script], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    t.after(() => server.kill("SIGKILL"));
+    const [line] = (await once(server.stdout, "data")) as [Buffer];
+    const port = Number(line.toString());
+    const home = readlinkSync("/proc/thread-self/ns/net");
+    const socket = connectInNetns(path, { host: "127.0.0.1", port });
+    assert.equal(readlinkSync("/proc/thread-self/ns/net"), home);
+    assert.equal(await text(socket), "inside");
+    const refused = connectInNetns(path, { host: "127.0.0.1", port: 1 });
+    const [error] = (await once(refused, "error")) as [NodeJS.ErrnoException];
+    assert.equal(error.code, "ECONNREFUSED");
+    assert.throws(() => connectInNetns(`${path}-none`, { host: "127.0.0.1", port }), { code: "NOT_FOUND" });
+  },
+);

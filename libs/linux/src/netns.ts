@@ -2,7 +2,8 @@
  * Network namespaces that outlive their makers: each is an nsfs bind mount on an empty file, as `ip netns` and the CNI
  * specification have it.
  *
- * No thread of this process ever changes its namespace. util-linux's `unshare --net=FILE` makes the namespace, mounts it
+ * No thread of this process changes its namespace here (`netns-socket.ts` does, for the length of one system call).
+ * util-linux's `unshare --net=FILE` makes the namespace, mounts it
  * and runs `ip link set lo up` inside, all in one short-lived child.
  */
 import { spawn } from "node:child_process";

@@ -70,6 +70,7 @@ export {
   becomeObserved,
   becomeUnreachable,
   hasEnded,
+  isAvailable,
   isTaskStep,
   TASK_PHASES,
   TASK_STEPS,
@@ -78,4 +79,5 @@ export {
   type TaskPhase,
   type TaskStep,
   type TaskStepEntry,
+  type TaskHealth,
 } from "./task-transitions.ts";

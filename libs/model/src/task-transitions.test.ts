@@ -6,6 +6,7 @@ import {
   becomeObserved,
   becomeUnreachable,
   hasEnded,
+  isAvailable,
   TASK_PHASES,
   TASK_STEPS,
   type ExecutionStatus,
@@ -25,6 +26,7 @@ const start: ExecutionStatus = {
   finishedAt: null,
   addresses: [],
   imageDigest: "",
+  health: "",
   removed: false,
 };
 
@@ -40,6 +42,7 @@ const entry = (step: string, more: Partial<TaskStepEntry> = {}): TaskStepEntry =
   exitUnknown: false,
   addresses: [],
   imageDigest: "",
+  health: "",
   ...more,
 });
 
@@ -57,6 +60,7 @@ const anyEntry = fc.record({
   exitUnknown: fc.boolean(),
   addresses: fc.array(fc.constantFrom("10.0.0.1", "10.0.0.2"), { maxLength: 2 }),
   imageDigest: fc.constantFrom("", "sha256:aa"),
+  health: fc.constantFrom("", "starting", "healthy", "unhealthy"),
 });
 const anyHistory = fc.array(anyEntry, { maxLength: 30 });
 
@@ -142,4 +146,18 @@ void test("becomeUnreachable keeps the phase, and never touches what has ended",
       assert.notEqual(ended.certainty, "unreachable");
     }),
   );
+});
+
+test("applyTaskStep takes health from a running execution only, and says why", () => {
+  const up = run(entry("started", { health: "starting" }));
+  assert.equal(up.health, "starting");
+  assert.equal(isAvailable(up), false);
+  const healthy = applyTaskStep(up, entry("health", { health: "healthy" }));
+  assert.equal(isAvailable(healthy), true);
+  const ill = applyTaskStep(healthy, entry("health", { health: "unhealthy", reason: "Unready", message: "refused" }));
+  assert.deepEqual([ill.phase, ill.health, ill.message, isAvailable(ill)], ["Running", "unhealthy", "refused", false]);
+  const ended = applyTaskStep(ill, entry("exited", { exitCode: 0 }));
+  assert.equal(applyTaskStep(ended, entry("health", { health: "healthy" })), ended);
+  assert.equal(isAvailable(run(entry("started"))), true, "without probes, running is enough");
+  assert.equal(isAvailable({ ...healthy, certainty: "unreachable" }), false);
 });

@@ -30,6 +30,7 @@ export const TASK_STEPS = [
   "pulling",
   "creating",
   "started",
+  "health",
   "exited",
   "failed",
   "stopping",
@@ -52,6 +53,8 @@ export interface ExecutionStatus {
   readonly finishedAt: Date | null;
   readonly addresses: readonly string[];
   readonly imageDigest: string;
+  /** A word of {@link TaskHealth}. */
+  readonly health: string;
   /** The node holds nothing of it any more. */
   readonly removed: boolean;
 }
@@ -70,6 +73,7 @@ export interface TaskStepEntry {
   readonly exitUnknown: boolean;
   readonly addresses: readonly string[];
   readonly imageDigest: string;
+  readonly health: string;
 }
 
 const RANK: Readonly<Record<TaskPhase, number>> = {
@@ -86,6 +90,19 @@ const RANK: Readonly<Record<TaskPhase, number>> = {
 
 export function hasEnded(phase: string): boolean {
   return phase === "Succeeded" || phase === "Failed" || phase === "Stopped";
+}
+
+/** What probes say of a running container; empty for one that has none. */
+export type TaskHealth = "" | "starting" | "healthy" | "unhealthy";
+
+/** Does it run, known to do so, and do its probes (if it has any) say that it does its work? */
+export function isAvailable(status: {
+  readonly phase: string;
+  readonly certainty: string;
+  readonly health: string;
+}): boolean {
+  const { phase, certainty, health } = status;
+  return phase === "Running" && certainty === "observed" && (health === "" || health === "healthy");
 }
 
 export function isTaskStep(step: string): step is TaskStep {
@@ -134,14 +151,23 @@ function effectOf(step: TaskStep, entry: TaskStepEntry, status: ExecutionStatus)
         phase: "Running",
         startedAt: status.startedAt ?? entry.time,
         addresses: entry.addresses,
+        health: entry.health,
         ...digestOf(entry),
       };
+    case "health":
+      return status.phase === "Running" ? { ...said, health: entry.health } : {};
     case "stopping":
       return { ...said, phase: "Stopping" };
     case "exited":
       return { ...exitOf(entry, status), finishedAt: entry.time, ...digestOf(entry) };
     case "failed":
-      return { phase: "Failed", reason: entry.reason || "Error", message: entry.message, finishedAt: entry.time };
+      return {
+        phase: "Failed",
+        reason: entry.reason || "Error",
+        message: entry.message,
+        finishedAt: entry.time,
+        ...(entry.exitCode === undefined ? {} : { exitCode: entry.exitCode }),
+      };
     case "stopped":
     case "removed":
       return {

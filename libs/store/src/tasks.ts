@@ -46,6 +46,7 @@ export function taskMessage(row: TaskRow): Task {
       restarts: row.restarts,
       imageDigest: row.imageDigest,
       ...optional("nextAttemptAt", timestampOf(row.nextAttemptAt)),
+      health: row.health,
     }),
   });
 }
@@ -258,6 +259,8 @@ const UPDATABLE = {
   holds_slot: "bool",
   removed: "bool",
   failures: "int",
+  health: "text",
+  available_since: "timestamptz",
 } as const;
 const COLUMNS = Object.keys(UPDATABLE);
 const SET_COLUMNS = sql.raw(COLUMNS.join(", "));

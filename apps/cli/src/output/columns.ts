@@ -30,8 +30,11 @@ export function taskStatus(task: Task): string {
   if (phase === "Failed" && status?.reason && status.reason !== "Error")
     return `Failed: ${status.reason}${again(task)}`;
   if (status?.certainty === "unknown") return `${phase} (exit unknown)`;
-  if (task.spec?.desired === "Leave" && phase === "Running") return "Running, leaving";
-  return task.spec?.desired === "Stop" && phase === "Running" ? "Stopping" : `${phase}${again(task)}`;
+  if (phase !== "Running") return `${phase}${again(task)}`;
+  if (task.spec?.desired === "Stop") return "Stopping";
+  if (task.spec?.desired === "Leave") return "Running, leaving";
+  const health = status?.health ?? "";
+  return health === "" || health === "healthy" ? phase : `Running, ${health}`;
 }
 
 /** While a restart is backed off. */

@@ -18,6 +18,13 @@ void test("taskStatus shows an unreachable task as unknown, with its last phase,
   assert.equal(taskStatus(task), "Unknown (was Running, until 00:00:00)");
 });
 
+void test("taskStatus shows a running task's health unless it is well", () => {
+  const shown = ["", "healthy", "starting", "unhealthy"].map((health) =>
+    taskStatus(create(TaskSchema, { status: { phase: "Running", certainty: "observed", health } })),
+  );
+  assert.deepEqual(shown, ["Running", "Running", "Running, starting", "Running, unhealthy"]);
+});
+
 void test("formatAge knows no time", () => {
   assert.equal(formatAge(undefined, 0), "-");
   assert.equal(formatAge(timestampFromMs(0), 90_000), "90s");

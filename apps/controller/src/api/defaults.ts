@@ -16,6 +16,7 @@ import {
   type WorkloadSpec,
 } from "@berth/proto";
 import { defaultWord } from "@berth/rpc";
+import { healthViolations } from "./health-probes.ts";
 
 /** @throws INVALID_ARGUMENT `FIELD_INVALID` for fields that contradict each other */
 export function storedWorkloadSpec(given: WorkloadSpec): WorkloadSpec {
@@ -81,7 +82,7 @@ function containerViolations(container: ContainerSpec, path: string): FieldViola
     const description = `need the bridge network; with mode ${network.mode} leave them out`;
     out.push({ field: `${path}.network.ports`, description });
   }
-  return out;
+  return [...out, ...healthViolations(container, path)];
 }
 
 function repeated<T>(

@@ -177,4 +177,29 @@ describe("WorkloadService", () => {
     });
     assert.equal(big.status, 413);
   });
+
+  test("applyWorkload refuses probes that ask nothing, or two things, and names them", async () => {
+    const second = { seconds: 0n, nanos: 10_000_000 };
+    const health = {
+      startup: {},
+      readiness: { tcp: { port: 80 }, http: { port: 80 }, interval: second },
+      liveness: { http: { port: 80, path: "no slash" }, timeout: second },
+    };
+    const spec = { container: { ...container, health, activeDeadline: { seconds: 0n, nanos: 0 } } };
+    const refused = await api
+      .client(WorkloadService)
+      .applyWorkload({ workload: workload(spec) })
+      .then(
+        () => [],
+        (error: StatusError) => error.violations.map(({ field }) => field),
+      );
+    assert.deepEqual(refused, [
+      "spec.container.health.startup",
+      "spec.container.health.readiness.tcp",
+      "spec.container.health.readiness.interval",
+      "spec.container.health.liveness.http.path",
+      "spec.container.health.liveness.timeout",
+      "spec.container.activeDeadline",
+    ]);
+  });
 });

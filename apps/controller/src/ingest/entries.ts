@@ -78,6 +78,7 @@ export function stepOf(task: TaskChanged, time: Date): TaskStepEntry {
     exitUnknown: task.exitUnknown,
     addresses: task.addresses.map(plain),
     imageDigest: plain(task.imageDigest),
+    health: plain(task.health),
   };
 }
 
@@ -89,7 +90,8 @@ export function plain(text: string): string {
 type Subject = Omit<NewEvent, "namespace" | "time" | "node" | "journalEpoch" | "journalSeq">;
 
 function taskEvent(task: TaskChanged): Subject {
-  const failed = task.step === "failed" || (task.step === "exited" && task.exitCode !== 0);
+  const failed =
+    task.step === "failed" || (task.step === "exited" && task.exitCode !== 0) || task.health === "unhealthy";
   const attributes: Record<string, string> = {
     generation: String(task.generation),
     attempt: String(task.attempt),
@@ -97,6 +99,7 @@ function taskEvent(task: TaskChanged): Subject {
     ...(task.oomKilled ? { oom_killed: "true" } : {}),
     ...(task.exitUnknown ? { exit_unknown: "true" } : {}),
     ...(task.imageDigest === "" ? {} : { image_digest: task.imageDigest }),
+    ...(task.health === "" ? {} : { health: task.health }),
     ...(task.addresses.length === 0 ? {} : { addresses: task.addresses.join(",") }),
   };
   return {

@@ -7,7 +7,7 @@
  * own node (D8).
  */
 import { create } from "@bufbuild/protobuf";
-import { applyTaskStep, type ExecutionStatus } from "@berth/model";
+import { applyTaskStep, isAvailable, type ExecutionStatus } from "@berth/model";
 import { JournalBatchSchema, type JournalBatch } from "@berth/proto";
 import {
   addJournalEpochs,
@@ -197,6 +197,7 @@ async function moveTasks(tx: Tx, entries: readonly PlacedEntry[]): Promise<numbe
   if (uids.size === 0) return 0;
   const rows = new Map((await lockTasksByUid(tx, [...uids])).map((row) => [row.uid, row]));
   const moved = new Map<string, TaskRow>();
+  const now = new Date();
   let stale = 0;
   for (const { node, entry } of entries) {
     if (entry.body.case !== "task") continue;
@@ -210,7 +211,13 @@ async function moveTasks(tx: Tx, entries: readonly PlacedEntry[]): Promise<numbe
     }
     const next = applyTaskStep(row as TaskRow & ExecutionStatus, step);
     if (next !== row || row.observedGeneration !== row.generation) {
-      moved.set(taskUid, { ...next, addresses: [...next.addresses], observedGeneration: row.generation });
+      const availableSince = isAvailable({ ...next, certainty: "observed" }) ? (row.availableSince ?? now) : null;
+      moved.set(taskUid, {
+        ...next,
+        addresses: [...next.addresses],
+        observedGeneration: row.generation,
+        availableSince,
+      });
     }
   }
   const updates = [...moved.values()].map((row): TaskUpdate => ({ before: rows.get(row.uid)!, patch: row }));

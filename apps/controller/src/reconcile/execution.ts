@@ -17,6 +17,8 @@ function freshExecution(row: TaskRow): Patch {
     finishedAt: null,
     addresses: [],
     nextAttemptAt: null,
+    health: "",
+    availableSince: null,
     removed: false,
     // What is known of the node, not of the execution that ended.
     certainty: row.certainty === "unreachable" ? "unreachable" : "observed",

@@ -5,7 +5,7 @@
  * Which tasks there should be: `plan-slots.ts`. What a silent node's tasks become: `plan-loss.ts`. How a new spec reaches them:
  * `plan-rollout.ts`. How they leave a node: `plan-drain.ts`. What follows an end: `plan-restart.ts`.
  */
-import type { RestartRule } from "@berth/model";
+import { isAvailable, type RestartRule } from "@berth/model";
 import type { ContainerSpec, WorkloadSpec } from "@berth/proto";
 import type { NewEvent, NewTask, TaskRow, TaskUpdate, WorkloadRow } from "@berth/store";
 import { containerColumns, type ContainerColumns } from "./container.ts";
@@ -73,7 +73,8 @@ export function contextOf(input: PlanInput, plan: Plan): Context {
   };
 }
 
-export const isUp = (row: TaskRow): boolean => row.phase === "Running" && row.certainty === "observed";
+/** Does it run, known to do so, and is it well? */
+export const isUp = (row: TaskRow): boolean => isAvailable(row);
 
 /** Tells a task to stop; one that was never placed is gone at once. */
 export function stop(plan: Plan, row: TaskRow, why: string): void {

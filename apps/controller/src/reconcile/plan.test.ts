@@ -48,6 +48,8 @@ const baseRow: TaskRow = {
   holdsSlot: false,
   removed: false,
   failures: 0,
+  health: "",
+  availableSince: null,
 };
 
 const workload: WorkloadRow = {

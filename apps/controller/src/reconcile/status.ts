@@ -18,6 +18,7 @@ export function workloadStatusOf(
   const reachable = standIns(live, tasks).filter((row) => row.certainty !== "unreachable" || hasEnded(row.phase));
   const inPhase = (phase: string): TaskRow[] => reachable.filter((row) => row.phase === phase && !row.nextAttemptAt);
   const running = inPhase("Running").length;
+  const available = standIns(live, tasks).filter(isUp).length;
   const succeeded = inPhase("Succeeded").length;
   const failed = [...inPhase("Failed"), ...inPhase("Stopped")];
   const updated = live.filter((row) => row.workloadGeneration === workload.generation).length;
@@ -30,9 +31,10 @@ export function workloadStatusOf(
     failed: failed.length,
     succeeded,
     unknown,
+    available,
   };
   const conditions = [
-    availability(wanted, running, succeeded, unknown, live, failed),
+    availability(wanted, available, succeeded, unknown, live, failed),
     scheduling(live),
     rollout(wanted, updated, tasks.length - live.length),
   ];
@@ -54,24 +56,29 @@ type NewCondition = Readonly<Record<"type" | "status" | "reason" | "message", st
 
 function availability(
   wanted: number,
-  running: number,
+  available: number,
   succeeded: number,
   unknown: number,
   live: readonly TaskRow[],
   failed: readonly TaskRow[],
 ): NewCondition {
   const type = "Available";
-  if (running + succeeded >= wanted) {
-    return { type, status: "True", reason: "TasksRunning", message: `${running} of ${wanted} tasks run` };
+  if (available + succeeded >= wanted) {
+    return { type, status: "True", reason: "TasksAvailable", message: `${available} of ${wanted} tasks are available` };
   }
-  if (running + succeeded + unknown >= wanted) {
+  if (available + succeeded + unknown >= wanted) {
     const message = `${unknown} of ${wanted} tasks are on silent nodes and possibly run`;
     return { type, status: "Unknown", reason: "NodesSilent", message };
   }
   const troubled =
     failed[0] ?? live.find((row) => row.nextAttemptAt !== null) ?? live.find((row) => row.message !== "");
   const why = troubled === undefined ? "" : `; ${troubled.name}: ${troubled.reason} ${troubled.message}`.trimEnd();
-  return { type, status: "False", reason: "TasksMissing", message: `${running} of ${wanted} tasks run${why}` };
+  return {
+    type,
+    status: "False",
+    reason: "TasksMissing",
+    message: `${available} of ${wanted} tasks are available${why}`,
+  };
 }
 
 function scheduling(live: readonly TaskRow[]): NewCondition {

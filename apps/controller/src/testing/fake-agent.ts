@@ -149,7 +149,13 @@ export class FakeAgent {
     const execution = this.executions.get(uid);
     if (execution?.state !== "running") return;
     execution.state = "ended";
-    this.#journalTask(execution.task, "exited", exitCode);
+    this.#journalTask(execution.task, "exited", { exitCode });
+  }
+
+  /** Its probes say something new of a running container. */
+  health(uid: string, health: "healthy" | "unhealthy", message = ""): void {
+    const execution = this.executions.get(uid);
+    if (execution?.state === "running") this.#journalTask(execution.task, "health", { health, message });
   }
 
   /** What a controller asks for when entries are missing. */
@@ -205,7 +211,8 @@ export class FakeAgent {
     const key = `${task.taskUid} ${task.generation} ${task.attempt}`;
     this.starts.set(key, (this.starts.get(key) ?? 0) + 1);
     this.executions.set(task.taskUid, { task, state: "running" });
-    for (const step of ["accepted", "creating", "started"]) this.#journalTask(task, step);
+    for (const step of ["accepted", "creating"]) this.#journalTask(task, step);
+    this.#journalTask(task, "started", { health: task.container?.health === undefined ? "" : "starting" });
     this.onStart(this, task.taskUid);
   }
 
@@ -233,10 +240,13 @@ export class FakeAgent {
     this.journal({ case: "image", value }, namespace);
   }
 
-  #journalTask(task: TaskAssignment, step: string, exitCode?: number): void {
+  #journalTask(
+    task: TaskAssignment,
+    step: string,
+    facts: { readonly exitCode?: number; readonly health?: string; readonly message?: string } = {},
+  ): void {
     const { taskUid, generation, attempt, name, namespace } = task;
-    const code = exitCode === undefined ? {} : { exitCode };
-    const value = create(TaskChangedSchema, { taskUid, generation, attempt, name, step, ...code });
+    const value = create(TaskChangedSchema, { taskUid, generation, attempt, name, step, ...facts });
     this.journal({ case: "task", value }, namespace);
   }
 

@@ -53,6 +53,8 @@ const TASK: TaskRow = {
   holdsSlot: false,
   removed: false,
   failures: 0,
+  health: "",
+  availableSince: null,
 };
 
 export function taskRow(parts: Partial<TaskRow>): TaskRow {

@@ -1,7 +1,13 @@
 /** The working half of a controller on a real Postgres, with a fleet of fake agents. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Lifetime, noFailpoints, silentLogger, type Failpoint, type Logger } from "@berth/base";
-import { NamespaceSpecSchema, WorkloadSpecSchema, type WorkloadSpec } from "@berth/proto";
+import {
+  type ContainerSpecSchema,
+  NamespaceSpecSchema,
+  WorkloadSpecSchema,
+  type ContainerSpec,
+  type WorkloadSpec,
+} from "@berth/proto";
 import {
   getWorkload,
   insertNamespace,
@@ -27,7 +33,7 @@ import { MemoryWires } from "./memory-wires.ts";
 import { noMetrics } from "./no-metrics.ts";
 
 export type SpecInit = Omit<Exclude<MessageInitShape<typeof WorkloadSpecSchema>, WorkloadSpec>, "container"> & {
-  readonly container?: { readonly args?: string[]; readonly resources?: { readonly cpu?: string } };
+  readonly container?: Omit<Exclude<MessageInitShape<typeof ContainerSpecSchema>, ContainerSpec>, "$typeName">;
 };
 
 export interface TestDatabases extends AsyncDisposable {

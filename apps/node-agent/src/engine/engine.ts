@@ -162,6 +162,9 @@ export class Engine {
       bootId: this.#deps.bootId,
       imageDigest: "",
       stopSignal: "",
+      health: "",
+      healthReason: "",
+      healthMessage: "",
     };
   }
 

@@ -8,6 +8,7 @@
  * `desired` is what was last asked for; `state` is what is. `cleaned` says that nothing of it is left on the host but its
  * log (A6). A removed one stays as a tombstone for a while, so that a late job does not run it again.
  */
+import type { Health } from "./health/probe-plan.ts";
 import type { ContainerPlan } from "./plan.ts";
 
 export interface ExecutionKey {
@@ -34,6 +35,10 @@ export interface Execution extends ExecutionKey {
   readonly bootId: string;
   readonly imageDigest: string;
   readonly stopSignal: string;
+  /** While it runs: what its probes last said, and why (`health/`). */
+  readonly health: Health;
+  readonly healthReason: string;
+  readonly healthMessage: string;
 }
 
 /** Below 0 when `a` is older. */

@@ -16,6 +16,7 @@ export type TaskStep =
   | "pulling"
   | "creating"
   | "started"
+  | "health"
   | "exited"
   | "failed"
   | "stopping"
@@ -30,6 +31,7 @@ export interface TaskFacts {
   readonly exitUnknown?: boolean;
   readonly addresses?: readonly string[];
   readonly imageDigest?: string;
+  readonly health?: string;
 }
 
 /** `accepted` alone takes on work, so it alone is refused by a full journal. */
@@ -47,6 +49,7 @@ export function taskEntry(execution: Execution, step: TaskStep, facts: TaskFacts
     exitUnknown: facts.exitUnknown ?? false,
     addresses: [...(facts.addresses ?? [])],
     imageDigest: facts.imageDigest ?? "",
+    health: facts.health ?? "",
   });
   return entry(`task.${step}`, execution.namespace, { case: "task", value }, step === "accepted");
 }

@@ -124,4 +124,13 @@ export const engineMigrations: readonly Migration[] = [
       DROP TABLE assignment_state_before;
     `,
   },
+  {
+    name: "engine-0004-health",
+    sql: `
+      -- What a running container's probes last said; kept, so that a restarted agent journals changes only.
+      ALTER TABLE executions ADD COLUMN health TEXT NOT NULL DEFAULT '';
+      ALTER TABLE executions ADD COLUMN health_reason TEXT NOT NULL DEFAULT '';
+      ALTER TABLE executions ADD COLUMN health_message TEXT NOT NULL DEFAULT '';
+    `,
+  },
 ];

@@ -13,6 +13,8 @@ import { namespaceCgroup, type EnginePaths } from "./container.ts";
 import { ContainerRunner } from "./container-runner.ts";
 import { Engine } from "./engine.ts";
 import { ImageKeeper } from "./image-keeper.ts";
+import { askProbe } from "./health/ask.ts";
+import { HealthKeeper } from "./health/keeper.ts";
 import { startLogRotation } from "./log-rotation.ts";
 import { LogReaders } from "./logs.ts";
 import type { OperationObserver } from "./operations.ts";
@@ -66,6 +68,11 @@ export async function openEngine(parts: EngineParts, lifetime: Lifetime): Promis
   const lifecycle = new TaskLifecycle({
     ...common,
     runner: makeRunner(parts),
+    health: new HealthKeeper({
+      ...common,
+      ask: (container, check, timeoutMs, signal) =>
+        askProbe({ network, runtime: runtimeOf(host, container.plan.handler), container }, check, timeoutMs, signal),
+    }),
     maxStarts: MAX_STARTS,
     onNamespaceEmpty: removeNamespaceCgroup(paths),
   });

@@ -4,6 +4,7 @@
  */
 import type { NetworkMode, PortMapping } from "@berth/network";
 import type { ContainerConfig } from "@berth/runtime";
+import type { HealthPlan } from "./health/probe-plan.ts";
 
 export interface ContainerPlan {
   /** As the user wrote it. */
@@ -20,4 +21,8 @@ export interface ContainerPlan {
   /** Default: the image's, else SIGTERM. */
   readonly stopSignal?: string;
   readonly stopGraceMs: number;
+  /** What its health is asked by. Absent: to run is to be well. */
+  readonly health?: HealthPlan;
+  /** How long it may run before it is stopped and has failed. Absent: for ever. */
+  readonly activeDeadlineMs?: number;
 }

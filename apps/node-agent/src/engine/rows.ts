@@ -2,10 +2,11 @@
 import type { Metadata, SqlRow, Statement } from "@berth/metadata";
 import type { Container } from "./container.ts";
 import type { Execution, ExecutionKey, ExecutionState } from "./execution.ts";
+import type { Health } from "./health/probe-plan.ts";
 import type { ContainerPlan } from "./plan.ts";
 
 const COLUMNS = `task_uid, generation, attempt, namespace, name, desired, state, cleaned, store_epoch, revision, plan,
-  boot_id, image_digest, stop_signal`;
+  boot_id, image_digest, stop_signal, health, health_reason, health_message`;
 
 /** Whatever still has something on the host or has to get there. */
 const OPEN = "(state <> 'removed' OR cleaned = 0)";
@@ -60,6 +61,11 @@ export class EngineRows {
     };
   }
 
+  startedAtMs(namespace: string, id: string): number | undefined {
+    const row = this.#metadata.get("SELECT started_at_ms FROM tasks WHERE namespace = ? AND id = ?", namespace, id);
+    return row === undefined ? undefined : Number(row["started_at_ms"]);
+  }
+
   addresses(namespace: string, id: string): readonly string[] {
     const row = this.#metadata.get("SELECT addresses FROM tasks WHERE namespace = ? AND id = ?", namespace, id);
     return row === undefined ? [] : (JSON.parse(String(row["addresses"])) as string[]);
@@ -83,12 +89,15 @@ function toExecution(row: SqlRow): Execution {
     bootId: String(row["boot_id"]),
     imageDigest: String(row["image_digest"]),
     stopSignal: String(row["stop_signal"]),
+    health: String(row["health"]) as Health,
+    healthReason: String(row["health_reason"]),
+    healthMessage: String(row["health_message"]),
   };
 }
 
 function insertExecution(execution: Execution, owner: string, nowMs: number): Statement {
   return {
-    sql: `INSERT INTO executions (${COLUMNS}, changed_at_ms, node) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+    sql: `INSERT INTO executions (${COLUMNS}, changed_at_ms, node) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
     params: [
       execution.taskUid,
       execution.generation,
@@ -104,6 +113,9 @@ function insertExecution(execution: Execution, owner: string, nowMs: number): St
       execution.bootId,
       execution.imageDigest,
       execution.stopSignal,
+      execution.health,
+      execution.healthReason,
+      execution.healthMessage,
       nowMs,
       owner,
     ],
@@ -116,6 +128,9 @@ export interface ExecutionChange {
   readonly imageDigest?: string;
   readonly stopSignal?: string;
   readonly bootId?: string;
+  readonly health?: Health;
+  readonly healthReason?: string;
+  readonly healthMessage?: string;
 }
 
 /** Changes an execution that is in one of the states `from`; in another one the transaction is undone. */
@@ -131,6 +146,9 @@ export function changeExecution(
     ["image_digest", change.imageDigest],
     ["stop_signal", change.stopSignal],
     ["boot_id", change.bootId],
+    ["health", change.health],
+    ["health_reason", change.healthReason],
+    ["health_message", change.healthMessage],
     ["changed_at_ms", nowMs],
   ];
   const given = sets.filter((set): set is readonly [string, string | number] => set[1] !== undefined);

@@ -7,9 +7,10 @@
  *  1. Every execution but the newest is ended, fully, before the newest goes on (D2).
  *  2. Every change of state is one transaction with its journal entry; what is on the host by then is named by the row.
  *  3. An exited or failed execution is cleaned at once and stays, with its log, until it is superseded or removed.
- *  4. A turn that fails (an unmount, a CNI plugin) is taken again, with backoff, until it succeeds.
+ *  4. One whose health is `failed` is stopped, and its end is recorded as that failure, whatever its exit code says.
+ *  5. A turn that fails (an unmount, a CNI plugin) is taken again, with backoff, until it succeeds.
  *
- * Leaves to others: who wants what (`engine.ts`), and how a container is made (`steps/`).
+ * Leaves to others: who wants what (`engine.ts`), how a container is made (`steps/`), and whether it is well (`health/`).
  */
 import { rm, rmdir } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -19,6 +20,8 @@ import type { ContainerExit, Runtime } from "@berth/runtime";
 import { containerOf, logDirectoryOf, type Container, type EnginePaths } from "./container.ts";
 import { StartFailure, type ContainerRunner } from "./container-runner.ts";
 import { describeKey, type Execution } from "./execution.ts";
+import type { HealthKeeper } from "./health/keeper.ts";
+import { healthAtStart } from "./health/probe-plan.ts";
 import { exitFacts } from "./exits.ts";
 import { agentEntry, taskEntry, type TaskFacts } from "./journal-entries.ts";
 import { keepLatestLogs, type LogReaders } from "./logs.ts";
@@ -31,6 +34,7 @@ export interface LifecycleDeps {
   readonly journal: Journal;
   readonly rows: EngineRows;
   readonly runner: ContainerRunner;
+  readonly health: HealthKeeper;
   readonly runtime: (handler: string) => Runtime;
   readonly paths: EnginePaths;
   readonly clock: Clock;
@@ -135,7 +139,8 @@ export class TaskLifecycle implements AsyncDisposable {
         await this.#start(newest);
         return;
       case "running":
-        this.#watch(newest);
+        if (newest.health === "failed") await this.#endFailed(newest);
+        else this.#watch(newest);
         return;
       case "exited":
       case "failed":
@@ -213,12 +218,13 @@ export class TaskLifecycle implements AsyncDisposable {
     const addresses = facts.attachment?.addresses ?? [];
     const imageDigest = facts.image?.image.target.digest ?? "";
     const stopSignal = container.plan.stopSignal ?? facts.image?.config.config?.StopSignal ?? "SIGTERM";
+    const health = healthAtStart(container.plan.health);
     await this.#deps.journal.transact(
       [
-        changeExecution(execution, ["starting"], { state: "running", imageDigest, stopSignal }, this.#nowMs()),
+        changeExecution(execution, ["starting"], { state: "running", imageDigest, stopSignal, health }, this.#nowMs()),
         insertTask(container.namespace, container.id, addresses, this.#nowMs()),
       ],
-      [taskEntry(execution, "started", { addresses, imageDigest })],
+      [taskEntry(execution, "started", { addresses, imageDigest, health })],
     );
     this.#deps.logger.info({ task: execution.name, taskUid: execution.taskUid, addresses }, "task started");
     this.#watch(execution);
@@ -231,6 +237,7 @@ export class TaskLifecycle implements AsyncDisposable {
     const container = containerOf(execution, execution.plan, this.#deps.paths);
     const ended = new AbortController();
     this.#watched.set(key, ended);
+    this.#watchHealth(execution, container, anySignal(ended.signal, this.#closing.signal));
     const watching = (async () => {
       const exit = await this.#wait(container, this.#closing.signal);
       ended.abort();
@@ -255,6 +262,27 @@ export class TaskLifecycle implements AsyncDisposable {
     );
   }
 
+  #watchHealth(execution: Execution, container: Container, signal: AbortSignal): void {
+    const watching = this.#deps.health.watch(execution, container, signal).then(
+      (failed) => {
+        if (failed) this.kick(execution.taskUid);
+      },
+      (error: unknown) => {
+        const { taskUid, name } = execution;
+        this.#deps.logger.error({ taskUid, task: name, err: error }, "a task's health could not be recorded");
+      },
+    );
+    this.#track(watching);
+  }
+
+  /** Under the lock: its probes or its deadline have failed. */
+  async #endFailed(execution: Execution): Promise<void> {
+    if (execution.plan === undefined) return;
+    const exit = await this.#halt(execution, containerOf(execution, execution.plan, this.#deps.paths));
+    await this.#exited(execution, exit);
+    await this.#clean(execution);
+  }
+
   async #wait(container: Container, signal: AbortSignal): Promise<ContainerExit> {
     try {
       return await this.#deps.runtime(container.plan.handler).wait(container, signal);
@@ -266,11 +294,14 @@ export class TaskLifecycle implements AsyncDisposable {
 
   /** Under the lock. A stop that was quicker has recorded the end already. */
   async #exited(execution: Execution, exit: ContainerExit): Promise<void> {
-    if (this.#deps.rows.get(execution)?.state !== "running") return;
-    const facts = exitFacts(exit);
+    const row = this.#deps.rows.get(execution);
+    if (row?.state !== "running") return;
+    const { healthReason: reason, healthMessage: message } = row;
+    const failed = row.health === "failed";
+    const facts = failed ? { ...exitFacts(exit), reason, message } : exitFacts(exit);
     await this.#deps.journal.transact(
       [changeExecution(execution, ["running"], { state: "exited" }, this.#nowMs())],
-      [taskEntry(execution, "exited", facts)],
+      [taskEntry(execution, failed ? "failed" : "exited", facts)],
     );
     this.#deps.logger.info({ task: execution.name, taskUid: execution.taskUid, ...facts }, "task exited");
   }
@@ -300,7 +331,7 @@ export class TaskLifecycle implements AsyncDisposable {
   }
 
   async #stop(execution: Execution): Promise<void> {
-    const { journal, observer } = this.#deps;
+    const { journal } = this.#deps;
     if (execution.plan === undefined) return;
     const container = containerOf(execution, execution.plan, this.#deps.paths);
     if (execution.state === "running") {
@@ -309,7 +340,15 @@ export class TaskLifecycle implements AsyncDisposable {
         [taskEntry(execution, "stopping")],
       );
     }
-    const exit = await observed(observer, "stop_container", () =>
+    const exit = await this.#halt(execution, container);
+    await journal.transact(
+      [changeExecution(execution, ["stopping"], { state: "exited" }, this.#nowMs())],
+      [taskEntry(execution, "stopped", stoppedFacts(exit))],
+    );
+  }
+
+  #halt(execution: Execution, container: Container): Promise<ContainerExit> {
+    return observed(this.#deps.observer, "stop_container", () =>
       stopContainer({
         runtime: this.#deps.runtime(container.plan.handler),
         container,
@@ -319,10 +358,6 @@ export class TaskLifecycle implements AsyncDisposable {
         clock: this.#deps.clock,
         signal: this.#closing.signal,
       }),
-    );
-    await journal.transact(
-      [changeExecution(execution, ["stopping"], { state: "exited" }, this.#nowMs())],
-      [taskEntry(execution, "stopped", stoppedFacts(exit))],
     );
   }
 

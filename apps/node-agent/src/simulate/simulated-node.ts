@@ -21,6 +21,7 @@ import type { EnginePaths } from "../engine/container.ts";
 import { Engine } from "../engine/engine.ts";
 import { ImageKeeper } from "../engine/image-keeper.ts";
 import { agentEntry } from "../engine/journal-entries.ts";
+import { HealthKeeper } from "../engine/health/keeper.ts";
 import { LogReaders } from "../engine/logs.ts";
 import { noObserver } from "../engine/operations.ts";
 import { recoverEngine } from "../engine/recover.ts";
@@ -129,7 +130,9 @@ async function openEngine(
   };
   const steps = pretendSteps({ ...deps, images, clock: systemClock });
   const runner = new ContainerRunner({ steps, observer: noObserver });
-  const lifecycle = new TaskLifecycle({ ...common, runner, maxStarts: MAX_STARTS, onNamespaceEmpty: () => {} });
+  // What only pretends to run is always well.
+  const health = new HealthKeeper({ ...common, ask: () => Promise.resolve({ success: true }) });
+  const lifecycle = new TaskLifecycle({ ...common, runner, health, maxStarts: MAX_STARTS, onNamespaceEmpty: () => {} });
   for (const { namespace, plan, state } of rows.open()) {
     if (plan !== undefined && state === "running") images.keep(namespace, plan.image);
   }

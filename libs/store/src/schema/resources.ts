@@ -130,6 +130,10 @@ export const tasks = pgTable(
     holdsSlot: boolean("holds_slot").notNull().default(false),
     /** The agent holds nothing of this execution any more. */
     removed: boolean("removed").notNull().default(false),
+    /** What its probes last said: starting, healthy, unhealthy; empty when it has none. */
+    health: text("health").notNull().default(""),
+    /** Since when this execution has been available, by our clock; null while it is not. */
+    availableSince: time("available_since"),
     /** Failures in a row, for the backoff of restarts. */
     failures: integer("failures").notNull().default(0),
   },

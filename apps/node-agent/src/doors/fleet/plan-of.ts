@@ -5,6 +5,7 @@ import { parseCpu, parseDisk, parseMemory } from "@berth/model";
 import type { ContainerSpec, TaskAssignment, VolumeMount } from "@berth/proto";
 import type { ContainerConfig, ContainerMount, ContainerResources } from "@berth/runtime";
 import type { ContainerPlan } from "../../engine/plan.ts";
+import { healthOf } from "./health-of.ts";
 
 export interface NodeDefaults {
   readonly handler: string;
@@ -31,6 +32,8 @@ export function planOf(task: TaskAssignment, defaults: NodeDefaults): ContainerP
       ...(spec.volatileRootfs ? { volatileRootfs: true } : {}),
       ...(spec.stop === undefined || spec.stop.signal === "" ? {} : { stopSignal: signalOf(spec.stop.signal) }),
       stopGraceMs: spec.stop?.grace === undefined ? DEFAULT_GRACE_MS : Math.max(0, durationMs(spec.stop.grace)),
+      ...healthOf(spec),
+      ...(spec.activeDeadline === undefined ? {} : { activeDeadlineMs: durationMs(spec.activeDeadline) }),
     };
   } catch (error) {
     return StatusError.from(error);

@@ -8,6 +8,7 @@ import { ContainerRunner } from "../container-runner.ts";
 import { Engine } from "../engine.ts";
 import type { RunIntent, TaskIntent } from "../intent.ts";
 import { toJournalEntry } from "../journal-entries.ts";
+import { HealthKeeper } from "../health/keeper.ts";
 import { LogReaders } from "../logs.ts";
 import { engineMigrations } from "../migrations.ts";
 import { noObserver } from "../operations.ts";
@@ -80,7 +81,8 @@ export async function openEngineLab(options: { readonly clock?: Clock } = {}): P
       logReaders: new LogReaders(),
     };
     const runner = new ContainerRunner({ steps, observer: noObserver });
-    const lifecycle = new TaskLifecycle({ ...common, runner, maxStarts: 4, onNamespaceEmpty: () => {} });
+    const health = new HealthKeeper({ ...common, ask: () => Promise.resolve({ success: true }) });
+    const lifecycle = new TaskLifecycle({ ...common, runner, health, maxStarts: 4, onNamespaceEmpty: () => {} });
     return { lifecycle, engine: new Engine({ ...common, lifecycle }) };
   };
   let parts = open("boot-1");

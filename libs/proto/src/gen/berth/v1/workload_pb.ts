@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/workload.proto.
  */
 export const file_berth_v1_workload: GenFile = /*@__PURE__*/
-  fileDesc("ChdiZXJ0aC92MS93b3JrbG9hZC5wcm90bxIIYmVydGgudjEikAEKCFdvcmtsb2FkEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESLAoEc3BlYxgCIAEoCzIWLmJlcnRoLnYxLldvcmtsb2FkU3BlY0IGkrUYAggBEjAKBnN0YXR1cxgDIAEoCzIYLmJlcnRoLnYxLldvcmtsb2FkU3RhdHVzQgaStRgCOAEizAIKDFdvcmtsb2FkU3BlYxIgCghyZXBsaWNhcxgBIAEoBUIJkrUYBSAAKJBOSACIAQESEgoKZXZlcnlfbm9kZRgCIAEoCBIyCgljb250YWluZXIYAyABKAsyFy5iZXJ0aC52MS5Db250YWluZXJTcGVjQgaStRgCCAESJgoJcGxhY2VtZW50GAQgASgLMhMuYmVydGgudjEuUGxhY2VtZW50EiIKB3Jlc3RhcnQYBSABKAsyES5iZXJ0aC52MS5SZXN0YXJ0EisKDG9uX25vZGVfbG9zcxgGIAEoCUIVkrUYERIAEgRrZWVwEgdyZXBsYWNlEiIKB3JvbGxvdXQYByABKAsyES5iZXJ0aC52MS5Sb2xsb3V0EigKCmRpc3J1cHRpb24YFCABKAsyFC5iZXJ0aC52MS5EaXNydXB0aW9uQgsKCV9yZXBsaWNhcyKXAQoKRGlzcnVwdGlvbhIvCg9tYXhfdW5hdmFpbGFibGUYASABKAlCFpK1GBIaEGNvdW50LW9yLXBlcmNlbnQSLQoNbWluX2F2YWlsYWJsZRgCIAEoCUIWkrUYEhoQY291bnQtb3ItcGVyY2VudBIpCgltYXhfc3VyZ2UYAyABKAlCFpK1GBIaEGNvdW50LW9yLXBlcmNlbnQi/wMKDUNvbnRhaW5lclNwZWMSHAoFaW1hZ2UYASABKAlCDZK1GAkIARoFaW1hZ2USGAoHY29tbWFuZBgCIAMoCUIHkrUYAzCAAhIVCgRhcmdzGAMgAygJQgeStRgDMIAIEiYKA2VudhgEIAMoCzIQLmJlcnRoLnYxLkVudlZhckIHkrUYAzCACBIbCgd3b3JrZGlyGAUgASgJQgqStRgGGgRwYXRoEhUKBHVzZXIYBiABKAlCB5K1GAMwgAESLQoGbW91bnRzGAcgAygLMhUuYmVydGgudjEuVm9sdW1lTW91bnRCBpK1GAIwQBImCglyZXNvdXJjZXMYCCABKAsyEy5iZXJ0aC52MS5SZXNvdXJjZXMSJAoIc2VjdXJpdHkYCSABKAsyEi5iZXJ0aC52MS5TZWN1cml0eRIrCgduZXR3b3JrGAogASgLMhouYmVydGgudjEuQ29udGFpbmVyTmV0d29yaxIjCg9ydW50aW1lX2hhbmRsZXIYCyABKAlCCpK1GAYaBG5hbWUSHwoLc25hcHNob3R0ZXIYDCABKAlCCpK1GAYaBG5hbWUSHAoIaG9zdG5hbWUYDSABKAlCCpK1GAYaBG5hbWUSHAoEc3RvcBgOIAEoCzIOLmJlcnRoLnYxLlN0b3ASFwoPdm9sYXRpbGVfcm9vdGZzGA8gASgIIkEKBkVudlZhchIeCgRuYW1lGAEgASgJQhCStRgMCAEaCGVudi1uYW1lEhcKBXZhbHVlGAIgASgJQgiStRgEMICACCKgAQoLVm9sdW1lTW91bnQSHwoEdHlwZRgBIAEoCUIRkrUYDRIEYmluZBIFdG1wZnMSGgoGc291cmNlGAIgASgJQgqStRgGGgRwYXRoEhwKBnRhcmdldBgDIAEoCUIMkrUYCAgBGgRwYXRoEhEKCXJlYWRfb25seRgEIAEoCBIjCgRzaXplGAUgASgJQhWStRgRGg9xdWFudGl0eS1tZW1vcnkikQEKCVJlc291cmNlcxIfCgNjcHUYASABKAlCEpK1GA4aDHF1YW50aXR5LWNwdRIlCgZtZW1vcnkYAiABKAlCFZK1GBEaD3F1YW50aXR5LW1lbW9yeRIZCgRwaWRzGAMgASgDQguStRgHIAAogICAAhIhCgRkaXNrGAQgASgJQhOStRgPGg1xdWFudGl0eS1kaXNrIuUBCghTZWN1cml0eRIsChBhZGRfY2FwYWJpbGl0aWVzGAEgAygJQhKStRgOGgpjYXBhYmlsaXR5MEASLQoRZHJvcF9jYXBhYmlsaXRpZXMYAiADKAlCEpK1GA4aCmNhcGFiaWxpdHkwQBIYChByZWFkX29ubHlfcm9vdGZzGAMgASgIEiIKGmFsbG93X3ByaXZpbGVnZV9lc2NhbGF0aW9uGAQgASgIEhIKCnByaXZpbGVnZWQYBSABKAgSKgoHc2VjY29tcBgGIAEoCUIZkrUYFRIHZGVmYXVsdBIKdW5jb25maW5lZCJoChBDb250YWluZXJOZXR3b3JrEiYKBG1vZGUYASABKAlCGJK1GBQSBmJyaWRnZRIEaG9zdBIEbm9uZRIsCgVwb3J0cxgCIAMoCzIVLmJlcnRoLnYxLlBvcnRNYXBwaW5nQgaStRgCMEAidgoLUG9ydE1hcHBpbmcSJAoOY29udGFpbmVyX3BvcnQYASABKAVCDJK1GAgIASABKP//AxIfCglob3N0X3BvcnQYAiABKAVCDJK1GAgIASABKP//AxIgCghwcm90b2NvbBgDIAEoCUIOkrUYChIDdGNwEgN1ZHAiTgoEU3RvcBIcCgZzaWduYWwYASABKAlCDJK1GAgaBnNpZ25hbBIoCgVncmFjZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiK1AQoJUGxhY2VtZW50Ek8KDW5vZGVfc2VsZWN0b3IYASADKAsyJS5iZXJ0aC52MS5QbGFjZW1lbnQuTm9kZVNlbGVjdG9yRW50cnlCEZK1GA0aCWxhYmVsLWtleTAgEiIKCXNwcmVhZF9ieRgCIAEoCUIPkrUYCxoJbGFiZWwta2V5GjMKEU5vZGVTZWxlY3RvckVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiWwoHUmVzdGFydBIuCgZwb2xpY3kYASABKAlCHpK1GBoSBmFsd2F5cxIJb25GYWlsdXJlEgVuZXZlchIgCgxtYXhfYXR0ZW1wdHMYAiABKAVCCpK1GAYgACjAhD0iRgoHUm9sbG91dBInCg9tYXhfdW5hdmFpbGFibGUYASABKAVCCZK1GAUgASiQTkgAiAEBQhIKEF9tYXhfdW5hdmFpbGFibGUizgEKDldvcmtsb2FkU3RhdHVzEhsKE29ic2VydmVkX2dlbmVyYXRpb24YASABKAMSDwoHZGVzaXJlZBgCIAEoBRIPCgd1cGRhdGVkGAMgASgFEg8KB3J1bm5pbmcYBCABKAUSDwoHcGVuZGluZxgFIAEoBRIOCgZmYWlsZWQYBiABKAUSEQoJc3VjY2VlZGVkGAcgASgFEg8KB3Vua25vd24YCCABKAUSJwoKY29uZGl0aW9ucxgJIAMoCzITLmJlcnRoLnYxLkNvbmRpdGlvbiJVChRBcHBseVdvcmtsb2FkUmVxdWVzdBIsCgh3b3JrbG9hZBgBIAEoCzISLmJlcnRoLnYxLldvcmtsb2FkQgaStRgCCAESDwoHZHJ5X3J1bhgCIAEoCCJRChJHZXRXb3JrbG9hZFJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lIoUBChRMaXN0V29ya2xvYWRzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISHAoJcGFnZV9zaXplGAMgASgFQgmStRgFIAAo6AcSEgoKcGFnZV90b2tlbhgEIAEoCSJjChVMaXN0V29ya2xvYWRzUmVzcG9uc2USIQoFaXRlbXMYASADKAsyEi5iZXJ0aC52MS5Xb3JrbG9hZBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDgoGY3Vyc29yGAMgASgJInAKFFNjYWxlV29ya2xvYWRSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZRIbCghyZXBsaWNhcxgDIAEoBUIJkrUYBSAAKJBOIlQKFURlbGV0ZVdvcmtsb2FkUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUiZAoVV2F0Y2hXb3JrbG9hZHNSZXF1ZXN0EhkKCW5hbWVzcGFjZRgBIAEoCUIGkrUYAggBEiAKCHNlbGVjdG9yGAIgASgJQg6StRgKGghzZWxlY3RvchIOCgZjdXJzb3IYAyABKAkiYwoWV2F0Y2hXb3JrbG9hZHNSZXNwb25zZRIjCgVldmVudBgBIAEoCzIULmJlcnRoLnYxLldhdGNoRXZlbnQSJAoId29ya2xvYWQYAiABKAsyEi5iZXJ0aC52MS5Xb3JrbG9hZDKvBgoPV29ya2xvYWRTZXJ2aWNlEqQBCg1BcHBseVdvcmtsb2FkEh4uYmVydGgudjEuQXBwbHlXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCJfirUYWzIId29ya2xvYWQSTy92MS9uYW1lc3BhY2VzL3t3b3JrbG9hZC5tZXRhZGF0YS5uYW1lc3BhY2V9L3dvcmtsb2Fkcy97d29ya2xvYWQubWV0YWRhdGEubmFtZX0ScgoLR2V0V29ya2xvYWQSHC5iZXJ0aC52MS5HZXRXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCIxirUYLQorL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzL3tuYW1lfRJ8Cg1MaXN0V29ya2xvYWRzEh4uYmVydGgudjEuTGlzdFdvcmtsb2Fkc1JlcXVlc3QaHy5iZXJ0aC52MS5MaXN0V29ya2xvYWRzUmVzcG9uc2UiKoq1GCYKJC92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2FkcxJ/Cg1TY2FsZVdvcmtsb2FkEh4uYmVydGgudjEuU2NhbGVXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCI6irUYNjIBKhoxL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzL3tuYW1lfTpzY2FsZRJ4Cg5EZWxldGVXb3JrbG9hZBIfLmJlcnRoLnYxLkRlbGV0ZVdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIjGKtRgtIisvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS93b3JrbG9hZHMve25hbWV9EocBCg5XYXRjaFdvcmtsb2FkcxIfLmJlcnRoLnYxLldhdGNoV29ya2xvYWRzUmVxdWVzdBogLmJlcnRoLnYxLldhdGNoV29ya2xvYWRzUmVzcG9uc2UiMIq1GCwKKi92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2Fkczp3YXRjaDABYgZwcm90bzM", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_duration]);
+  fileDesc("ChdiZXJ0aC92MS93b3JrbG9hZC5wcm90bxIIYmVydGgudjEikAEKCFdvcmtsb2FkEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESLAoEc3BlYxgCIAEoCzIWLmJlcnRoLnYxLldvcmtsb2FkU3BlY0IGkrUYAggBEjAKBnN0YXR1cxgDIAEoCzIYLmJlcnRoLnYxLldvcmtsb2FkU3RhdHVzQgaStRgCOAEizAIKDFdvcmtsb2FkU3BlYxIgCghyZXBsaWNhcxgBIAEoBUIJkrUYBSAAKJBOSACIAQESEgoKZXZlcnlfbm9kZRgCIAEoCBIyCgljb250YWluZXIYAyABKAsyFy5iZXJ0aC52MS5Db250YWluZXJTcGVjQgaStRgCCAESJgoJcGxhY2VtZW50GAQgASgLMhMuYmVydGgudjEuUGxhY2VtZW50EiIKB3Jlc3RhcnQYBSABKAsyES5iZXJ0aC52MS5SZXN0YXJ0EisKDG9uX25vZGVfbG9zcxgGIAEoCUIVkrUYERIAEgRrZWVwEgdyZXBsYWNlEiIKB3JvbGxvdXQYByABKAsyES5iZXJ0aC52MS5Sb2xsb3V0EigKCmRpc3J1cHRpb24YFCABKAsyFC5iZXJ0aC52MS5EaXNydXB0aW9uQgsKCV9yZXBsaWNhcyKXAQoKRGlzcnVwdGlvbhIvCg9tYXhfdW5hdmFpbGFibGUYASABKAlCFpK1GBIaEGNvdW50LW9yLXBlcmNlbnQSLQoNbWluX2F2YWlsYWJsZRgCIAEoCUIWkrUYEhoQY291bnQtb3ItcGVyY2VudBIpCgltYXhfc3VyZ2UYAyABKAlCFpK1GBIaEGNvdW50LW9yLXBlcmNlbnQi2wQKDUNvbnRhaW5lclNwZWMSHAoFaW1hZ2UYASABKAlCDZK1GAkIARoFaW1hZ2USGAoHY29tbWFuZBgCIAMoCUIHkrUYAzCAAhIVCgRhcmdzGAMgAygJQgeStRgDMIAIEiYKA2VudhgEIAMoCzIQLmJlcnRoLnYxLkVudlZhckIHkrUYAzCACBIbCgd3b3JrZGlyGAUgASgJQgqStRgGGgRwYXRoEhUKBHVzZXIYBiABKAlCB5K1GAMwgAESLQoGbW91bnRzGAcgAygLMhUuYmVydGgudjEuVm9sdW1lTW91bnRCBpK1GAIwQBImCglyZXNvdXJjZXMYCCABKAsyEy5iZXJ0aC52MS5SZXNvdXJjZXMSJAoIc2VjdXJpdHkYCSABKAsyEi5iZXJ0aC52MS5TZWN1cml0eRIrCgduZXR3b3JrGAogASgLMhouYmVydGgudjEuQ29udGFpbmVyTmV0d29yaxIjCg9ydW50aW1lX2hhbmRsZXIYCyABKAlCCpK1GAYaBG5hbWUSHwoLc25hcHNob3R0ZXIYDCABKAlCCpK1GAYaBG5hbWUSHAoIaG9zdG5hbWUYDSABKAlCCpK1GAYaBG5hbWUSHAoEc3RvcBgOIAEoCzIOLmJlcnRoLnYxLlN0b3ASFwoPdm9sYXRpbGVfcm9vdGZzGA8gASgIEiYKBmhlYWx0aBgQIAEoCzIWLmJlcnRoLnYxLkhlYWx0aFByb2JlcxIyCg9hY3RpdmVfZGVhZGxpbmUYESABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24idwoMSGVhbHRoUHJvYmVzEiAKB3N0YXJ0dXAYASABKAsyDy5iZXJ0aC52MS5Qcm9iZRIiCglyZWFkaW5lc3MYAiABKAsyDy5iZXJ0aC52MS5Qcm9iZRIhCghsaXZlbmVzcxgDIAEoCzIPLmJlcnRoLnYxLlByb2JlIsUCCgVQcm9iZRIhCgRleGVjGAEgASgLMhMuYmVydGgudjEuRXhlY1Byb2JlEiEKBGh0dHAYAiABKAsyEy5iZXJ0aC52MS5IdHRwUHJvYmUSHwoDdGNwGAMgASgLMhIuYmVydGgudjEuVGNwUHJvYmUSMAoNaW5pdGlhbF9kZWxheRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghpbnRlcnZhbBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgd0aW1lb3V0GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiQKEWZhaWx1cmVfdGhyZXNob2xkGAcgASgFQgmStRgFIAAo6AcSJAoRc3VjY2Vzc190aHJlc2hvbGQYCCABKAVCCZK1GAUgACjoByInCglFeGVjUHJvYmUSGgoHY29tbWFuZBgBIAMoCUIJkrUYBQgBMIACIj4KCUh0dHBQcm9iZRIaCgRwb3J0GAEgASgFQgyStRgICAEgASj//wMSFQoEcGF0aBgCIAEoCUIHkrUYAzCAECImCghUY3BQcm9iZRIaCgRwb3J0GAEgASgFQgyStRgICAEgASj//wMiQQoGRW52VmFyEh4KBG5hbWUYASABKAlCEJK1GAwIARoIZW52LW5hbWUSFwoFdmFsdWUYAiABKAlCCJK1GAQwgIAIIqABCgtWb2x1bWVNb3VudBIfCgR0eXBlGAEgASgJQhGStRgNEgRiaW5kEgV0bXBmcxIaCgZzb3VyY2UYAiABKAlCCpK1GAYaBHBhdGgSHAoGdGFyZ2V0GAMgASgJQgyStRgICAEaBHBhdGgSEQoJcmVhZF9vbmx5GAQgASgIEiMKBHNpemUYBSABKAlCFZK1GBEaD3F1YW50aXR5LW1lbW9yeSKRAQoJUmVzb3VyY2VzEh8KA2NwdRgBIAEoCUISkrUYDhoMcXVhbnRpdHktY3B1EiUKBm1lbW9yeRgCIAEoCUIVkrUYERoPcXVhbnRpdHktbWVtb3J5EhkKBHBpZHMYAyABKANCC5K1GAcgACiAgIACEiEKBGRpc2sYBCABKAlCE5K1GA8aDXF1YW50aXR5LWRpc2si5QEKCFNlY3VyaXR5EiwKEGFkZF9jYXBhYmlsaXRpZXMYASADKAlCEpK1GA4aCmNhcGFiaWxpdHkwQBItChFkcm9wX2NhcGFiaWxpdGllcxgCIAMoCUISkrUYDhoKY2FwYWJpbGl0eTBAEhgKEHJlYWRfb25seV9yb290ZnMYAyABKAgSIgoaYWxsb3dfcHJpdmlsZWdlX2VzY2FsYXRpb24YBCABKAgSEgoKcHJpdmlsZWdlZBgFIAEoCBIqCgdzZWNjb21wGAYgASgJQhmStRgVEgdkZWZhdWx0Egp1bmNvbmZpbmVkImgKEENvbnRhaW5lck5ldHdvcmsSJgoEbW9kZRgBIAEoCUIYkrUYFBIGYnJpZGdlEgRob3N0EgRub25lEiwKBXBvcnRzGAIgAygLMhUuYmVydGgudjEuUG9ydE1hcHBpbmdCBpK1GAIwQCJ2CgtQb3J0TWFwcGluZxIkCg5jb250YWluZXJfcG9ydBgBIAEoBUIMkrUYCAgBIAEo//8DEh8KCWhvc3RfcG9ydBgCIAEoBUIMkrUYCAgBIAEo//8DEiAKCHByb3RvY29sGAMgASgJQg6StRgKEgN0Y3ASA3VkcCJOCgRTdG9wEhwKBnNpZ25hbBgBIAEoCUIMkrUYCBoGc2lnbmFsEigKBWdyYWNlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrUBCglQbGFjZW1lbnQSTwoNbm9kZV9zZWxlY3RvchgBIAMoCzIlLmJlcnRoLnYxLlBsYWNlbWVudC5Ob2RlU2VsZWN0b3JFbnRyeUIRkrUYDRoJbGFiZWwta2V5MCASIgoJc3ByZWFkX2J5GAIgASgJQg+StRgLGglsYWJlbC1rZXkaMwoRTm9kZVNlbGVjdG9yRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJbCgdSZXN0YXJ0Ei4KBnBvbGljeRgBIAEoCUIekrUYGhIGYWx3YXlzEglvbkZhaWx1cmUSBW5ldmVyEiAKDG1heF9hdHRlbXB0cxgCIAEoBUIKkrUYBiAAKMCEPSJGCgdSb2xsb3V0EicKD21heF91bmF2YWlsYWJsZRgBIAEoBUIJkrUYBSABKJBOSACIAQFCEgoQX21heF91bmF2YWlsYWJsZSLhAQoOV29ya2xvYWRTdGF0dXMSGwoTb2JzZXJ2ZWRfZ2VuZXJhdGlvbhgBIAEoAxIPCgdkZXNpcmVkGAIgASgFEg8KB3VwZGF0ZWQYAyABKAUSDwoHcnVubmluZxgEIAEoBRIPCgdwZW5kaW5nGAUgASgFEg4KBmZhaWxlZBgGIAEoBRIRCglzdWNjZWVkZWQYByABKAUSDwoHdW5rbm93bhgIIAEoBRInCgpjb25kaXRpb25zGAkgAygLMhMuYmVydGgudjEuQ29uZGl0aW9uEhEKCWF2YWlsYWJsZRgKIAEoBSJVChRBcHBseVdvcmtsb2FkUmVxdWVzdBIsCgh3b3JrbG9hZBgBIAEoCzISLmJlcnRoLnYxLldvcmtsb2FkQgaStRgCCAESDwoHZHJ5X3J1bhgCIAEoCCJRChJHZXRXb3JrbG9hZFJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lIoUBChRMaXN0V29ya2xvYWRzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISHAoJcGFnZV9zaXplGAMgASgFQgmStRgFIAAo6AcSEgoKcGFnZV90b2tlbhgEIAEoCSJjChVMaXN0V29ya2xvYWRzUmVzcG9uc2USIQoFaXRlbXMYASADKAsyEi5iZXJ0aC52MS5Xb3JrbG9hZBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDgoGY3Vyc29yGAMgASgJInAKFFNjYWxlV29ya2xvYWRSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZRIbCghyZXBsaWNhcxgDIAEoBUIJkrUYBSAAKJBOIlQKFURlbGV0ZVdvcmtsb2FkUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUiZAoVV2F0Y2hXb3JrbG9hZHNSZXF1ZXN0EhkKCW5hbWVzcGFjZRgBIAEoCUIGkrUYAggBEiAKCHNlbGVjdG9yGAIgASgJQg6StRgKGghzZWxlY3RvchIOCgZjdXJzb3IYAyABKAkiYwoWV2F0Y2hXb3JrbG9hZHNSZXNwb25zZRIjCgVldmVudBgBIAEoCzIULmJlcnRoLnYxLldhdGNoRXZlbnQSJAoId29ya2xvYWQYAiABKAsyEi5iZXJ0aC52MS5Xb3JrbG9hZDKvBgoPV29ya2xvYWRTZXJ2aWNlEqQBCg1BcHBseVdvcmtsb2FkEh4uYmVydGgudjEuQXBwbHlXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCJfirUYWzIId29ya2xvYWQSTy92MS9uYW1lc3BhY2VzL3t3b3JrbG9hZC5tZXRhZGF0YS5uYW1lc3BhY2V9L3dvcmtsb2Fkcy97d29ya2xvYWQubWV0YWRhdGEubmFtZX0ScgoLR2V0V29ya2xvYWQSHC5iZXJ0aC52MS5HZXRXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCIxirUYLQorL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzL3tuYW1lfRJ8Cg1MaXN0V29ya2xvYWRzEh4uYmVydGgudjEuTGlzdFdvcmtsb2Fkc1JlcXVlc3QaHy5iZXJ0aC52MS5MaXN0V29ya2xvYWRzUmVzcG9uc2UiKoq1GCYKJC92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2FkcxJ/Cg1TY2FsZVdvcmtsb2FkEh4uYmVydGgudjEuU2NhbGVXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCI6irUYNjIBKhoxL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzL3tuYW1lfTpzY2FsZRJ4Cg5EZWxldGVXb3JrbG9hZBIfLmJlcnRoLnYxLkRlbGV0ZVdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIjGKtRgtIisvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS93b3JrbG9hZHMve25hbWV9EocBCg5XYXRjaFdvcmtsb2FkcxIfLmJlcnRoLnYxLldhdGNoV29ya2xvYWRzUmVxdWVzdBogLmJlcnRoLnYxLldhdGNoV29ya2xvYWRzUmVzcG9uc2UiMIq1GCwKKi92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2Fkczp3YXRjaDABYgZwcm90bzM", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_duration]);
 
 /**
  * Desired state: this image, run so, this many times or on every matching node.
@@ -236,6 +236,18 @@ export type ContainerSpec = Message<"berth.v1.ContainerSpec"> & {
    * @generated from field: bool volatile_rootfs = 15;
    */
   volatileRootfs: boolean;
+
+  /**
+   * @generated from field: berth.v1.HealthProbes health = 16;
+   */
+  health?: HealthProbes | undefined;
+
+  /**
+   * An attempt that runs for longer is stopped by its node and has failed (DeadlineExceeded). Default: no bound.
+   *
+   * @generated from field: google.protobuf.Duration active_deadline = 17;
+   */
+  activeDeadline?: Duration | undefined;
 };
 
 /**
@@ -244,6 +256,171 @@ export type ContainerSpec = Message<"berth.v1.ContainerSpec"> & {
  */
 export const ContainerSpecSchema: GenMessage<ContainerSpec> = /*@__PURE__*/
   messageDesc(file_berth_v1_workload, 3);
+
+/**
+ * How the node finds out whether the container does its work. The node asks, beside the container, and tells of changes only;
+ * it goes on asking while the controller is away.
+ *
+ * @generated from message berth.v1.HealthProbes
+ */
+export type HealthProbes = Message<"berth.v1.HealthProbes"> & {
+  /**
+   * Asked first; until it has succeeded the others are not asked and the task is not available. When it fails, the container
+   * is stopped and has failed: the restart policy decides what follows.
+   *
+   * @generated from field: berth.v1.Probe startup = 1;
+   */
+  startup?: Probe | undefined;
+
+  /**
+   * Is the task available? When it fails, the task goes on running and is unhealthy until it succeeds again.
+   *
+   * @generated from field: berth.v1.Probe readiness = 2;
+   */
+  readiness?: Probe | undefined;
+
+  /**
+   * When it fails, the container is stopped and has failed: the restart policy decides what follows.
+   *
+   * @generated from field: berth.v1.Probe liveness = 3;
+   */
+  liveness?: Probe | undefined;
+};
+
+/**
+ * Describes the message berth.v1.HealthProbes.
+ * Use `create(HealthProbesSchema)` to create a new message.
+ */
+export const HealthProbesSchema: GenMessage<HealthProbes> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 4);
+
+/**
+ * One question, asked again and again. Exactly one of exec, http and tcp.
+ *
+ * @generated from message berth.v1.Probe
+ */
+export type Probe = Message<"berth.v1.Probe"> & {
+  /**
+   * @generated from field: berth.v1.ExecProbe exec = 1;
+   */
+  exec?: ExecProbe | undefined;
+
+  /**
+   * @generated from field: berth.v1.HttpProbe http = 2;
+   */
+  http?: HttpProbe | undefined;
+
+  /**
+   * @generated from field: berth.v1.TcpProbe tcp = 3;
+   */
+  tcp?: TcpProbe | undefined;
+
+  /**
+   * From the container's start to the first question. Default none.
+   *
+   * @generated from field: google.protobuf.Duration initial_delay = 4;
+   */
+  initialDelay?: Duration | undefined;
+
+  /**
+   * From the end of one question to the next. Default 10s, at least 0.1s.
+   *
+   * @generated from field: google.protobuf.Duration interval = 5;
+   */
+  interval?: Duration | undefined;
+
+  /**
+   * An answer that takes longer is a failure. Default 1s.
+   *
+   * @generated from field: google.protobuf.Duration timeout = 6;
+   */
+  timeout?: Duration | undefined;
+
+  /**
+   * So many failures in a row are a failure of the probe. Default 3.
+   *
+   * @generated from field: int32 failure_threshold = 7;
+   */
+  failureThreshold: number;
+
+  /**
+   * So many successes in a row make it succeed (again). Default 1.
+   *
+   * @generated from field: int32 success_threshold = 8;
+   */
+  successThreshold: number;
+};
+
+/**
+ * Describes the message berth.v1.Probe.
+ * Use `create(ProbeSchema)` to create a new message.
+ */
+export const ProbeSchema: GenMessage<Probe> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 5);
+
+/**
+ * Succeeds when the command, run in the container, ends with 0.
+ *
+ * @generated from message berth.v1.ExecProbe
+ */
+export type ExecProbe = Message<"berth.v1.ExecProbe"> & {
+  /**
+   * @generated from field: repeated string command = 1;
+   */
+  command: string[];
+};
+
+/**
+ * Describes the message berth.v1.ExecProbe.
+ * Use `create(ExecProbeSchema)` to create a new message.
+ */
+export const ExecProbeSchema: GenMessage<ExecProbe> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 6);
+
+/**
+ * Succeeds when a GET at 127.0.0.1 in the container's network is answered with a status from 200 to 399.
+ *
+ * @generated from message berth.v1.HttpProbe
+ */
+export type HttpProbe = Message<"berth.v1.HttpProbe"> & {
+  /**
+   * @generated from field: int32 port = 1;
+   */
+  port: number;
+
+  /**
+   * Default /.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+};
+
+/**
+ * Describes the message berth.v1.HttpProbe.
+ * Use `create(HttpProbeSchema)` to create a new message.
+ */
+export const HttpProbeSchema: GenMessage<HttpProbe> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 7);
+
+/**
+ * Succeeds when a connection to 127.0.0.1 in the container's network is accepted.
+ *
+ * @generated from message berth.v1.TcpProbe
+ */
+export type TcpProbe = Message<"berth.v1.TcpProbe"> & {
+  /**
+   * @generated from field: int32 port = 1;
+   */
+  port: number;
+};
+
+/**
+ * Describes the message berth.v1.TcpProbe.
+ * Use `create(TcpProbeSchema)` to create a new message.
+ */
+export const TcpProbeSchema: GenMessage<TcpProbe> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 8);
 
 /**
  * @generated from message berth.v1.EnvVar
@@ -265,7 +442,7 @@ export type EnvVar = Message<"berth.v1.EnvVar"> & {
  * Use `create(EnvVarSchema)` to create a new message.
  */
 export const EnvVarSchema: GenMessage<EnvVar> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 4);
+  messageDesc(file_berth_v1_workload, 9);
 
 /**
  * @generated from message berth.v1.VolumeMount
@@ -308,7 +485,7 @@ export type VolumeMount = Message<"berth.v1.VolumeMount"> & {
  * Use `create(VolumeMountSchema)` to create a new message.
  */
 export const VolumeMountSchema: GenMessage<VolumeMount> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 5);
+  messageDesc(file_berth_v1_workload, 10);
 
 /**
  * @generated from message berth.v1.Resources
@@ -349,7 +526,7 @@ export type Resources = Message<"berth.v1.Resources"> & {
  * Use `create(ResourcesSchema)` to create a new message.
  */
 export const ResourcesSchema: GenMessage<Resources> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 6);
+  messageDesc(file_berth_v1_workload, 11);
 
 /**
  * @generated from message berth.v1.Security
@@ -395,7 +572,7 @@ export type Security = Message<"berth.v1.Security"> & {
  * Use `create(SecuritySchema)` to create a new message.
  */
 export const SecuritySchema: GenMessage<Security> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 7);
+  messageDesc(file_berth_v1_workload, 12);
 
 /**
  * @generated from message berth.v1.ContainerNetwork
@@ -419,7 +596,7 @@ export type ContainerNetwork = Message<"berth.v1.ContainerNetwork"> & {
  * Use `create(ContainerNetworkSchema)` to create a new message.
  */
 export const ContainerNetworkSchema: GenMessage<ContainerNetwork> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 8);
+  messageDesc(file_berth_v1_workload, 13);
 
 /**
  * @generated from message berth.v1.PortMapping
@@ -446,7 +623,7 @@ export type PortMapping = Message<"berth.v1.PortMapping"> & {
  * Use `create(PortMappingSchema)` to create a new message.
  */
 export const PortMappingSchema: GenMessage<PortMapping> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 9);
+  messageDesc(file_berth_v1_workload, 14);
 
 /**
  * @generated from message berth.v1.Stop
@@ -472,7 +649,7 @@ export type Stop = Message<"berth.v1.Stop"> & {
  * Use `create(StopSchema)` to create a new message.
  */
 export const StopSchema: GenMessage<Stop> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 10);
+  messageDesc(file_berth_v1_workload, 15);
 
 /**
  * @generated from message berth.v1.Placement
@@ -498,7 +675,7 @@ export type Placement = Message<"berth.v1.Placement"> & {
  * Use `create(PlacementSchema)` to create a new message.
  */
 export const PlacementSchema: GenMessage<Placement> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 11);
+  messageDesc(file_berth_v1_workload, 16);
 
 /**
  * @generated from message berth.v1.Restart
@@ -524,7 +701,7 @@ export type Restart = Message<"berth.v1.Restart"> & {
  * Use `create(RestartSchema)` to create a new message.
  */
 export const RestartSchema: GenMessage<Restart> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 12);
+  messageDesc(file_berth_v1_workload, 17);
 
 /**
  * @generated from message berth.v1.Rollout
@@ -543,7 +720,7 @@ export type Rollout = Message<"berth.v1.Rollout"> & {
  * Use `create(RolloutSchema)` to create a new message.
  */
 export const RolloutSchema: GenMessage<Rollout> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 13);
+  messageDesc(file_berth_v1_workload, 18);
 
 /**
  * @generated from message berth.v1.WorkloadStatus
@@ -599,6 +776,13 @@ export type WorkloadStatus = Message<"berth.v1.WorkloadStatus"> & {
    * @generated from field: repeated berth.v1.Condition conditions = 9;
    */
   conditions: Condition[];
+
+  /**
+   * Running tasks that are known to be and whose probes, if they have any, say that they are well.
+   *
+   * @generated from field: int32 available = 10;
+   */
+  available: number;
 };
 
 /**
@@ -606,7 +790,7 @@ export type WorkloadStatus = Message<"berth.v1.WorkloadStatus"> & {
  * Use `create(WorkloadStatusSchema)` to create a new message.
  */
 export const WorkloadStatusSchema: GenMessage<WorkloadStatus> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 14);
+  messageDesc(file_berth_v1_workload, 19);
 
 /**
  * @generated from message berth.v1.ApplyWorkloadRequest
@@ -630,7 +814,7 @@ export type ApplyWorkloadRequest = Message<"berth.v1.ApplyWorkloadRequest"> & {
  * Use `create(ApplyWorkloadRequestSchema)` to create a new message.
  */
 export const ApplyWorkloadRequestSchema: GenMessage<ApplyWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 15);
+  messageDesc(file_berth_v1_workload, 20);
 
 /**
  * @generated from message berth.v1.GetWorkloadRequest
@@ -652,7 +836,7 @@ export type GetWorkloadRequest = Message<"berth.v1.GetWorkloadRequest"> & {
  * Use `create(GetWorkloadRequestSchema)` to create a new message.
  */
 export const GetWorkloadRequestSchema: GenMessage<GetWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 16);
+  messageDesc(file_berth_v1_workload, 21);
 
 /**
  * @generated from message berth.v1.ListWorkloadsRequest
@@ -686,7 +870,7 @@ export type ListWorkloadsRequest = Message<"berth.v1.ListWorkloadsRequest"> & {
  * Use `create(ListWorkloadsRequestSchema)` to create a new message.
  */
 export const ListWorkloadsRequestSchema: GenMessage<ListWorkloadsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 17);
+  messageDesc(file_berth_v1_workload, 22);
 
 /**
  * @generated from message berth.v1.ListWorkloadsResponse
@@ -713,7 +897,7 @@ export type ListWorkloadsResponse = Message<"berth.v1.ListWorkloadsResponse"> & 
  * Use `create(ListWorkloadsResponseSchema)` to create a new message.
  */
 export const ListWorkloadsResponseSchema: GenMessage<ListWorkloadsResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 18);
+  messageDesc(file_berth_v1_workload, 23);
 
 /**
  * @generated from message berth.v1.ScaleWorkloadRequest
@@ -740,7 +924,7 @@ export type ScaleWorkloadRequest = Message<"berth.v1.ScaleWorkloadRequest"> & {
  * Use `create(ScaleWorkloadRequestSchema)` to create a new message.
  */
 export const ScaleWorkloadRequestSchema: GenMessage<ScaleWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 19);
+  messageDesc(file_berth_v1_workload, 24);
 
 /**
  * @generated from message berth.v1.DeleteWorkloadRequest
@@ -762,7 +946,7 @@ export type DeleteWorkloadRequest = Message<"berth.v1.DeleteWorkloadRequest"> & 
  * Use `create(DeleteWorkloadRequestSchema)` to create a new message.
  */
 export const DeleteWorkloadRequestSchema: GenMessage<DeleteWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 20);
+  messageDesc(file_berth_v1_workload, 25);
 
 /**
  * @generated from message berth.v1.WatchWorkloadsRequest
@@ -789,7 +973,7 @@ export type WatchWorkloadsRequest = Message<"berth.v1.WatchWorkloadsRequest"> & 
  * Use `create(WatchWorkloadsRequestSchema)` to create a new message.
  */
 export const WatchWorkloadsRequestSchema: GenMessage<WatchWorkloadsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 21);
+  messageDesc(file_berth_v1_workload, 26);
 
 /**
  * @generated from message berth.v1.WatchWorkloadsResponse
@@ -811,7 +995,7 @@ export type WatchWorkloadsResponse = Message<"berth.v1.WatchWorkloadsResponse"> 
  * Use `create(WatchWorkloadsResponseSchema)` to create a new message.
  */
 export const WatchWorkloadsResponseSchema: GenMessage<WatchWorkloadsResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 22);
+  messageDesc(file_berth_v1_workload, 27);
 
 /**
  * @generated from service berth.v1.WorkloadService
