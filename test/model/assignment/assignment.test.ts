@@ -1,0 +1,50 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { seededRandom } from "@berth/base";
+import { explore, printTrace } from "../explore.ts";
+import { walk } from "../walk.ts";
+import type { Scope } from "./controller.ts";
+import { stuckAt } from "./converge.ts";
+import { MUTATIONS, PROTOCOL } from "./rules.ts";
+import { assignment, STEPS } from "./specification.ts";
+
+const SMALL: Scope = { maxExecs: 2, maxFaults: 1, maxSets: 2 };
+const LARGE: Scope = { maxExecs: 12, maxFaults: 4, maxSets: 3 };
+
+void test("assignments hold breadth first, and converge", () => {
+  const spec = assignment(SMALL);
+  const stuck: string[] = [];
+  const result = explore(spec, { maxStates: 120_000 }, (state, index) => {
+    const at = index % 40 === 0 && state.store.epoch === 0 ? stuckAt(spec, state) : undefined;
+    if (at !== undefined) stuck.push(`from ${spec.show(state)}\nstuck at ${spec.show(at)}`);
+  });
+  assert.equal(result.found && printTrace(spec, result.found), undefined);
+  assert.deepEqual(stuck, []);
+});
+
+void test("assignments hold on long walks, converge, and every step is taken", () => {
+  const spec = assignment(LARGE);
+  const result = walk(spec, {
+    walks: 300,
+    length: 300,
+    random: seededRandom(11),
+    weight: ({ name }) =>
+      name === "StoreRestored" || name === "BackupTaken" ? 0.05 : name === "ExecutionMade" ? 0.2 : 1,
+    ended: (state) => {
+      const at = state.store.epoch === 0 ? stuckAt(spec, state) : undefined;
+      return at === undefined ? undefined : `does not converge: comes to rest at ${spec.show(at)}`;
+    },
+  });
+  assert.equal(result.found && printTrace(spec, result.found), undefined);
+  assert.deepEqual(Object.keys(STEPS).filter((name) => !result.taken.has(name)), []); // prettier-ignore
+});
+
+for (const [name, { rules, harm }] of Object.entries(MUTATIONS)) {
+  void test(`the explorer finds the harm of: ${name}`, (t) => {
+    const spec = assignment(SMALL, { ...PROTOCOL, ...rules });
+    const { found } = explore(spec, { maxStates: 200_000 });
+    assert.ok(found !== undefined, "the protocol without this rule is as safe as with it");
+    assert.match(found.violation, harm);
+    t.diagnostic(`\n${printTrace(spec, found)}`);
+  });
+}

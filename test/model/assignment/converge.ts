@@ -1,0 +1,25 @@
+/** What happens when the faults stop: each side does what it can, and the node does as the store says. */
+import type { Specification } from "../explore.ts";
+import { rowOf, type State } from "./state.ts";
+
+/** What only happens because somebody wants it, or fails. */
+const UNASKED = new Set(["ExecutionMade", "StopOrdered", "NodeSilent", "ContainerExited", "RedisWiped", "BackupTaken", "StoreRestored"]); // prettier-ignore
+
+/** `undefined` when it converges, else where it comes to rest. */
+export function stuckAt(spec: Specification<State>, from: State): State | undefined {
+  const been = new Set([spec.key(from)]);
+  for (let state = from; ;) {
+    const step = spec.steps(state).find((each) => !UNASKED.has(each.name) && !been.has(spec.key(each.next)));
+    if (step === undefined) return isAsDesired(state) ? undefined : state;
+    state = step.next;
+    been.add(spec.key(state));
+  }
+}
+
+function isAsDesired({ store, rows, journal }: State): boolean {
+  if (store.stored < journal.length || !store.reachable) return false;
+  const runs = rows.findIndex((row) => row.process === "running");
+  if (store.exec < 0 || store.desired === "stop") return runs < 0;
+  const { state } = rowOf({ rows }, store.exec);
+  return store.phase === "ended" ? state === "ended" && runs < 0 : state === "running" && runs === store.exec;
+}
