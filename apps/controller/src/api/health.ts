@@ -19,6 +19,7 @@ export function healthService(deps: HealthDeps): Implementation {
     async confirmStore({ storeEpoch }) {
       await store.transaction(async (tx) => {
         const meta = await getStoreMeta(tx);
+        // protocol: StoreConfirmed
         if (meta.storeEpoch !== storeEpoch || !(await confirmStore(tx, storeEpoch))) throw anotherEpoch(storeEpoch);
         if (meta.stopsConfirmed) return;
         await insertEvents(tx, [

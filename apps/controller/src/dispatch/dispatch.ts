@@ -76,6 +76,7 @@ export async function dispatchBatch(deps: DispatchDeps, batchSize: number, signa
   if (jobs.length === 0) return 0;
   failpoint("dispatch.before-add");
   throwIfAborted(signal);
+  // protocol: JobDispatched
   await withSignal(add(deps, jobs), signal);
   failpoint("dispatch.after-add");
   await store.transaction((tx) => deleteFromOutbox(tx, jobs.map((job) => job.row))); // prettier-ignore

@@ -69,6 +69,7 @@ export async function writeBatch(
   let duplicates = 0;
   for (const node of nodes) {
     const known = states.get(node) ?? [];
+    // protocol: EntryStored
     const next = sequence(node, taken.get(node)!, known);
     gaps.push(...next.gaps);
     duplicates += next.duplicates;

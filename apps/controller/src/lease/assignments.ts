@@ -13,6 +13,7 @@ const PAGE_ITEMS = 500;
 const PAGE_BYTES = 512 * 1024;
 
 export async function readAssignments(store: Store, node: string, offset: number): Promise<AssignmentsReply> {
+  // protocol: SetRead
   const page = await store.snapshot((tx) => assignmentPage(tx, node, offset, PAGE_ITEMS));
   return cutToSize(page, offset, PAGE_BYTES);
 }

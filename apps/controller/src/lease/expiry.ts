@@ -26,6 +26,7 @@ export async function expireLeases(store: Store): Promise<NodeRow[]> {
   if (names.length === 0) return [];
   return await store.transaction(async (tx) => {
     await lockNodes(tx, names);
+    // protocol: NodeSilent
     const silent = await markSilent(tx, names);
     await insertEvents(
       tx,

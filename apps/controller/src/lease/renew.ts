@@ -44,6 +44,7 @@ export async function renewBatch(tx: Tx, renewals: readonly LeaseRenewal[], term
   const visible = granted.filter((renewal) => isVisibleChange(nodes.get(renewal.name)!.row, renewal));
   for (const renewal of granted)
     events.push(...eventsOf(nodes.get(renewal.name)!, renewal, decisions.get(renewal.name)!));
+  // protocol: LeaseGranted
   await renewLeases(tx, granted, terms.ttlMs, new Set(visible.map((renewal) => renewal.name)));
   await insertEvents(tx, events);
   const stored = await storedByNode(tx, granted);
@@ -53,6 +54,7 @@ export async function renewBatch(tx: Tx, renewals: readonly LeaseRenewal[], term
       if (!decision.granted) return create(LeaseReplySchema, { refused: decision.why });
       return reply(renewal, nodes.get(renewal.name)!, meta, terms, stored.get(renewal.name) ?? {});
     }),
+    // protocol: NodeHeard
     returned: granted.map((r) => nodes.get(r.name)!.row).filter((row) => row.phase === "Unknown").map((row) => row.name), // prettier-ignore
   };
 }

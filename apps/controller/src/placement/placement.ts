@@ -125,6 +125,7 @@ export class Placer {
         refused.push({ before, patch: { reason: "NoNodeFits", message: decision.reason } });
       }
     }
+    // protocol: TaskPlaced
     const updated = await updateTasks(tx, [...placed, ...refused]);
     await announceTasks(tx, updated.slice(0, placed.length));
     await insertEvents(tx, [

@@ -27,6 +27,7 @@ function freshExecution(row: TaskRow): Patch {
 
 /** The same spec once more: (task, generation, attempt + 1). */
 export function nextAttempt(row: TaskRow): Patch {
+  // protocol: ExecutionMade
   return { ...freshExecution(row), attempt: row.attempt + 1, restarts: row.restarts + 1 };
 }
 

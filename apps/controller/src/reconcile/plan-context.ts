@@ -84,6 +84,7 @@ export function stop(plan: Plan, row: TaskRow, why: string): void {
   }
   plan.update.push({
     before: row,
+    // protocol: StopOrdered
     patch: { desired: "Stop", nextAttemptAt: null, deletedAt: row.deletedAt ?? new Date() },
   });
   plan.events.push(taskEvent(row, "/tasks/stop", "Stopping", why));

@@ -195,6 +195,7 @@ export class TaskLifecycle implements AsyncDisposable {
     };
     let facts: StartFacts;
     try {
+      // protocol: ContainerStarted
       facts = await runner.start(container, {
         signal,
         onPulling: () => note(taskEntry(execution, "pulling", { message: container.plan.image })),
@@ -219,6 +220,7 @@ export class TaskLifecycle implements AsyncDisposable {
     const imageDigest = facts.image?.image.target.digest ?? "";
     const stopSignal = container.plan.stopSignal ?? facts.image?.config.config?.StopSignal ?? "SIGTERM";
     const health = healthAtStart(container.plan.health);
+    // protocol: StartJournaled
     await this.#deps.journal.transact(
       [
         changeExecution(execution, ["starting"], { state: "running", imageDigest, stopSignal, health }, this.#nowMs()),
@@ -299,6 +301,7 @@ export class TaskLifecycle implements AsyncDisposable {
     const { healthReason: reason, healthMessage: message } = row;
     const failed = row.health === "failed";
     const facts = failed ? { ...exitFacts(exit), reason, message } : exitFacts(exit);
+    // protocol: EndJournaled
     await this.#deps.journal.transact(
       [changeExecution(execution, ["running"], { state: "exited" }, this.#nowMs())],
       [taskEntry(execution, failed ? "failed" : "exited", facts)],
@@ -323,6 +326,7 @@ export class TaskLifecycle implements AsyncDisposable {
     if (reason !== SUPERSEDED) await this.#removeLogs(execution);
     const facts = reason === "" ? {} : { reason };
     const from = ["accepted", "starting", "stopping", "exited", "failed"] as const;
+    // protocol: ExecutionRemoved
     await this.#deps.journal.transact(
       [changeExecution(execution, from, { state: "removed", cleaned: true }, this.#nowMs())],
       [taskEntry(execution, "removed", facts)],
@@ -348,6 +352,7 @@ export class TaskLifecycle implements AsyncDisposable {
   }
 
   #halt(execution: Execution, container: Container): Promise<ContainerExit> {
+    // protocol: ContainerStopped
     return observed(this.#deps.observer, "stop_container", () =>
       stopContainer({
         runtime: this.#deps.runtime(container.plan.handler),

@@ -59,6 +59,7 @@ export class Assignments {
       return this.#deps.onSetWanted();
     }
     if (applied.storeEpoch !== "" && origin.revision <= applied.revision) return;
+    // protocol: JobTaken
     if (job.task !== undefined) await this.#takeTask(job.task, origin, name === "task.stop");
     if (job.image !== undefined) await this.#takeImage(job.image, origin, name === "image.remove");
   }
@@ -74,6 +75,7 @@ export class Assignments {
     if (applied.storeEpoch !== "" && applied.storeEpoch !== set.storeEpoch) {
       logger.warn({ from: applied.storeEpoch, to: set.storeEpoch, stops: set.stopsConfirmed }, "the store has changed");
     }
+    // protocol: SetApplied
     const origin: Origin = { storeEpoch: set.storeEpoch, revision: set.revision };
     await Promise.all([
       ...set.tasks.map((task) => this.#takeTask(task, origin, false)),
