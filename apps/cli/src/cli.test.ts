@@ -263,6 +263,18 @@ void test("berth status ends with 0 when all is well, with 1 when something is t
   await ok(["-n", "shop", "delete", "workload", "nowhere", "--wait"]);
 });
 
+void test("berth taint says how taints are written", async () => {
+  await fails(2, ["taint", "node", "n1"], /usage: berth taint node NAME\.\.\. KEY\[=VALUE\]:EFFECT/);
+  await fails(
+    2,
+    ["taint", "node", "n1", "gpu:NoScheduel"],
+    /taint "gpu:NoScheduel" has no effect "NoScheduel": did you mean NoSchedule\?/,
+  );
+  await fails(2, ["taint", "workload", "web", "gpu:NoSchedule"], /only nodes have taints/);
+  await fails(3, ["taint", "node", "n1", "gpu=yes:NoSchedule"], /node "n1" does not exist/);
+  await fails(3, ["taint", "node/n1", "gpu-"], /node "n1" does not exist/);
+});
+
 void test("berth drain asks which nodes, and what is to happen at a deadline", async () => {
   await fails(2, ["drain"], /name nodes, or select them with -l LABELS/);
   await fails(2, ["drain", "node-1", "-l", "zone=a"], /name nodes, or select them/);

@@ -171,6 +171,9 @@ export function createProgram(
     .option("--no-wait", "ask for it and return; the same command again shows how far it is")
     .action(run(() => import("./commands/drain.ts"), "drain"));
   add("uncordon <node>", "place tasks on a node again").action(run(() => import("./commands/cordon.ts"), "uncordon"));
+  add("taint [target...]", "set or remove taints: node NAME key=value:NoSchedule key-")
+    .usage("[options] node NAME... KEY[=VALUE]:EFFECT... KEY[:EFFECT]-...")
+    .action(run(() => import("./commands/taint.ts"), "taint"));
   add("label [target...]", "set or remove labels: node NAME key=value key-")
     .usage("[options] KIND NAME KEY=VALUE... KEY-...")
     .action(run(() => import("./commands/label.ts"), "label"));

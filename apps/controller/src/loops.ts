@@ -53,7 +53,16 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
   );
   lifetime.own(await startDispatch({ ...common, queues, metrics: metrics.dispatch }));
   lifetime.own(
-    await startPlacement({ ...common, metrics: metrics.placement }, { resyncMs: Math.min(resyncMs, 10_000) }),
+    await startPlacement(
+      { ...common, metrics: metrics.placement },
+      {
+        resyncMs: Math.min(resyncMs, 10_000),
+        overcommit: {
+          cpuPercent: config.placement.cpuOvercommitPercent,
+          memoryPercent: config.placement.memoryOvercommitPercent,
+        },
+      },
+    ),
   );
   // The others' leases run out within one renewal of the first: only then is it known whether most went silent together.
   const evictAfterMs = lease.renewMs + 1_000;

@@ -42,6 +42,7 @@ test("loadControllerConfig fills the defaults from the environment alone and fre
   assert.equal(config.listen.http, "127.0.0.1:7701");
   assert.deepEqual(config.lease, { ttlMs: 15_000, renewMs: 3_000 });
   assert.equal(config.resyncMs, 30_000);
+  assert.deepEqual(config.placement, { cpuOvercommitPercent: 100, memoryOvercommitPercent: 100 });
   assert.equal(config.crashAt, undefined);
   assert.ok(Object.isFrozen(config) && Object.isFrozen(config.lease) && Object.isFrozen(config.listen));
 });

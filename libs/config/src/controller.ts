@@ -29,6 +29,16 @@ const schema = z
         error: "is more than half of lease.ttlMs: a single lost request would cost a node its lease; make it smaller",
       })
       .prefault({}),
+    placement: z
+      .strictObject({
+        /**
+         * How much of a node may be promised, in percent of what it has, where the node says nothing itself. All controllers of
+         * a fleet must be told the same.
+         */
+        cpuOvercommitPercent: z.int().min(1).max(10_000).default(100),
+        memoryOvercommitPercent: z.int().min(1).max(10_000).default(100),
+      })
+      .prefault({}),
     /** How often everything is compared anew, though no change was heard of. */
     resyncMs: durationMs(100, 3_600_000).default(30_000),
     /** How long a graceful stop waits for requests in flight. */

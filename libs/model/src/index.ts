@@ -51,13 +51,7 @@ export {
   type DisruptionBudget,
   type DisruptionRule,
 } from "./disruption.ts";
-export {
-  placeTasks,
-  type PlacementDecision,
-  type PlacementNode,
-  type PlacementTask,
-  type SpreadCounts,
-} from "./placement.ts";
+export * from "./placement/index.ts";
 export {
   decideRestart,
   RESTART_BACKOFF,

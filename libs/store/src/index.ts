@@ -163,13 +163,43 @@ export { openStore, type Store, type StoreOptions } from "./open.ts";
 export { addToOutbox, deleteFromOutbox, outboxDepth, takeFromOutbox, type NewJob, type OutboxJob } from "./outbox.ts";
 export { DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, pageTokenOf, type Page, type PageRequest } from "./page.ts";
 export {
-  nodeLoads,
+  lockPlacedOn,
+  nominatedTasks,
+  tasksBelow,
   tryTransactionLock,
+  unplacedOf,
   unplacedTasks,
-  workloadPlacements,
-  workloadSpread,
-  type NodeLoad,
+  workloadSizes,
+  type PlacedRow,
+  type UnplacedMark,
+  type UnplacedTask,
+  type WorkloadSize,
 } from "./placement.ts";
+export {
+  getDecision,
+  insertDecisions,
+  pruneDecisions,
+  type DecisionRow,
+  type NodeTaint,
+  type PlacementRecord,
+  type RecordedPoints,
+} from "./placement-decisions.ts";
+export {
+  addNodeImages,
+  evictingNodes,
+  nodeLoads,
+  placementNodes,
+  placementSpecs,
+  removeNodeImages,
+  repellingSpecs,
+  selectedSpread,
+  warmNodes,
+  workloadSpread,
+  type NodeImage,
+  type NodeLoad,
+  type PlacementNodeRow,
+  type PlacementSpecRow,
+} from "./placement-fleet.ts";
 export { storeError } from "./postgres-error.ts";
 export {
   campaignRefs,

@@ -1,7 +1,7 @@
 /** Rows of nodes. What agents say of themselves is written by `leases.ts`. */
 import { create, toJson, type JsonObject } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import type { Requirement } from "@berth/model";
+import { effectiveTaints, type Requirement } from "@berth/model";
 import {
   ConditionSchema,
   NodeDrainSchema,
@@ -11,6 +11,7 @@ import {
   NodeSpecSchema,
   NodeStatusSchema,
   type Condition,
+  TaintSchema,
   type Node,
   type NodeDrain,
   type NodeDrainStatus,
@@ -21,7 +22,7 @@ import type { Tx } from "./database.ts";
 import { recordChanges, type ChangeOp } from "./feed/record.ts";
 import { metadataOf, optional, parse, timestampOf } from "./messages.ts";
 import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
-import { nodes } from "./schema/index.ts";
+import { nodes, type NodeTaint } from "./schema/index.ts";
 import { selectorSql } from "./selector-sql.ts";
 
 export type NodeRow = typeof nodes.$inferSelect;
@@ -92,16 +93,26 @@ export function nodeMessage(row: NodeRow, usage: NodeUsage = UNUSED): Node {
       ...optional("drain", drainStatusOf(row)),
       ...journalTimes(row, usage.journal),
       journalBreaks: BigInt(usage.journal.breaks),
+      taints: effectiveTaints(row).map(({ key, value, effect }) => create(TaintSchema, { key, value, effect })),
     }),
   });
 }
 
 /** What an operator says of a node. */
-export function nodeSpec(row: NodeRow): NodeSpec {
-  return create(NodeSpecSchema, { cordoned: row.cordoned, ...optional("drain", drainOf(row)) });
+export function nodeSpec(
+  row: Pick<NodeRow, "cordoned" | "taints" | "cpuOvercommit" | "memoryOvercommit" | "drain">,
+): NodeSpec {
+  const { cordoned, taints, cpuOvercommit: cpuPercent, memoryOvercommit: memoryPercent } = row;
+  const overcommit = cpuPercent === 0 && memoryPercent === 0 ? undefined : { cpuPercent, memoryPercent };
+  return create(NodeSpecSchema, {
+    cordoned,
+    taints: taints.map(({ addedAt, ...taint }) => ({ ...taint, addedAt: timestampFromDate(new Date(addedAt)) })),
+    ...optional("overcommit", overcommit),
+    ...optional("drain", drainOf(row)),
+  });
 }
 
-export function drainOf(row: NodeRow): NodeDrain | undefined {
+export function drainOf(row: Pick<NodeRow, "drain">): NodeDrain | undefined {
   return row.drain ? parse(NodeDrainSchema, row.drain) : undefined;
 }
 
@@ -229,6 +240,9 @@ export async function nodeMessages(tx: Tx, rows: readonly NodeRow[]): Promise<No
 export interface NodePatch {
   readonly labels?: Record<string, string>;
   readonly cordoned?: boolean;
+  readonly taints?: NodeTaint[];
+  readonly cpuOvercommit?: number;
+  readonly memoryOvercommit?: number;
   /** Null ends the drain; a new one begins now. */
   readonly drain?: NodeDrain | null;
 }
@@ -240,7 +254,7 @@ export async function updateNode(tx: Tx, row: NodeRow, { drain, ...patch }: Node
     .set({
       ...patch,
       ...(drain === undefined ? {} : drainColumns(drain)),
-      generation: row.generation + (patch.cordoned === undefined && drain === undefined ? 0 : 1),
+      generation: row.generation + (drain === undefined && Object.keys(patch).every((key) => key === "labels") ? 0 : 1),
       resourceVersion: row.resourceVersion + 1,
     })
     .where(eq(nodes.name, row.name))
@@ -299,6 +313,7 @@ export async function removeNode(tx: Tx, row: NodeRow): Promise<void> {
     on conflict (name) do update set assignment_revision = excluded.assignment_revision`);
   await tx.execute(sql`delete from journal_state where node = ${row.name}`);
   await tx.execute(sql`delete from outbox where node = ${row.name}`);
+  await tx.execute(sql`delete from node_images where node = ${row.name}`);
   await tx.execute(sql`delete from campaign_targets where node = ${row.name}`);
   await tx.delete(nodes).where(eq(nodes.name, row.name));
 }

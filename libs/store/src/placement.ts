@@ -1,9 +1,10 @@
-/** What placement reads: tasks without a node, and how full the nodes are. */
-import { and, asc, eq, isNull, sql } from "drizzle-orm";
+/** What placement works on: tasks without a node, in the order in which they get one, and those that make room. */
+import type { JsonObject } from "@bufbuild/protobuf";
+import { and, asc, desc, eq, isNotNull, isNull, sql, type SQL } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import type { LockKey } from "./lock-keys.ts";
-import { tasks } from "./schema/index.ts";
-import type { TaskRow } from "./tasks.ts";
+import { tasks, workloads } from "./schema/index.ts";
+import { lockTasks, type TaskRow } from "./tasks.ts";
 
 /** A lock until the transaction ends; false while another transaction has it. */
 export async function tryTransactionLock(tx: Tx, [what, which]: LockKey): Promise<boolean> {
@@ -13,86 +14,150 @@ export async function tryTransactionLock(tx: Tx, [what, which]: LockKey): Promis
   return row?.ok === true;
 }
 
-/** Tasks to be placed, oldest first, after one; locked. Those that somebody else is at are left for the next time. */
-export function unplacedTasks(
-  tx: Tx,
-  after: { readonly createdAt: Date; readonly uid: string } | undefined,
-  limit: number,
-): Promise<TaskRow[]> {
+/** Where a look at the unplaced tasks goes on. */
+export interface UnplacedMark {
+  readonly priority: number;
+  readonly createdAt: Date;
+  readonly uid: string;
+}
+
+export interface UnplacedTask {
+  readonly row: TaskRow;
+  readonly priority: number;
+}
+
+const WAITS = and(isNull(tasks.node), eq(tasks.desired, "Run"))!;
+
+/**
+ * Tasks to be placed, those of higher priority first, then the oldest, after a mark; locked. Those that somebody else is at
+ * are left for the next time.
+ */
+export async function unplacedTasks(tx: Tx, after: UnplacedMark | undefined, limit: number): Promise<UnplacedTask[]> {
+  return await tx
+    .select({ row: tasks, priority: workloads.priority })
+    .from(tasks)
+    .innerJoin(workloads, eq(workloads.uid, tasks.workloadUid))
+    .where(
+      and(
+        WAITS,
+        after &&
+          sql`(-${workloads.priority}, ${tasks.createdAt}, ${tasks.uid}) >
+            (${-after.priority}::int, ${after.createdAt.toISOString()}::timestamptz, ${after.uid}::uuid)`,
+      ),
+    )
+    .orderBy(desc(workloads.priority), asc(tasks.createdAt), asc(tasks.uid))
+    .limit(limit)
+    .for("update", { of: tasks, skipLocked: true });
+}
+
+/**
+ * Every task of these workloads that waits for a node; locked. A workload is left out when somebody else holds one of its
+ * tasks: what must be placed whole is placed when all of it is seen.
+ */
+export async function unplacedOf(tx: Tx, workloadUids: readonly string[]): Promise<ReadonlyMap<string, TaskRow[]>> {
+  if (workloadUids.length === 0) return new Map();
+  const ofThem = and(WAITS, uuidIn(tasks.workloadUid, workloadUids));
+  const rows = await tx
+    .select()
+    .from(tasks)
+    .where(ofThem)
+    .orderBy(asc(tasks.createdAt), asc(tasks.uid))
+    .for("update", { skipLocked: true });
+  const counts = await tx
+    .select({ uid: tasks.workloadUid, count: sql<number>`count(*)::int` })
+    .from(tasks)
+    .where(ofThem)
+    .groupBy(tasks.workloadUid);
+  const found = Map.groupBy(rows, (row) => row.workloadUid);
+  return new Map([...found].filter(([uid, own]) => counts.find((each) => each.uid === uid)?.count === own.length));
+}
+
+/** Tasks for which room is being made. Not locked. */
+export function nominatedTasks(tx: Tx): Promise<TaskRow[]> {
   return tx
     .select()
     .from(tasks)
-    .where(
-      and(
-        isNull(tasks.node),
-        eq(tasks.desired, "Run"),
-        after &&
-          sql`(${tasks.createdAt}, ${tasks.uid}) > (${after.createdAt.toISOString()}::timestamptz, ${after.uid}::uuid)`,
-      ),
-    )
-    .orderBy(asc(tasks.createdAt), asc(tasks.uid))
-    .limit(limit)
-    .for("update", { skipLocked: true });
+    .where(and(WAITS, isNotNull(tasks.nominatedNode)))
+    .orderBy(asc(tasks.createdAt), asc(tasks.uid));
 }
 
-export interface NodeLoad {
+export interface PlacedRow {
+  readonly uid: string;
+  readonly workloadUid: string;
+  readonly node: string;
+  readonly priority: number;
   readonly cpuMillis: number;
   readonly memoryBytes: number;
-  readonly tasks: number;
-  readonly hostPorts: readonly string[];
+  readonly hostPorts: string[];
+  readonly createdAt: Date;
+  readonly leaving: boolean;
 }
 
-/** What the tasks on each node declare: those that have not ended, or are to be tried again there. */
-export async function nodeLoads(tx: Tx): Promise<ReadonlyMap<string, NodeLoad>> {
-  const rows = await tx.execute<{
-    node: string;
-    cpu: string;
-    memory: string;
-    tasks: number;
-    ports: string[] | null;
-  }>(sql`
-    select node, sum(cpu_millis)::text as cpu, sum(memory_bytes)::text as memory, count(*)::int as tasks,
-      (select array_agg(port) from tasks p, unnest(p.host_ports) as port
-        where p.node = t.node
-          and (p.phase not in ('Succeeded', 'Failed', 'Stopped') or p.next_attempt_at is not null)) as ports
-    from tasks t
-    where node is not null and (phase not in ('Succeeded', 'Failed', 'Stopped') or next_attempt_at is not null)
-    group by node`);
-  return new Map(
-    rows.map((row) => [
-      row.node,
-      { cpuMillis: Number(row.cpu), memoryBytes: Number(row.memory), tasks: row.tasks, hostPorts: row.ports ?? [] },
-    ]),
+/** Tasks that hold room on a node and have a lower priority, or are leaving it. */
+export async function tasksBelow(tx: Tx, priority: number): Promise<PlacedRow[]> {
+  const rows = await tx
+    .select({
+      uid: tasks.uid,
+      workloadUid: tasks.workloadUid,
+      node: tasks.node,
+      priority: sql<number>`coalesce(${workloads.priority}, 0)`,
+      cpuMillis: tasks.cpuMillis,
+      memoryBytes: tasks.memoryBytes,
+      hostPorts: tasks.hostPorts,
+      createdAt: tasks.createdAt,
+      leaving: sql<boolean>`${tasks.desired} = 'Stop'`,
+    })
+    .from(tasks)
+    .leftJoin(workloads, eq(workloads.uid, tasks.workloadUid))
+    .where(
+      and(
+        isNotNull(tasks.node),
+        HOLDS_ROOM,
+        sql`(${tasks.desired} = 'Stop' or (${tasks.desired} = 'Run' and coalesce(${workloads.priority}, 0) < ${priority}))`,
+      ),
+    )
+    .orderBy(asc(tasks.uid));
+  return rows.map((row) => ({ ...row, node: row.node! }));
+}
+
+/** Wanted tasks on these nodes that have not ended, locked in the order of their uids. */
+export function lockPlacedOn(tx: Tx, names: readonly string[]): Promise<TaskRow[]> {
+  return lockTasks(
+    tx,
+    and(
+      eq(tasks.desired, "Run"),
+      HOLDS_ROOM,
+      sql`${tasks.node} in (select jsonb_array_elements_text(${JSON.stringify(names)}::jsonb))`,
+    )!,
   );
 }
 
-/** How many wanted tasks of these workloads each node has. */
-export async function workloadSpread(
-  tx: Tx,
-  workloadUids: readonly string[],
-): Promise<ReadonlyMap<string, ReadonlyMap<string, number>>> {
-  const rows = await tx.execute<{ uid: string; node: string; count: number }>(sql`
-    select workload_uid::text as uid, node, count(*)::int as count from tasks
-    where node is not null and desired = 'Run'
-      and workload_uid in (select value::uuid from jsonb_array_elements_text(${JSON.stringify(workloadUids)}::jsonb))
-    group by workload_uid, node`);
-  const spread = new Map<string, Map<string, number>>();
-  for (const { uid, node, count } of rows) {
-    let byNode = spread.get(uid);
-    if (byNode === undefined) spread.set(uid, (byNode = new Map()));
-    byNode.set(node, count);
-  }
-  return spread;
+/** A task holds its share of its node until it has ended for good. */
+export const HOLDS_ROOM: SQL = sql`(${tasks.phase} not in ('Succeeded', 'Failed', 'Stopped') or ${tasks.nextAttemptAt} is not null)`;
+
+export function uuidIn(column: typeof tasks.workloadUid, uids: readonly string[]): SQL {
+  return sql`${column} in (select value::uuid from jsonb_array_elements_text(${JSON.stringify(uids)}::jsonb))`;
 }
 
-/** Where the workloads of these tasks may go, by the workload's uid. */
-export async function workloadPlacements(
-  tx: Tx,
-  rows: readonly TaskRow[],
-): Promise<ReadonlyMap<string, { readonly nodeSelector: Record<string, string>; readonly spreadBy: string }>> {
-  const uids = JSON.stringify([...new Set(rows.map((row) => row.workloadUid))]);
-  const found = await tx.execute<{ uid: string; selector: Record<string, string> | null; spread: string | null }>(sql`
-    select uid::text as uid, spec -> 'placement' -> 'nodeSelector' as selector, spec -> 'placement' ->> 'spreadBy' as spread
-    from workloads where uid in (select value::uuid from jsonb_array_elements_text(${uids}::jsonb))`);
-  return new Map(found.map((row) => [row.uid, { nodeSelector: row.selector ?? {}, spreadBy: row.spread ?? "" }]));
+export interface WorkloadSize {
+  readonly uid: string;
+  /** A berth.v1.WorkloadSpec. */
+  readonly spec: JsonObject;
+  /** Tasks that are wanted, and those of them that run and are heard of. */
+  readonly live: number;
+  readonly up: number;
+}
+
+export async function workloadSizes(tx: Tx, uids: readonly string[]): Promise<WorkloadSize[]> {
+  return await tx
+    .select({
+      uid: workloads.uid,
+      spec: workloads.spec,
+      live: sql<number>`count(${tasks.uid})::int`,
+      up: sql<number>`(count(*) filter (where ${tasks.phase} = 'Running' and ${tasks.certainty} = 'observed'))::int`,
+    })
+    .from(workloads)
+    .leftJoin(tasks, and(eq(tasks.workloadUid, workloads.uid), eq(tasks.desired, "Run")))
+    .where(sql`${workloads.uid} in (select value::uuid from jsonb_array_elements_text(${JSON.stringify(uids)}::jsonb))`)
+    .groupBy(workloads.uid);
 }

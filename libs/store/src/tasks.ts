@@ -236,6 +236,8 @@ const UPDATABLE = {
   workload_generation: "bigint",
   pinned_node: "text",
   node: "text",
+  nominated_node: "text",
+  decision_id: "bigint",
   container: "jsonb",
   desired: "text",
   cpu_millis: "bigint",

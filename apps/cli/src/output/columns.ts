@@ -1,6 +1,16 @@
 /** The columns of each kind. What is not certain says so: an unreachable task is never shown as failed (D6). */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import type { Campaign, CampaignTarget, Event, Namespace, Node, RegistryMirror, Task, Workload } from "@berth/proto";
+import type {
+  Campaign,
+  CampaignTarget,
+  Event,
+  Namespace,
+  Node,
+  RegistryMirror,
+  Taint,
+  Task,
+  Workload,
+} from "@berth/proto";
 import { formatBytes, type Column } from "@berth/base/terminal";
 import { formatAge, formatCpu, formatTime } from "./units.ts";
 
@@ -104,6 +114,11 @@ function badConditions({ status }: Node): string {
   return orDash(bad.map(({ type }) => (type === "Ready" ? "NotReady" : type)).join(","));
 }
 
+/** `gpu=yes:NoSchedule`; the operator's only: the others are in the status. */
+function taintWord({ key, value, effect }: Taint): string {
+  return `${key}${value === "" ? "" : `=${value}`}:${effect}`;
+}
+
 export const nodeColumns: Columns<Node> = (now) => [
   { heading: "NAME", cell: (n) => n.metadata?.name ?? "" },
   { heading: "STATUS", cell: nodeStatus },
@@ -128,6 +143,7 @@ export const nodeColumns: Columns<Node> = (now) => [
     cell: journalStatus,
     wide: true,
   },
+  { heading: "TAINTS", cell: (n) => orDash(n.spec?.taints.map(taintWord).join(",")), wide: true },
   { heading: "LABELS", cell: (n) => labels(n.metadata?.labels), wide: true },
 ];
 

@@ -175,6 +175,37 @@ describe("NodeService", () => {
     assert.equal(items.find((node) => node.metadata?.name === "drained")?.status?.drain, undefined);
   });
 
+  test("taints keep their time, the controller's own names are refused, and the state's taints are shown", async () => {
+    await addNode(api.store, "tainted", {});
+    const client = api.client(NodeService);
+    const put = (spec: object) => api.http("PUT", "/v1/nodes/tainted", { metadata: {}, spec });
+    const first = await put({ taints: [{ key: "gpu", value: "yes" }], overcommit: { cpuPercent: 150 } });
+    assert.equal(first.at("spec", "taints", 0, "effect"), "NoSchedule");
+    assert.equal(first.at("spec", "overcommit", "cpuPercent"), 150);
+    const addedAt = first.at("spec", "taints", 0, "addedAt");
+    const shown = await client.getNode({ name: "tainted" });
+    const again = await client.applyNode({ node: { metadata: shown.metadata!, spec: shown.spec! } });
+    assert.deepEqual(again, shown);
+    const more = await put({
+      cordoned: true,
+      taints: [
+        { key: "spot", effect: "NoExecute" },
+        { key: "gpu", value: "yes" },
+      ],
+    });
+    assert.equal(more.at("spec", "taints", 1, "addedAt"), addedAt);
+    assert.deepEqual(
+      (more.at("status", "taints") as { key: string }[]).map(({ key }) => key),
+      ["spot", "gpu", "berth.io/cordoned"],
+    );
+    const wrong = await put({ taints: [{ key: "berth.io/unreachable" }, { key: "a" }, { key: "a", value: "b" }] });
+    assert.equal(wrong.status, 400);
+    assert.match(
+      JSON.stringify(wrong.json),
+      /spec\.taints\[0\]\.key.*is set by the controller.*spec\.taints\[2\]\.key.*repeats/,
+    );
+  });
+
   test("deleteNode frees the tasks of a node that is gone for good", async () => {
     await addNode(api.store, "gone", {}, -1_000);
     await api.store.transaction(async (tx) => {

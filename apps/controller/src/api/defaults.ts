@@ -17,11 +17,15 @@ import {
 } from "@berth/proto";
 import { defaultWord } from "@berth/rpc";
 import { healthViolations } from "./health-probes.ts";
+import { placementViolations } from "./placement-rules.ts";
 
 /** @throws INVALID_ARGUMENT `FIELD_INVALID` for fields that contradict each other */
 export function storedWorkloadSpec(given: WorkloadSpec): WorkloadSpec {
   const spec = clone(WorkloadSpecSchema, given);
-  const violations = [...containerViolations(spec.container!, "spec.container")];
+  const violations = [
+    ...containerViolations(spec.container!, "spec.container"),
+    ...placementViolations(spec.placement, spec.everyNode),
+  ];
   if (spec.everyNode && spec.replicas !== undefined) {
     violations.push({ field: "spec.replicas", description: "cannot be given with everyNode; leave one of them out" });
   }

@@ -7,13 +7,12 @@
 import { create, equals } from "@bufbuild/protobuf";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { StatusError, type Logger } from "@berth/base";
-import { selectorMatches } from "@berth/model";
+import { formatTaint, selectorMatches } from "@berth/model";
 import {
   ListNodesResponseSchema,
   NodeDrainSchema,
   NodeSchema,
   NodeService,
-  NodeSpecSchema,
   WatchNodesResponseSchema,
   type Node,
   type NodeDrain,
@@ -30,6 +29,7 @@ import {
   lockNode,
   lockTasksByUid,
   nodeMessages,
+  nodeSpec,
   removeNode,
   updateNode,
   updateTasks,
@@ -42,6 +42,7 @@ import {
 import { allPages, listPage } from "./list.ts";
 import { notFound, versionConflict } from "./refusals.ts";
 import { appliedMetadata, selectorScope } from "./scope.ts";
+import { schedulingPatch } from "./node-scheduling.ts";
 import { watchResources, type WatchDeps } from "./watch.ts";
 
 export interface NodeDeps extends WatchDeps {
@@ -131,16 +132,22 @@ function specPatch(row: NodeRow, given: NodeSpec | undefined): NodePatch {
       ? undefined
       : create(NodeDrainSchema, { ...given.drain, onDeadline: given.drain.onDeadline || "giveUp" });
   const same = drain === undefined || before === undefined ? drain === before : equals(NodeDrainSchema, drain, before);
-  return { ...(cordoned === row.cordoned ? {} : { cordoned }), ...(same ? {} : { drain: drain ?? null }) };
+  return {
+    ...(cordoned === row.cordoned ? {} : { cordoned }),
+    ...(same ? {} : { drain: drain ?? null }),
+    ...schedulingPatch(row, given),
+  };
 }
 
 async function preview(tx: Tx, row: NodeRow, patch: NodePatch): Promise<Node> {
   const shown = await messageOf(tx, row);
-  const newSpec = patch.cordoned !== undefined || patch.drain !== undefined;
-  shown.metadata!.labels = { ...row.agentLabels, ...(patch.labels ?? row.labels) };
+  const { labels, drain, ...columns } = patch;
+  const newSpec = drain !== undefined || Object.keys(columns).length > 0;
+  shown.metadata!.labels = { ...row.agentLabels, ...(labels ?? row.labels) };
   shown.metadata!.generation += newSpec ? 1n : 0n;
-  const drain = patch.drain === undefined ? drainOf(row) : (patch.drain ?? undefined);
-  shown.spec = create(NodeSpecSchema, { cordoned: patch.cordoned ?? row.cordoned, ...(drain && { drain }) });
+  shown.spec = nodeSpec({ ...row, ...columns, drain: null });
+  const drained = drain === undefined ? drainOf(row) : (drain ?? undefined);
+  if (drained !== undefined) shown.spec.drain = drained;
   return shown;
 }
 
@@ -200,8 +207,13 @@ function eventOf(row: NodeRow, patch: NodePatch): NewEvent {
     const reason = patch.drain === null ? "DrainEnded" : "DrainAsked";
     return { topic: "/nodes/drain", kind: "Node", name, uid, node: name, reason, message: drainTerms(patch.drain) };
   }
-  const reason = patch.cordoned === undefined ? "Labelled" : patch.cordoned ? "Cordoned" : "Uncordoned";
-  return { topic: "/nodes/update", kind: "Node", name, uid, reason };
+  const about = { topic: "/nodes/update", kind: "Node", name, uid } as const;
+  if (patch.cordoned !== undefined) return { ...about, reason: patch.cordoned ? "Cordoned" : "Uncordoned" };
+  if (patch.taints !== undefined) {
+    const message = patch.taints.length === 0 ? "no taints are left" : patch.taints.map(formatTaint).join(", ");
+    return { ...about, node: name, reason: "Tainted", message };
+  }
+  return { ...about, reason: patch.labels === undefined ? "Updated" : "Labelled" };
 }
 
 function drainTerms(drain: NodeDrain | null): string {

@@ -111,6 +111,48 @@ describe("WorkloadService", () => {
     });
   });
 
+  test("applyWorkload refuses a placement that contradicts itself", async () => {
+    const client = api.client(WorkloadService);
+    const match = [{ key: "cores", operator: "Gt", values: ["many"] }];
+    const bad = workload({
+      placement: {
+        nodeAffinity: {
+          required: [{ match: [{ key: "disk", operator: "Exists", values: ["ssd"] }] }],
+          preferred: [{ weight: 1, match }],
+        },
+        tolerations: [
+          { key: "" },
+          { key: "gpu", operator: "Exists", value: "x" },
+          { key: "gpu", tolerateFor: { seconds: 1n } },
+        ],
+        spread: [{ topologyKey: "zone" }, { topologyKey: "zone" }],
+      },
+    });
+    await assert.rejects(client.applyWorkload({ workload: bad }), (error: unknown) => {
+      assert.ok(error instanceof StatusError && error.code === "INVALID_ARGUMENT");
+      assert.deepEqual(
+        error.violations.map(({ field }) => field),
+        [
+          "spec.placement.nodeAffinity.required[0].match[0].values",
+          "spec.placement.nodeAffinity.preferred[0].match[0].values",
+          "spec.placement.tolerations[0].key",
+          "spec.placement.tolerations[1].value",
+          "spec.placement.tolerations[2].tolerateFor",
+          "spec.placement.spread[1].topologyKey",
+        ],
+      );
+      return true;
+    });
+    const everywhere = workload({ everyNode: true, placement: { gang: true, spread: [{ topologyKey: "zone" }] } });
+    await assert.rejects(client.applyWorkload({ workload: everywhere }), {
+      message: /spec\.placement\.spread.*everyNode/,
+    });
+    const good = workload({ placement: { priority: 5, spread: [{ topologyKey: "zone" }] } }, { name: "placed" });
+    const stored = await client.applyWorkload({ workload: good });
+    assert.equal(stored.spec?.placement?.preemption, "LowerPriority");
+    assert.deepEqual(await client.applyWorkload({ workload: stored }), stored);
+  });
+
   test("scaleWorkload changes the replicas alone, and not of what runs everywhere", async () => {
     const scaled = await api.http("POST", "/v1/namespaces/demo/workloads/web:scale", { replicas: 5 });
     assert.equal(scaled.at("spec", "replicas"), 5);

@@ -33,6 +33,7 @@ import {
 import { followChain, type ChainedRun } from "./chain.ts";
 import { entryTime, eventOf, plain, stepOf, type PlacedEntry } from "./entries.ts";
 import { sequence, type Gap } from "./sequence.ts";
+import { noteImages } from "./warm-images.ts";
 
 export interface ShardOwnership {
   readonly shard: number;
@@ -195,8 +196,8 @@ async function moveTasks(tx: Tx, entries: readonly PlacedEntry[]): Promise<numbe
   for (const { entry } of entries) {
     if (entry.body.case === "task" && UUID.test(entry.body.value.taskUid)) uids.add(entry.body.value.taskUid);
   }
-  if (uids.size === 0) return 0;
-  const rows = new Map((await lockTasksByUid(tx, [...uids])).map((row) => [row.uid, row]));
+  const locked = uids.size === 0 ? [] : await lockTasksByUid(tx, [...uids]);
+  const rows = new Map(locked.map((row) => [row.uid, row]));
   const moved = new Map<string, TaskRow>();
   const now = new Date();
   let stale = 0;
@@ -223,6 +224,7 @@ async function moveTasks(tx: Tx, entries: readonly PlacedEntry[]): Promise<numbe
   }
   const updates = [...moved.values()].map((row): TaskUpdate => ({ before: rows.get(row.uid)!, patch: row }));
   await updateTasks(tx, updates);
+  await noteImages(tx, entries, rows);
   return stale;
 }
 

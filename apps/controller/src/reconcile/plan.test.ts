@@ -24,6 +24,8 @@ const baseRow: TaskRow = {
   workloadGeneration: 2,
   slot: 0,
   pinnedNode: null,
+  nominatedNode: null,
+  decisionId: null,
   node: "n0",
   container: toJson(ContainerSpecSchema, CONTAINERS[1]!) as JsonObject,
   desired: "Run",
@@ -63,6 +65,7 @@ const workload: WorkloadRow = {
   deletedAt: null,
   spec: {},
   status: {},
+  priority: 0,
 };
 
 const anyTask = fc.record({

@@ -61,6 +61,9 @@ export class FakeAgent {
   /** What its containers do by themselves, once started. */
   onStart: (agent: FakeAgent, uid: string) => void = () => {};
   failPulls = 0;
+  /** What it is told to stop goes on until it is let go. */
+  holdStops = false;
+  readonly #heldStops: TaskAssignment[] = [];
   storeEpoch = "";
   appliedRevision = 0;
   storedSeq = 0;
@@ -194,12 +197,18 @@ export class FakeAgent {
     this.#publish([entry]);
   }
 
+  releaseStops(): void {
+    this.holdStops = false;
+    for (const task of this.#heldStops.splice(0)) this.#obey(task);
+  }
+
   #obey(task: TaskAssignment): void {
     if (task.desired === "Ended") return;
     const known = this.executions.get(task.taskUid);
     if (known !== undefined && isOlder(task, known.task)) return;
     if (task.desired === "Stop") {
-      if (known?.state !== "removed") this.#remove(task);
+      if (this.holdStops) this.#heldStops.push(task);
+      else if (known?.state !== "removed") this.#remove(task);
       return;
     }
     if (known !== undefined && !isOlder(known.task, task)) return;
@@ -246,7 +255,8 @@ export class FakeAgent {
     facts: { readonly exitCode?: number; readonly health?: string; readonly message?: string } = {},
   ): void {
     const { taskUid, generation, attempt, name, namespace } = task;
-    const value = create(TaskChangedSchema, { taskUid, generation, attempt, name, step, ...facts });
+    const digest = step === "creating" ? { imageDigest: "sha256:aa" } : {};
+    const value = create(TaskChangedSchema, { taskUid, generation, attempt, name, step, ...facts, ...digest });
     this.journal({ case: "task", value }, namespace);
   }
 

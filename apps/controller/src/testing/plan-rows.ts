@@ -17,6 +17,7 @@ export const WORKLOAD: WorkloadRow = {
   name: "web",
   spec: {},
   status: {},
+  priority: 0,
 };
 
 const TASK: TaskRow = {
@@ -29,6 +30,8 @@ const TASK: TaskRow = {
   workloadGeneration: 1,
   slot: 0,
   pinnedNode: null,
+  nominatedNode: null,
+  decisionId: null,
   node: null,
   container,
   desired: "Run",

@@ -1,2 +1,3 @@
 export * from "./machinery.ts";
+export * from "./placement.ts";
 export * from "./resources.ts";

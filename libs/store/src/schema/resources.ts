@@ -8,6 +8,7 @@ import { sql } from "drizzle-orm";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { boolean, index, integer, jsonb, pgTable, smallint, text, uniqueIndex, uuid } from "drizzle-orm/pg-core";
 import { counter, labels, message, resourceColumns, strings, time } from "./columns.ts";
+import type { NodeTaint } from "./placement.ts";
 
 export const namespaces = pgTable("namespaces", {
   ...resourceColumns,
@@ -37,6 +38,11 @@ export const nodes = pgTable("nodes", {
   drain: message("drain"),
   drainStartedAt: time("drain_started_at"),
   drainStatus: message("drain_status"),
+  /** The operator's: berth.v1.Taint. Those by condition follow from the row (`effectiveTaints`). */
+  taints: jsonb("taints").$type<NodeTaint[]>().notNull().default([]),
+  /** In percent; 0: the fleet's. */
+  cpuOvercommit: integer("cpu_overcommit").notNull().default(0),
+  memoryOvercommit: integer("memory_overcommit").notNull().default(0),
   /** Ready, NotReady or Unknown. */
   phase: text("phase").notNull(),
   conditions: jsonb("conditions").$type<JsonObject[]>().notNull().default([]),
@@ -83,6 +89,10 @@ export const workloads = pgTable(
     name: text("name").notNull(),
     spec: message("spec").notNull(),
     status: message("status").notNull().default({}),
+    /** Of its tasks, for the order in which they are placed. */
+    priority: integer("priority")
+      .notNull()
+      .generatedAlwaysAs(sql`coalesce((spec -> 'placement' ->> 'priority')::int, 0)`),
   },
   (t) => [uniqueIndex("workloads_name").on(t.namespace, t.name)],
 );
@@ -103,6 +113,10 @@ export const tasks = pgTable(
     pinnedNode: text("pinned_node"),
     /** Null until placed. */
     node: text("node"),
+    /** Where room is being made for it, while it has no node. */
+    nominatedNode: text("nominated_node"),
+    /** The record that tells why it is where it is. */
+    decisionId: counter("decision_id"),
     container: message("container").notNull(),
     /** Run; Leave, which runs until the task that took its slot does; or Stop. Its node knows Run and Stop. */
     desired: text("desired").notNull().default("Run"),

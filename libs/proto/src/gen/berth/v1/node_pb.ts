@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/node.proto.
  */
 export const file_berth_v1_node: GenFile = /*@__PURE__*/
-  fileDesc("ChNiZXJ0aC92MS9ub2RlLnByb3RvEghiZXJ0aC52MSJ8CgROb2RlEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESIAoEc3BlYxgCIAEoCzISLmJlcnRoLnYxLk5vZGVTcGVjEiwKBnN0YXR1cxgDIAEoCzIULmJlcnRoLnYxLk5vZGVTdGF0dXNCBpK1GAI4ASJACghOb2RlU3BlYxIQCghjb3Jkb25lZBgBIAEoCBIiCgVkcmFpbhgDIAEoCzITLmJlcnRoLnYxLk5vZGVEcmFpbiJiCglOb2RlRHJhaW4SKwoIZGVhZGxpbmUYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoLb25fZGVhZGxpbmUYAiABKAlCE5K1GA8SBmdpdmVVcBIFZm9yY2Ui6wUKCk5vZGVTdGF0dXMSGwoTb2JzZXJ2ZWRfZ2VuZXJhdGlvbhgBIAEoAxINCgVwaGFzZRgCIAEoCRInCgpjb25kaXRpb25zGAMgAygLMhMuYmVydGgudjEuQ29uZGl0aW9uEikKCGNhcGFjaXR5GAQgASgLMhcuYmVydGgudjEuTm9kZVJlc291cmNlcxIqCglhbGxvY2F0ZWQYBSABKAsyFy5iZXJ0aC52MS5Ob2RlUmVzb3VyY2VzEhgKEHJ1bnRpbWVfaGFuZGxlcnMYBiADKAkSFAoMc25hcHNob3R0ZXJzGAcgAygJEhUKDWFnZW50X3ZlcnNpb24YCCABKAkSDwoHYm9vdF9pZBgJIAEoCRI0ChBsZWFzZV9yZW5ld2VkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI0ChBsZWFzZV9leHBpcmVzX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1qb3VybmFsX2Vwb2NoGAwgASgJEhoKEmpvdXJuYWxfc3RvcmVkX3NlcRgNIAEoAxIYChBqb3VybmFsX2hlYWRfc2VxGA4gASgDEhsKE2Fzc2lnbm1lbnRfcmV2aXNpb24YDyABKAMSGAoQYXBwbGllZF9yZXZpc2lvbhgQIAEoAxINCgV0YXNrcxgRIAEoBRIWCg5rZXJuZWxfdmVyc2lvbhgSIAEoCRIPCgdhZGRyZXNzGBMgASgJEigKBWRyYWluGBYgASgLMhkuYmVydGgudjEuTm9kZURyYWluU3RhdHVzEjUKEWpvdXJuYWxfc3RvcmVkX2F0GB4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI4ChRqb3VybmFsX2JlaGluZF9zaW5jZRgfIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOam91cm5hbF9icmVha3MYICABKAMi+wEKD05vZGVEcmFpblN0YXR1cxINCgVwaGFzZRgBIAEoCRIuCgpzdGFydGVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtkZWFkbGluZV9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFdG90YWwYBCABKAUSEQoJcmVtYWluaW5nGAUgASgFEiUKBXRhc2tzGAYgAygLMhYuYmVydGgudjEuRHJhaW5pbmdUYXNrEi8KC2ZpbmlzaGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJhCgxEcmFpbmluZ1Rhc2sSEQoJbmFtZXNwYWNlGAEgASgJEgwKBG5hbWUYAiABKAkSEAoId29ya2xvYWQYAyABKAkSDQoFc3RhdGUYBCABKAkSDwoHbWVzc2FnZRgFIAEoCSJcCg1Ob2RlUmVzb3VyY2VzEhIKCmNwdV9taWxsaXMYASABKAMSFAoMbWVtb3J5X2J5dGVzGAIgASgDEg0KBXRhc2tzGAMgASgFEhIKCmRpc2tfYnl0ZXMYBCABKAMiMQoOR2V0Tm9kZVJlcXVlc3QSHwoEbmFtZRgBIAEoCUIRkrUYDQgBGglub2RlLW5hbWUiZgoQTGlzdE5vZGVzUmVxdWVzdBIgCghzZWxlY3RvchgBIAEoCUIOkrUYChoIc2VsZWN0b3ISHAoJcGFnZV9zaXplGAIgASgFQgmStRgFIAAo6AcSEgoKcGFnZV90b2tlbhgDIAEoCSJbChFMaXN0Tm9kZXNSZXNwb25zZRIdCgVpdGVtcxgBIAMoCzIOLmJlcnRoLnYxLk5vZGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg4KBmN1cnNvchgDIAEoCSJJChBBcHBseU5vZGVSZXF1ZXN0EiQKBG5vZGUYASABKAsyDi5iZXJ0aC52MS5Ob2RlQgaStRgCCAESDwoHZHJ5X3J1bhgCIAEoCCI0ChFEZWxldGVOb2RlUmVxdWVzdBIfCgRuYW1lGAEgASgJQhGStRgNCAEaCW5vZGUtbmFtZSJFChFXYXRjaE5vZGVzUmVxdWVzdBIgCghzZWxlY3RvchgBIAEoCUIOkrUYChoIc2VsZWN0b3ISDgoGY3Vyc29yGAIgASgJIlcKEldhdGNoTm9kZXNSZXNwb25zZRIjCgVldmVudBgBIAEoCzIULmJlcnRoLnYxLldhdGNoRXZlbnQSHAoEbm9kZRgCIAEoCzIOLmJlcnRoLnYxLk5vZGUyywMKC05vZGVTZXJ2aWNlEksKB0dldE5vZGUSGC5iZXJ0aC52MS5HZXROb2RlUmVxdWVzdBoOLmJlcnRoLnYxLk5vZGUiFoq1GBIKEC92MS9ub2Rlcy97bmFtZX0SVQoJTGlzdE5vZGVzEhouYmVydGgudjEuTGlzdE5vZGVzUmVxdWVzdBobLmJlcnRoLnYxLkxpc3ROb2Rlc1Jlc3BvbnNlIg+KtRgLCgkvdjEvbm9kZXMSYwoJQXBwbHlOb2RlEhouYmVydGgudjEuQXBwbHlOb2RlUmVxdWVzdBoOLmJlcnRoLnYxLk5vZGUiKoq1GCYyBG5vZGUSHi92MS9ub2Rlcy97bm9kZS5tZXRhZGF0YS5uYW1lfRJRCgpEZWxldGVOb2RlEhsuYmVydGgudjEuRGVsZXRlTm9kZVJlcXVlc3QaDi5iZXJ0aC52MS5Ob2RlIhaKtRgSIhAvdjEvbm9kZXMve25hbWV9EmAKCldhdGNoTm9kZXMSGy5iZXJ0aC52MS5XYXRjaE5vZGVzUmVxdWVzdBocLmJlcnRoLnYxLldhdGNoTm9kZXNSZXNwb25zZSIVirUYEQoPL3YxL25vZGVzOndhdGNoMAFiBnByb3RvMw", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChNiZXJ0aC92MS9ub2RlLnByb3RvEghiZXJ0aC52MSJ8CgROb2RlEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESIAoEc3BlYxgCIAEoCzISLmJlcnRoLnYxLk5vZGVTcGVjEiwKBnN0YXR1cxgDIAEoCzIULmJlcnRoLnYxLk5vZGVTdGF0dXNCBpK1GAI4ASKTAQoITm9kZVNwZWMSEAoIY29yZG9uZWQYASABKAgSJwoGdGFpbnRzGAIgAygLMg8uYmVydGgudjEuVGFpbnRCBpK1GAIwQBIiCgVkcmFpbhgDIAEoCzITLmJlcnRoLnYxLk5vZGVEcmFpbhIoCgpvdmVyY29tbWl0GAQgASgLMhQuYmVydGgudjEuT3ZlcmNvbW1pdCJiCglOb2RlRHJhaW4SKwoIZGVhZGxpbmUYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoLb25fZGVhZGxpbmUYAiABKAlCE5K1GA8SBmdpdmVVcBIFZm9yY2UiswEKBVRhaW50Eh4KA2tleRgBIAEoCUIRkrUYDQgBGglsYWJlbC1rZXkSFQoFdmFsdWUYAiABKAlCBpK1GAIwPxI9CgZlZmZlY3QYAyABKAlCLZK1GCkSCk5vU2NoZWR1bGUSEFByZWZlck5vU2NoZWR1bGUSCU5vRXhlY3V0ZRI0CghhZGRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBpK1GAI4ASJPCgpPdmVyY29tbWl0Eh4KC2NwdV9wZXJjZW50GAEgASgFQgmStRgFIAAokE4SIQoObWVtb3J5X3BlcmNlbnQYAiABKAVCCZK1GAUgACiQTiKMBgoKTm9kZVN0YXR1cxIbChNvYnNlcnZlZF9nZW5lcmF0aW9uGAEgASgDEg0KBXBoYXNlGAIgASgJEicKCmNvbmRpdGlvbnMYAyADKAsyEy5iZXJ0aC52MS5Db25kaXRpb24SKQoIY2FwYWNpdHkYBCABKAsyFy5iZXJ0aC52MS5Ob2RlUmVzb3VyY2VzEioKCWFsbG9jYXRlZBgFIAEoCzIXLmJlcnRoLnYxLk5vZGVSZXNvdXJjZXMSGAoQcnVudGltZV9oYW5kbGVycxgGIAMoCRIUCgxzbmFwc2hvdHRlcnMYByADKAkSFQoNYWdlbnRfdmVyc2lvbhgIIAEoCRIPCgdib290X2lkGAkgASgJEjQKEGxlYXNlX3JlbmV3ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjQKEGxlYXNlX2V4cGlyZXNfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWpvdXJuYWxfZXBvY2gYDCABKAkSGgoSam91cm5hbF9zdG9yZWRfc2VxGA0gASgDEhgKEGpvdXJuYWxfaGVhZF9zZXEYDiABKAMSGwoTYXNzaWdubWVudF9yZXZpc2lvbhgPIAEoAxIYChBhcHBsaWVkX3JldmlzaW9uGBAgASgDEg0KBXRhc2tzGBEgASgFEhYKDmtlcm5lbF92ZXJzaW9uGBIgASgJEg8KB2FkZHJlc3MYEyABKAkSHwoGdGFpbnRzGBQgAygLMg8uYmVydGgudjEuVGFpbnQSKAoFZHJhaW4YFiABKAsyGS5iZXJ0aC52MS5Ob2RlRHJhaW5TdGF0dXMSNQoRam91cm5hbF9zdG9yZWRfYXQYHiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjgKFGpvdXJuYWxfYmVoaW5kX3NpbmNlGB8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5qb3VybmFsX2JyZWFrcxggIAEoAyL7AQoPTm9kZURyYWluU3RhdHVzEg0KBXBoYXNlGAEgASgJEi4KCnN0YXJ0ZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2RlYWRsaW5lX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgV0b3RhbBgEIAEoBRIRCglyZW1haW5pbmcYBSABKAUSJQoFdGFza3MYBiADKAsyFi5iZXJ0aC52MS5EcmFpbmluZ1Rhc2sSLwoLZmluaXNoZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImEKDERyYWluaW5nVGFzaxIRCgluYW1lc3BhY2UYASABKAkSDAoEbmFtZRgCIAEoCRIQCgh3b3JrbG9hZBgDIAEoCRINCgVzdGF0ZRgEIAEoCRIPCgdtZXNzYWdlGAUgASgJIlwKDU5vZGVSZXNvdXJjZXMSEgoKY3B1X21pbGxpcxgBIAEoAxIUCgxtZW1vcnlfYnl0ZXMYAiABKAMSDQoFdGFza3MYAyABKAUSEgoKZGlza19ieXRlcxgEIAEoAyIxCg5HZXROb2RlUmVxdWVzdBIfCgRuYW1lGAEgASgJQhGStRgNCAEaCW5vZGUtbmFtZSJmChBMaXN0Tm9kZXNSZXF1ZXN0EiAKCHNlbGVjdG9yGAEgASgJQg6StRgKGghzZWxlY3RvchIcCglwYWdlX3NpemUYAiABKAVCCZK1GAUgACjoBxISCgpwYWdlX3Rva2VuGAMgASgJIlsKEUxpc3ROb2Rlc1Jlc3BvbnNlEh0KBWl0ZW1zGAEgAygLMg4uYmVydGgudjEuTm9kZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDgoGY3Vyc29yGAMgASgJIkkKEEFwcGx5Tm9kZVJlcXVlc3QSJAoEbm9kZRgBIAEoCzIOLmJlcnRoLnYxLk5vZGVCBpK1GAIIARIPCgdkcnlfcnVuGAIgASgIIjQKEURlbGV0ZU5vZGVSZXF1ZXN0Eh8KBG5hbWUYASABKAlCEZK1GA0IARoJbm9kZS1uYW1lIkUKEVdhdGNoTm9kZXNSZXF1ZXN0EiAKCHNlbGVjdG9yGAEgASgJQg6StRgKGghzZWxlY3RvchIOCgZjdXJzb3IYAiABKAkiVwoSV2F0Y2hOb2Rlc1Jlc3BvbnNlEiMKBWV2ZW50GAEgASgLMhQuYmVydGgudjEuV2F0Y2hFdmVudBIcCgRub2RlGAIgASgLMg4uYmVydGgudjEuTm9kZTLLAwoLTm9kZVNlcnZpY2USSwoHR2V0Tm9kZRIYLmJlcnRoLnYxLkdldE5vZGVSZXF1ZXN0Gg4uYmVydGgudjEuTm9kZSIWirUYEgoQL3YxL25vZGVzL3tuYW1lfRJVCglMaXN0Tm9kZXMSGi5iZXJ0aC52MS5MaXN0Tm9kZXNSZXF1ZXN0GhsuYmVydGgudjEuTGlzdE5vZGVzUmVzcG9uc2UiD4q1GAsKCS92MS9ub2RlcxJjCglBcHBseU5vZGUSGi5iZXJ0aC52MS5BcHBseU5vZGVSZXF1ZXN0Gg4uYmVydGgudjEuTm9kZSIqirUYJjIEbm9kZRIeL3YxL25vZGVzL3tub2RlLm1ldGFkYXRhLm5hbWV9ElEKCkRlbGV0ZU5vZGUSGy5iZXJ0aC52MS5EZWxldGVOb2RlUmVxdWVzdBoOLmJlcnRoLnYxLk5vZGUiFoq1GBIiEC92MS9ub2Rlcy97bmFtZX0SYAoKV2F0Y2hOb2RlcxIbLmJlcnRoLnYxLldhdGNoTm9kZXNSZXF1ZXN0GhwuYmVydGgudjEuV2F0Y2hOb2Rlc1Jlc3BvbnNlIhWKtRgRCg8vdjEvbm9kZXM6d2F0Y2gwAWIGcHJvdG8z", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * A host with an agent. Made by the agent's first lease, shaped by its operator.
@@ -58,11 +58,25 @@ export type NodeSpec = Message<"berth.v1.NodeSpec"> & {
   cordoned: boolean;
 
   /**
+   * Keep off tasks that do not tolerate them.
+   *
+   * @generated from field: repeated berth.v1.Taint taints = 2;
+   */
+  taints: Taint[];
+
+  /**
    * Present: the tasks of this node are to move elsewhere, within the disruption budgets of their workloads. Cordons.
    *
    * @generated from field: berth.v1.NodeDrain drain = 3;
    */
   drain?: NodeDrain | undefined;
+
+  /**
+   * Default: the fleet's, of the controller's configuration.
+   *
+   * @generated from field: berth.v1.Overcommit overcommit = 4;
+   */
+  overcommit?: Overcommit | undefined;
 };
 
 /**
@@ -97,6 +111,68 @@ export type NodeDrain = Message<"berth.v1.NodeDrain"> & {
  */
 export const NodeDrainSchema: GenMessage<NodeDrain> = /*@__PURE__*/
   messageDesc(file_berth_v1_node, 2);
+
+/**
+ * @generated from message berth.v1.Taint
+ */
+export type Taint = Message<"berth.v1.Taint"> & {
+  /**
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * @generated from field: string value = 2;
+   */
+  value: string;
+
+  /**
+   * NoSchedule: no new tasks; PreferNoSchedule: only where nothing else will do; NoExecute: those that are there go, too.
+   *
+   * @generated from field: string effect = 3;
+   */
+  effect: string;
+
+  /**
+   * When it was set: from here tolerated time counts.
+   *
+   * @generated from field: google.protobuf.Timestamp added_at = 4;
+   */
+  addedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message berth.v1.Taint.
+ * Use `create(TaintSchema)` to create a new message.
+ */
+export const TaintSchema: GenMessage<Taint> = /*@__PURE__*/
+  messageDesc(file_berth_v1_node, 3);
+
+/**
+ * How much of a node may be promised, in percent of what it has. 100: no more than there is.
+ *
+ * @generated from message berth.v1.Overcommit
+ */
+export type Overcommit = Message<"berth.v1.Overcommit"> & {
+  /**
+   * 0: the fleet's.
+   *
+   * @generated from field: int32 cpu_percent = 1;
+   */
+  cpuPercent: number;
+
+  /**
+   * @generated from field: int32 memory_percent = 2;
+   */
+  memoryPercent: number;
+};
+
+/**
+ * Describes the message berth.v1.Overcommit.
+ * Use `create(OvercommitSchema)` to create a new message.
+ */
+export const OvercommitSchema: GenMessage<Overcommit> = /*@__PURE__*/
+  messageDesc(file_berth_v1_node, 4);
 
 /**
  * @generated from message berth.v1.NodeStatus
@@ -206,6 +282,14 @@ export type NodeStatus = Message<"berth.v1.NodeStatus"> & {
   address: string;
 
   /**
+   * The operator's taints, and those that follow from the node's state: berth.io/unreachable, berth.io/not-ready,
+   * berth.io/cordoned, berth.io/disk-pressure…
+   *
+   * @generated from field: repeated berth.v1.Taint taints = 20;
+   */
+  taints: Taint[];
+
+  /**
    * How far the drain is that `spec.drain` asks for.
    *
    * @generated from field: berth.v1.NodeDrainStatus drain = 22;
@@ -237,7 +321,7 @@ export type NodeStatus = Message<"berth.v1.NodeStatus"> & {
  * Use `create(NodeStatusSchema)` to create a new message.
  */
 export const NodeStatusSchema: GenMessage<NodeStatus> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 3);
+  messageDesc(file_berth_v1_node, 5);
 
 /**
  * @generated from message berth.v1.NodeDrainStatus
@@ -290,7 +374,7 @@ export type NodeDrainStatus = Message<"berth.v1.NodeDrainStatus"> & {
  * Use `create(NodeDrainStatusSchema)` to create a new message.
  */
 export const NodeDrainStatusSchema: GenMessage<NodeDrainStatus> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 4);
+  messageDesc(file_berth_v1_node, 6);
 
 /**
  * @generated from message berth.v1.DrainingTask
@@ -331,7 +415,7 @@ export type DrainingTask = Message<"berth.v1.DrainingTask"> & {
  * Use `create(DrainingTaskSchema)` to create a new message.
  */
 export const DrainingTaskSchema: GenMessage<DrainingTask> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 5);
+  messageDesc(file_berth_v1_node, 7);
 
 /**
  * @generated from message berth.v1.NodeResources
@@ -363,7 +447,7 @@ export type NodeResources = Message<"berth.v1.NodeResources"> & {
  * Use `create(NodeResourcesSchema)` to create a new message.
  */
 export const NodeResourcesSchema: GenMessage<NodeResources> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 6);
+  messageDesc(file_berth_v1_node, 8);
 
 /**
  * @generated from message berth.v1.GetNodeRequest
@@ -380,7 +464,7 @@ export type GetNodeRequest = Message<"berth.v1.GetNodeRequest"> & {
  * Use `create(GetNodeRequestSchema)` to create a new message.
  */
 export const GetNodeRequestSchema: GenMessage<GetNodeRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 7);
+  messageDesc(file_berth_v1_node, 9);
 
 /**
  * @generated from message berth.v1.ListNodesRequest
@@ -407,7 +491,7 @@ export type ListNodesRequest = Message<"berth.v1.ListNodesRequest"> & {
  * Use `create(ListNodesRequestSchema)` to create a new message.
  */
 export const ListNodesRequestSchema: GenMessage<ListNodesRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 8);
+  messageDesc(file_berth_v1_node, 10);
 
 /**
  * @generated from message berth.v1.ListNodesResponse
@@ -436,7 +520,7 @@ export type ListNodesResponse = Message<"berth.v1.ListNodesResponse"> & {
  * Use `create(ListNodesResponseSchema)` to create a new message.
  */
 export const ListNodesResponseSchema: GenMessage<ListNodesResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 9);
+  messageDesc(file_berth_v1_node, 11);
 
 /**
  * @generated from message berth.v1.ApplyNodeRequest
@@ -458,7 +542,7 @@ export type ApplyNodeRequest = Message<"berth.v1.ApplyNodeRequest"> & {
  * Use `create(ApplyNodeRequestSchema)` to create a new message.
  */
 export const ApplyNodeRequestSchema: GenMessage<ApplyNodeRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 10);
+  messageDesc(file_berth_v1_node, 12);
 
 /**
  * @generated from message berth.v1.DeleteNodeRequest
@@ -475,7 +559,7 @@ export type DeleteNodeRequest = Message<"berth.v1.DeleteNodeRequest"> & {
  * Use `create(DeleteNodeRequestSchema)` to create a new message.
  */
 export const DeleteNodeRequestSchema: GenMessage<DeleteNodeRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 11);
+  messageDesc(file_berth_v1_node, 13);
 
 /**
  * @generated from message berth.v1.WatchNodesRequest
@@ -499,7 +583,7 @@ export type WatchNodesRequest = Message<"berth.v1.WatchNodesRequest"> & {
  * Use `create(WatchNodesRequestSchema)` to create a new message.
  */
 export const WatchNodesRequestSchema: GenMessage<WatchNodesRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 12);
+  messageDesc(file_berth_v1_node, 14);
 
 /**
  * @generated from message berth.v1.WatchNodesResponse
@@ -521,7 +605,7 @@ export type WatchNodesResponse = Message<"berth.v1.WatchNodesResponse"> & {
  * Use `create(WatchNodesResponseSchema)` to create a new message.
  */
 export const WatchNodesResponseSchema: GenMessage<WatchNodesResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_node, 13);
+  messageDesc(file_berth_v1_node, 15);
 
 /**
  * @generated from service berth.v1.NodeService

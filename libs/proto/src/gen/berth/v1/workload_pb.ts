@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/workload.proto.
  */
 export const file_berth_v1_workload: GenFile = /*@__PURE__*/
-  fileDesc("ChdiZXJ0aC92MS93b3JrbG9hZC5wcm90bxIIYmVydGgudjEikAEKCFdvcmtsb2FkEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESLAoEc3BlYxgCIAEoCzIWLmJlcnRoLnYxLldvcmtsb2FkU3BlY0IGkrUYAggBEjAKBnN0YXR1cxgDIAEoCzIYLmJlcnRoLnYxLldvcmtsb2FkU3RhdHVzQgaStRgCOAEizAIKDFdvcmtsb2FkU3BlYxIgCghyZXBsaWNhcxgBIAEoBUIJkrUYBSAAKJBOSACIAQESEgoKZXZlcnlfbm9kZRgCIAEoCBIyCgljb250YWluZXIYAyABKAsyFy5iZXJ0aC52MS5Db250YWluZXJTcGVjQgaStRgCCAESJgoJcGxhY2VtZW50GAQgASgLMhMuYmVydGgudjEuUGxhY2VtZW50EiIKB3Jlc3RhcnQYBSABKAsyES5iZXJ0aC52MS5SZXN0YXJ0EisKDG9uX25vZGVfbG9zcxgGIAEoCUIVkrUYERIAEgRrZWVwEgdyZXBsYWNlEiIKB3JvbGxvdXQYByABKAsyES5iZXJ0aC52MS5Sb2xsb3V0EigKCmRpc3J1cHRpb24YFCABKAsyFC5iZXJ0aC52MS5EaXNydXB0aW9uQgsKCV9yZXBsaWNhcyKXAQoKRGlzcnVwdGlvbhIvCg9tYXhfdW5hdmFpbGFibGUYASABKAlCFpK1GBIaEGNvdW50LW9yLXBlcmNlbnQSLQoNbWluX2F2YWlsYWJsZRgCIAEoCUIWkrUYEhoQY291bnQtb3ItcGVyY2VudBIpCgltYXhfc3VyZ2UYAyABKAlCFpK1GBIaEGNvdW50LW9yLXBlcmNlbnQi2wQKDUNvbnRhaW5lclNwZWMSHAoFaW1hZ2UYASABKAlCDZK1GAkIARoFaW1hZ2USGAoHY29tbWFuZBgCIAMoCUIHkrUYAzCAAhIVCgRhcmdzGAMgAygJQgeStRgDMIAIEiYKA2VudhgEIAMoCzIQLmJlcnRoLnYxLkVudlZhckIHkrUYAzCACBIbCgd3b3JrZGlyGAUgASgJQgqStRgGGgRwYXRoEhUKBHVzZXIYBiABKAlCB5K1GAMwgAESLQoGbW91bnRzGAcgAygLMhUuYmVydGgudjEuVm9sdW1lTW91bnRCBpK1GAIwQBImCglyZXNvdXJjZXMYCCABKAsyEy5iZXJ0aC52MS5SZXNvdXJjZXMSJAoIc2VjdXJpdHkYCSABKAsyEi5iZXJ0aC52MS5TZWN1cml0eRIrCgduZXR3b3JrGAogASgLMhouYmVydGgudjEuQ29udGFpbmVyTmV0d29yaxIjCg9ydW50aW1lX2hhbmRsZXIYCyABKAlCCpK1GAYaBG5hbWUSHwoLc25hcHNob3R0ZXIYDCABKAlCCpK1GAYaBG5hbWUSHAoIaG9zdG5hbWUYDSABKAlCCpK1GAYaBG5hbWUSHAoEc3RvcBgOIAEoCzIOLmJlcnRoLnYxLlN0b3ASFwoPdm9sYXRpbGVfcm9vdGZzGA8gASgIEiYKBmhlYWx0aBgQIAEoCzIWLmJlcnRoLnYxLkhlYWx0aFByb2JlcxIyCg9hY3RpdmVfZGVhZGxpbmUYESABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24idwoMSGVhbHRoUHJvYmVzEiAKB3N0YXJ0dXAYASABKAsyDy5iZXJ0aC52MS5Qcm9iZRIiCglyZWFkaW5lc3MYAiABKAsyDy5iZXJ0aC52MS5Qcm9iZRIhCghsaXZlbmVzcxgDIAEoCzIPLmJlcnRoLnYxLlByb2JlIsUCCgVQcm9iZRIhCgRleGVjGAEgASgLMhMuYmVydGgudjEuRXhlY1Byb2JlEiEKBGh0dHAYAiABKAsyEy5iZXJ0aC52MS5IdHRwUHJvYmUSHwoDdGNwGAMgASgLMhIuYmVydGgudjEuVGNwUHJvYmUSMAoNaW5pdGlhbF9kZWxheRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghpbnRlcnZhbBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgd0aW1lb3V0GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiQKEWZhaWx1cmVfdGhyZXNob2xkGAcgASgFQgmStRgFIAAo6AcSJAoRc3VjY2Vzc190aHJlc2hvbGQYCCABKAVCCZK1GAUgACjoByInCglFeGVjUHJvYmUSGgoHY29tbWFuZBgBIAMoCUIJkrUYBQgBMIACIj4KCUh0dHBQcm9iZRIaCgRwb3J0GAEgASgFQgyStRgICAEgASj//wMSFQoEcGF0aBgCIAEoCUIHkrUYAzCAECImCghUY3BQcm9iZRIaCgRwb3J0GAEgASgFQgyStRgICAEgASj//wMiQQoGRW52VmFyEh4KBG5hbWUYASABKAlCEJK1GAwIARoIZW52LW5hbWUSFwoFdmFsdWUYAiABKAlCCJK1GAQwgIAIIqABCgtWb2x1bWVNb3VudBIfCgR0eXBlGAEgASgJQhGStRgNEgRiaW5kEgV0bXBmcxIaCgZzb3VyY2UYAiABKAlCCpK1GAYaBHBhdGgSHAoGdGFyZ2V0GAMgASgJQgyStRgICAEaBHBhdGgSEQoJcmVhZF9vbmx5GAQgASgIEiMKBHNpemUYBSABKAlCFZK1GBEaD3F1YW50aXR5LW1lbW9yeSKRAQoJUmVzb3VyY2VzEh8KA2NwdRgBIAEoCUISkrUYDhoMcXVhbnRpdHktY3B1EiUKBm1lbW9yeRgCIAEoCUIVkrUYERoPcXVhbnRpdHktbWVtb3J5EhkKBHBpZHMYAyABKANCC5K1GAcgACiAgIACEiEKBGRpc2sYBCABKAlCE5K1GA8aDXF1YW50aXR5LWRpc2si5QEKCFNlY3VyaXR5EiwKEGFkZF9jYXBhYmlsaXRpZXMYASADKAlCEpK1GA4aCmNhcGFiaWxpdHkwQBItChFkcm9wX2NhcGFiaWxpdGllcxgCIAMoCUISkrUYDhoKY2FwYWJpbGl0eTBAEhgKEHJlYWRfb25seV9yb290ZnMYAyABKAgSIgoaYWxsb3dfcHJpdmlsZWdlX2VzY2FsYXRpb24YBCABKAgSEgoKcHJpdmlsZWdlZBgFIAEoCBIqCgdzZWNjb21wGAYgASgJQhmStRgVEgdkZWZhdWx0Egp1bmNvbmZpbmVkImgKEENvbnRhaW5lck5ldHdvcmsSJgoEbW9kZRgBIAEoCUIYkrUYFBIGYnJpZGdlEgRob3N0EgRub25lEiwKBXBvcnRzGAIgAygLMhUuYmVydGgudjEuUG9ydE1hcHBpbmdCBpK1GAIwQCJ2CgtQb3J0TWFwcGluZxIkCg5jb250YWluZXJfcG9ydBgBIAEoBUIMkrUYCAgBIAEo//8DEh8KCWhvc3RfcG9ydBgCIAEoBUIMkrUYCAgBIAEo//8DEiAKCHByb3RvY29sGAMgASgJQg6StRgKEgN0Y3ASA3VkcCJOCgRTdG9wEhwKBnNpZ25hbBgBIAEoCUIMkrUYCBoGc2lnbmFsEigKBWdyYWNlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrUBCglQbGFjZW1lbnQSTwoNbm9kZV9zZWxlY3RvchgBIAMoCzIlLmJlcnRoLnYxLlBsYWNlbWVudC5Ob2RlU2VsZWN0b3JFbnRyeUIRkrUYDRoJbGFiZWwta2V5MCASIgoJc3ByZWFkX2J5GAIgASgJQg+StRgLGglsYWJlbC1rZXkaMwoRTm9kZVNlbGVjdG9yRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJbCgdSZXN0YXJ0Ei4KBnBvbGljeRgBIAEoCUIekrUYGhIGYWx3YXlzEglvbkZhaWx1cmUSBW5ldmVyEiAKDG1heF9hdHRlbXB0cxgCIAEoBUIKkrUYBiAAKMCEPSJGCgdSb2xsb3V0EicKD21heF91bmF2YWlsYWJsZRgBIAEoBUIJkrUYBSABKJBOSACIAQFCEgoQX21heF91bmF2YWlsYWJsZSLhAQoOV29ya2xvYWRTdGF0dXMSGwoTb2JzZXJ2ZWRfZ2VuZXJhdGlvbhgBIAEoAxIPCgdkZXNpcmVkGAIgASgFEg8KB3VwZGF0ZWQYAyABKAUSDwoHcnVubmluZxgEIAEoBRIPCgdwZW5kaW5nGAUgASgFEg4KBmZhaWxlZBgGIAEoBRIRCglzdWNjZWVkZWQYByABKAUSDwoHdW5rbm93bhgIIAEoBRInCgpjb25kaXRpb25zGAkgAygLMhMuYmVydGgudjEuQ29uZGl0aW9uEhEKCWF2YWlsYWJsZRgKIAEoBSJVChRBcHBseVdvcmtsb2FkUmVxdWVzdBIsCgh3b3JrbG9hZBgBIAEoCzISLmJlcnRoLnYxLldvcmtsb2FkQgaStRgCCAESDwoHZHJ5X3J1bhgCIAEoCCJRChJHZXRXb3JrbG9hZFJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lIoUBChRMaXN0V29ya2xvYWRzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISHAoJcGFnZV9zaXplGAMgASgFQgmStRgFIAAo6AcSEgoKcGFnZV90b2tlbhgEIAEoCSJjChVMaXN0V29ya2xvYWRzUmVzcG9uc2USIQoFaXRlbXMYASADKAsyEi5iZXJ0aC52MS5Xb3JrbG9hZBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDgoGY3Vyc29yGAMgASgJInAKFFNjYWxlV29ya2xvYWRSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZRIbCghyZXBsaWNhcxgDIAEoBUIJkrUYBSAAKJBOIlQKFURlbGV0ZVdvcmtsb2FkUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUiZAoVV2F0Y2hXb3JrbG9hZHNSZXF1ZXN0EhkKCW5hbWVzcGFjZRgBIAEoCUIGkrUYAggBEiAKCHNlbGVjdG9yGAIgASgJQg6StRgKGghzZWxlY3RvchIOCgZjdXJzb3IYAyABKAkiYwoWV2F0Y2hXb3JrbG9hZHNSZXNwb25zZRIjCgVldmVudBgBIAEoCzIULmJlcnRoLnYxLldhdGNoRXZlbnQSJAoId29ya2xvYWQYAiABKAsyEi5iZXJ0aC52MS5Xb3JrbG9hZDKvBgoPV29ya2xvYWRTZXJ2aWNlEqQBCg1BcHBseVdvcmtsb2FkEh4uYmVydGgudjEuQXBwbHlXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCJfirUYWzIId29ya2xvYWQSTy92MS9uYW1lc3BhY2VzL3t3b3JrbG9hZC5tZXRhZGF0YS5uYW1lc3BhY2V9L3dvcmtsb2Fkcy97d29ya2xvYWQubWV0YWRhdGEubmFtZX0ScgoLR2V0V29ya2xvYWQSHC5iZXJ0aC52MS5HZXRXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCIxirUYLQorL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzL3tuYW1lfRJ8Cg1MaXN0V29ya2xvYWRzEh4uYmVydGgudjEuTGlzdFdvcmtsb2Fkc1JlcXVlc3QaHy5iZXJ0aC52MS5MaXN0V29ya2xvYWRzUmVzcG9uc2UiKoq1GCYKJC92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2FkcxJ/Cg1TY2FsZVdvcmtsb2FkEh4uYmVydGgudjEuU2NhbGVXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCI6irUYNjIBKhoxL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzL3tuYW1lfTpzY2FsZRJ4Cg5EZWxldGVXb3JrbG9hZBIfLmJlcnRoLnYxLkRlbGV0ZVdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIjGKtRgtIisvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS93b3JrbG9hZHMve25hbWV9EocBCg5XYXRjaFdvcmtsb2FkcxIfLmJlcnRoLnYxLldhdGNoV29ya2xvYWRzUmVxdWVzdBogLmJlcnRoLnYxLldhdGNoV29ya2xvYWRzUmVzcG9uc2UiMIq1GCwKKi92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2Fkczp3YXRjaDABYgZwcm90bzM", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_duration]);
+  fileDesc("ChdiZXJ0aC92MS93b3JrbG9hZC5wcm90bxIIYmVydGgudjEikAEKCFdvcmtsb2FkEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESLAoEc3BlYxgCIAEoCzIWLmJlcnRoLnYxLldvcmtsb2FkU3BlY0IGkrUYAggBEjAKBnN0YXR1cxgDIAEoCzIYLmJlcnRoLnYxLldvcmtsb2FkU3RhdHVzQgaStRgCOAEizAIKDFdvcmtsb2FkU3BlYxIgCghyZXBsaWNhcxgBIAEoBUIJkrUYBSAAKJBOSACIAQESEgoKZXZlcnlfbm9kZRgCIAEoCBIyCgljb250YWluZXIYAyABKAsyFy5iZXJ0aC52MS5Db250YWluZXJTcGVjQgaStRgCCAESJgoJcGxhY2VtZW50GAQgASgLMhMuYmVydGgudjEuUGxhY2VtZW50EiIKB3Jlc3RhcnQYBSABKAsyES5iZXJ0aC52MS5SZXN0YXJ0EisKDG9uX25vZGVfbG9zcxgGIAEoCUIVkrUYERIAEgRrZWVwEgdyZXBsYWNlEiIKB3JvbGxvdXQYByABKAsyES5iZXJ0aC52MS5Sb2xsb3V0EigKCmRpc3J1cHRpb24YFCABKAsyFC5iZXJ0aC52MS5EaXNydXB0aW9uQgsKCV9yZXBsaWNhcyKXAQoKRGlzcnVwdGlvbhIvCg9tYXhfdW5hdmFpbGFibGUYASABKAlCFpK1GBIaEGNvdW50LW9yLXBlcmNlbnQSLQoNbWluX2F2YWlsYWJsZRgCIAEoCUIWkrUYEhoQY291bnQtb3ItcGVyY2VudBIpCgltYXhfc3VyZ2UYAyABKAlCFpK1GBIaEGNvdW50LW9yLXBlcmNlbnQi2wQKDUNvbnRhaW5lclNwZWMSHAoFaW1hZ2UYASABKAlCDZK1GAkIARoFaW1hZ2USGAoHY29tbWFuZBgCIAMoCUIHkrUYAzCAAhIVCgRhcmdzGAMgAygJQgeStRgDMIAIEiYKA2VudhgEIAMoCzIQLmJlcnRoLnYxLkVudlZhckIHkrUYAzCACBIbCgd3b3JrZGlyGAUgASgJQgqStRgGGgRwYXRoEhUKBHVzZXIYBiABKAlCB5K1GAMwgAESLQoGbW91bnRzGAcgAygLMhUuYmVydGgudjEuVm9sdW1lTW91bnRCBpK1GAIwQBImCglyZXNvdXJjZXMYCCABKAsyEy5iZXJ0aC52MS5SZXNvdXJjZXMSJAoIc2VjdXJpdHkYCSABKAsyEi5iZXJ0aC52MS5TZWN1cml0eRIrCgduZXR3b3JrGAogASgLMhouYmVydGgudjEuQ29udGFpbmVyTmV0d29yaxIjCg9ydW50aW1lX2hhbmRsZXIYCyABKAlCCpK1GAYaBG5hbWUSHwoLc25hcHNob3R0ZXIYDCABKAlCCpK1GAYaBG5hbWUSHAoIaG9zdG5hbWUYDSABKAlCCpK1GAYaBG5hbWUSHAoEc3RvcBgOIAEoCzIOLmJlcnRoLnYxLlN0b3ASFwoPdm9sYXRpbGVfcm9vdGZzGA8gASgIEiYKBmhlYWx0aBgQIAEoCzIWLmJlcnRoLnYxLkhlYWx0aFByb2JlcxIyCg9hY3RpdmVfZGVhZGxpbmUYESABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24idwoMSGVhbHRoUHJvYmVzEiAKB3N0YXJ0dXAYASABKAsyDy5iZXJ0aC52MS5Qcm9iZRIiCglyZWFkaW5lc3MYAiABKAsyDy5iZXJ0aC52MS5Qcm9iZRIhCghsaXZlbmVzcxgDIAEoCzIPLmJlcnRoLnYxLlByb2JlIsUCCgVQcm9iZRIhCgRleGVjGAEgASgLMhMuYmVydGgudjEuRXhlY1Byb2JlEiEKBGh0dHAYAiABKAsyEy5iZXJ0aC52MS5IdHRwUHJvYmUSHwoDdGNwGAMgASgLMhIuYmVydGgudjEuVGNwUHJvYmUSMAoNaW5pdGlhbF9kZWxheRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghpbnRlcnZhbBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgd0aW1lb3V0GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiQKEWZhaWx1cmVfdGhyZXNob2xkGAcgASgFQgmStRgFIAAo6AcSJAoRc3VjY2Vzc190aHJlc2hvbGQYCCABKAVCCZK1GAUgACjoByInCglFeGVjUHJvYmUSGgoHY29tbWFuZBgBIAMoCUIJkrUYBQgBMIACIj4KCUh0dHBQcm9iZRIaCgRwb3J0GAEgASgFQgyStRgICAEgASj//wMSFQoEcGF0aBgCIAEoCUIHkrUYAzCAECImCghUY3BQcm9iZRIaCgRwb3J0GAEgASgFQgyStRgICAEgASj//wMiQQoGRW52VmFyEh4KBG5hbWUYASABKAlCEJK1GAwIARoIZW52LW5hbWUSFwoFdmFsdWUYAiABKAlCCJK1GAQwgIAIIqABCgtWb2x1bWVNb3VudBIfCgR0eXBlGAEgASgJQhGStRgNEgRiaW5kEgV0bXBmcxIaCgZzb3VyY2UYAiABKAlCCpK1GAYaBHBhdGgSHAoGdGFyZ2V0GAMgASgJQgyStRgICAEaBHBhdGgSEQoJcmVhZF9vbmx5GAQgASgIEiMKBHNpemUYBSABKAlCFZK1GBEaD3F1YW50aXR5LW1lbW9yeSKRAQoJUmVzb3VyY2VzEh8KA2NwdRgBIAEoCUISkrUYDhoMcXVhbnRpdHktY3B1EiUKBm1lbW9yeRgCIAEoCUIVkrUYERoPcXVhbnRpdHktbWVtb3J5EhkKBHBpZHMYAyABKANCC5K1GAcgACiAgIACEiEKBGRpc2sYBCABKAlCE5K1GA8aDXF1YW50aXR5LWRpc2si5QEKCFNlY3VyaXR5EiwKEGFkZF9jYXBhYmlsaXRpZXMYASADKAlCEpK1GA4aCmNhcGFiaWxpdHkwQBItChFkcm9wX2NhcGFiaWxpdGllcxgCIAMoCUISkrUYDhoKY2FwYWJpbGl0eTBAEhgKEHJlYWRfb25seV9yb290ZnMYAyABKAgSIgoaYWxsb3dfcHJpdmlsZWdlX2VzY2FsYXRpb24YBCABKAgSEgoKcHJpdmlsZWdlZBgFIAEoCBIqCgdzZWNjb21wGAYgASgJQhmStRgVEgdkZWZhdWx0Egp1bmNvbmZpbmVkImgKEENvbnRhaW5lck5ldHdvcmsSJgoEbW9kZRgBIAEoCUIYkrUYFBIGYnJpZGdlEgRob3N0EgRub25lEiwKBXBvcnRzGAIgAygLMhUuYmVydGgudjEuUG9ydE1hcHBpbmdCBpK1GAIwQCJ2CgtQb3J0TWFwcGluZxIkCg5jb250YWluZXJfcG9ydBgBIAEoBUIMkrUYCAgBIAEo//8DEh8KCWhvc3RfcG9ydBgCIAEoBUIMkrUYCAgBIAEo//8DEiAKCHByb3RvY29sGAMgASgJQg6StRgKEgN0Y3ASA3VkcCJOCgRTdG9wEhwKBnNpZ25hbBgBIAEoCUIMkrUYCBoGc2lnbmFsEigKBWdyYWNlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIpMECglQbGFjZW1lbnQSTwoNbm9kZV9zZWxlY3RvchgBIAMoCzIlLmJlcnRoLnYxLlBsYWNlbWVudC5Ob2RlU2VsZWN0b3JFbnRyeUIRkrUYDRoJbGFiZWwta2V5MCASIgoJc3ByZWFkX2J5GAIgASgJQg+StRgLGglsYWJlbC1rZXkSLQoNbm9kZV9hZmZpbml0eRgDIAEoCzIWLmJlcnRoLnYxLk5vZGVBZmZpbml0eRItCg10YXNrX2FmZmluaXR5GAQgASgLMhYuYmVydGgudjEuVGFza0FmZmluaXR5EjIKEnRhc2tfYW50aV9hZmZpbml0eRgFIAEoCzIWLmJlcnRoLnYxLlRhc2tBZmZpbml0eRIxCgt0b2xlcmF0aW9ucxgGIAMoCzIULmJlcnRoLnYxLlRvbGVyYXRpb25CBpK1GAIwQBIyCgZzcHJlYWQYByADKAsyGi5iZXJ0aC52MS5TcHJlYWRDb25zdHJhaW50QgaStRgCMAgSDAoEZ2FuZxgIIAEoCBIlCghwcmlvcml0eRgJIAEoBUITkrUYDyDA+8L///////8BKMCEPRIuCgpwcmVlbXB0aW9uGAogASgJQhqStRgWEg1Mb3dlclByaW9yaXR5EgVOZXZlchozChFOb2RlU2VsZWN0b3JFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBInQKDE5vZGVBZmZpbml0eRIsCghyZXF1aXJlZBgBIAMoCzISLmJlcnRoLnYxLk5vZGVUZXJtQgaStRgCMCASNgoJcHJlZmVycmVkGAIgAygLMhsuYmVydGgudjEuUHJlZmVycmVkTm9kZVRlcm1CBpK1GAIwICI/CghOb2RlVGVybRIzCgVtYXRjaBgBIAMoCzIaLmJlcnRoLnYxLkxhYmVsUmVxdWlyZW1lbnRCCJK1GAQIATAgIowBChBMYWJlbFJlcXVpcmVtZW50Eh4KA2tleRgBIAEoCUIRkrUYDQgBGglsYWJlbC1rZXkSPwoIb3BlcmF0b3IYAiABKAlCLZK1GCkSAkluEgVOb3RJbhIGRXhpc3RzEgxEb2VzTm90RXhpc3QSAkd0EgJMdBIXCgZ2YWx1ZXMYAyADKAlCB5K1GAMwgAIiZAoRUHJlZmVycmVkTm9kZVRlcm0SGgoGd2VpZ2h0GAEgASgFQgqStRgGCAEgAShkEjMKBW1hdGNoGAIgAygLMhouYmVydGgudjEuTGFiZWxSZXF1aXJlbWVudEIIkrUYBAgBMCAidAoMVGFza0FmZmluaXR5EiwKCHJlcXVpcmVkGAEgAygLMhIuYmVydGgudjEuVGFza1Rlcm1CBpK1GAIwEBI2CglwcmVmZXJyZWQYAiADKAsyGy5iZXJ0aC52MS5QcmVmZXJyZWRUYXNrVGVybUIGkrUYAjAQIlUKCFRhc2tUZXJtEiIKCHNlbGVjdG9yGAEgASgJQhCStRgMCAEaCHNlbGVjdG9yEiUKDHRvcG9sb2d5X2tleRgCIAEoCUIPkrUYCxoJbGFiZWwta2V5IlkKEVByZWZlcnJlZFRhc2tUZXJtEhoKBndlaWdodBgBIAEoBUIKkrUYBggBIAEoZBIoCgR0ZXJtGAIgASgLMhIuYmVydGgudjEuVGFza1Rlcm1CBpK1GAIIASLaAQoKVG9sZXJhdGlvbhIcCgNrZXkYASABKAlCD5K1GAsaCWxhYmVsLWtleRIlCghvcGVyYXRvchgCIAEoCUITkrUYDxIFRXF1YWwSBkV4aXN0cxIVCgV2YWx1ZRgDIAEoCUIGkrUYAjA/Ej8KBmVmZmVjdBgEIAEoCUIvkrUYKxIAEgpOb1NjaGVkdWxlEhBQcmVmZXJOb1NjaGVkdWxlEglOb0V4ZWN1dGUSLwoMdG9sZXJhdGVfZm9yGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIpcBChBTcHJlYWRDb25zdHJhaW50EiUKDHRvcG9sb2d5X2tleRgBIAEoCUIPkrUYCxoJbGFiZWwta2V5EhsKCG1heF9za2V3GAIgASgFQgmStRgFIAAokE4SPwoSd2hlbl91bnNhdGlzZmlhYmxlGAMgASgJQiOStRgfEg5TY2hlZHVsZUFueXdheRINRG9Ob3RTY2hlZHVsZSJbCgdSZXN0YXJ0Ei4KBnBvbGljeRgBIAEoCUIekrUYGhIGYWx3YXlzEglvbkZhaWx1cmUSBW5ldmVyEiAKDG1heF9hdHRlbXB0cxgCIAEoBUIKkrUYBiAAKMCEPSJGCgdSb2xsb3V0EicKD21heF91bmF2YWlsYWJsZRgBIAEoBUIJkrUYBSABKJBOSACIAQFCEgoQX21heF91bmF2YWlsYWJsZSLhAQoOV29ya2xvYWRTdGF0dXMSGwoTb2JzZXJ2ZWRfZ2VuZXJhdGlvbhgBIAEoAxIPCgdkZXNpcmVkGAIgASgFEg8KB3VwZGF0ZWQYAyABKAUSDwoHcnVubmluZxgEIAEoBRIPCgdwZW5kaW5nGAUgASgFEg4KBmZhaWxlZBgGIAEoBRIRCglzdWNjZWVkZWQYByABKAUSDwoHdW5rbm93bhgIIAEoBRInCgpjb25kaXRpb25zGAkgAygLMhMuYmVydGgudjEuQ29uZGl0aW9uEhEKCWF2YWlsYWJsZRgKIAEoBSJVChRBcHBseVdvcmtsb2FkUmVxdWVzdBIsCgh3b3JrbG9hZBgBIAEoCzISLmJlcnRoLnYxLldvcmtsb2FkQgaStRgCCAESDwoHZHJ5X3J1bhgCIAEoCCJRChJHZXRXb3JrbG9hZFJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lIoUBChRMaXN0V29ya2xvYWRzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISHAoJcGFnZV9zaXplGAMgASgFQgmStRgFIAAo6AcSEgoKcGFnZV90b2tlbhgEIAEoCSJjChVMaXN0V29ya2xvYWRzUmVzcG9uc2USIQoFaXRlbXMYASADKAsyEi5iZXJ0aC52MS5Xb3JrbG9hZBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDgoGY3Vyc29yGAMgASgJInAKFFNjYWxlV29ya2xvYWRSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZRIbCghyZXBsaWNhcxgDIAEoBUIJkrUYBSAAKJBOIlQKFURlbGV0ZVdvcmtsb2FkUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUiZAoVV2F0Y2hXb3JrbG9hZHNSZXF1ZXN0EhkKCW5hbWVzcGFjZRgBIAEoCUIGkrUYAggBEiAKCHNlbGVjdG9yGAIgASgJQg6StRgKGghzZWxlY3RvchIOCgZjdXJzb3IYAyABKAkiYwoWV2F0Y2hXb3JrbG9hZHNSZXNwb25zZRIjCgVldmVudBgBIAEoCzIULmJlcnRoLnYxLldhdGNoRXZlbnQSJAoId29ya2xvYWQYAiABKAsyEi5iZXJ0aC52MS5Xb3JrbG9hZDKvBgoPV29ya2xvYWRTZXJ2aWNlEqQBCg1BcHBseVdvcmtsb2FkEh4uYmVydGgudjEuQXBwbHlXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCJfirUYWzIId29ya2xvYWQSTy92MS9uYW1lc3BhY2VzL3t3b3JrbG9hZC5tZXRhZGF0YS5uYW1lc3BhY2V9L3dvcmtsb2Fkcy97d29ya2xvYWQubWV0YWRhdGEubmFtZX0ScgoLR2V0V29ya2xvYWQSHC5iZXJ0aC52MS5HZXRXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCIxirUYLQorL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzL3tuYW1lfRJ8Cg1MaXN0V29ya2xvYWRzEh4uYmVydGgudjEuTGlzdFdvcmtsb2Fkc1JlcXVlc3QaHy5iZXJ0aC52MS5MaXN0V29ya2xvYWRzUmVzcG9uc2UiKoq1GCYKJC92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2FkcxJ/Cg1TY2FsZVdvcmtsb2FkEh4uYmVydGgudjEuU2NhbGVXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCI6irUYNjIBKhoxL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzL3tuYW1lfTpzY2FsZRJ4Cg5EZWxldGVXb3JrbG9hZBIfLmJlcnRoLnYxLkRlbGV0ZVdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIjGKtRgtIisvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS93b3JrbG9hZHMve25hbWV9EocBCg5XYXRjaFdvcmtsb2FkcxIfLmJlcnRoLnYxLldhdGNoV29ya2xvYWRzUmVxdWVzdBogLmJlcnRoLnYxLldhdGNoV29ya2xvYWRzUmVzcG9uc2UiMIq1GCwKKi92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2Fkczp3YXRjaDABYgZwcm90bzM", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_duration]);
 
 /**
  * Desired state: this image, run so, this many times or on every matching node.
@@ -652,6 +652,9 @@ export const StopSchema: GenMessage<Stop> = /*@__PURE__*/
   messageDesc(file_berth_v1_workload, 15);
 
 /**
+ * Where tasks may and should go. A topology key is a node label whose values are failure domains (zone, rack); without one
+ * each node is a domain by itself.
+ *
  * @generated from message berth.v1.Placement
  */
 export type Placement = Message<"berth.v1.Placement"> & {
@@ -663,11 +666,63 @@ export type Placement = Message<"berth.v1.Placement"> & {
   nodeSelector: { [key: string]: string };
 
   /**
-   * Spread tasks evenly over the values of this node label. Default: over nodes.
+   * Spread tasks evenly over the values of this node label. Short for one of `spread` that is only preferred.
    *
    * @generated from field: string spread_by = 2;
    */
   spreadBy: string;
+
+  /**
+   * @generated from field: berth.v1.NodeAffinity node_affinity = 3;
+   */
+  nodeAffinity?: NodeAffinity | undefined;
+
+  /**
+   * Near tasks that are placed already.
+   *
+   * @generated from field: berth.v1.TaskAffinity task_affinity = 4;
+   */
+  taskAffinity?: TaskAffinity | undefined;
+
+  /**
+   * Away from them; where it is required, they are kept away from these tasks, too.
+   *
+   * @generated from field: berth.v1.TaskAffinity task_anti_affinity = 5;
+   */
+  taskAntiAffinity?: TaskAffinity | undefined;
+
+  /**
+   * @generated from field: repeated berth.v1.Toleration tolerations = 6;
+   */
+  tolerations: Toleration[];
+
+  /**
+   * Failure domains, the widest first. Tasks are always spread over nodes where nothing else decides.
+   *
+   * @generated from field: repeated berth.v1.SpreadConstraint spread = 7;
+   */
+  spread: SpreadConstraint[];
+
+  /**
+   * All tasks that wait for a node get one together, or none does.
+   *
+   * @generated from field: bool gang = 8;
+   */
+  gang: boolean;
+
+  /**
+   * Higher is placed first, and may make room for itself at the cost of lower. Default 0.
+   *
+   * @generated from field: int32 priority = 9;
+   */
+  priority: number;
+
+  /**
+   * LowerPriority: when its tasks fit nowhere, tasks of lower priority are stopped to make room; Never: they wait.
+   *
+   * @generated from field: string preemption = 10;
+   */
+  preemption: string;
 };
 
 /**
@@ -676,6 +731,244 @@ export type Placement = Message<"berth.v1.Placement"> & {
  */
 export const PlacementSchema: GenMessage<Placement> = /*@__PURE__*/
   messageDesc(file_berth_v1_workload, 16);
+
+/**
+ * @generated from message berth.v1.NodeAffinity
+ */
+export type NodeAffinity = Message<"berth.v1.NodeAffinity"> & {
+  /**
+   * One of these terms must hold, when there are any.
+   *
+   * @generated from field: repeated berth.v1.NodeTerm required = 1;
+   */
+  required: NodeTerm[];
+
+  /**
+   * @generated from field: repeated berth.v1.PreferredNodeTerm preferred = 2;
+   */
+  preferred: PreferredNodeTerm[];
+};
+
+/**
+ * Describes the message berth.v1.NodeAffinity.
+ * Use `create(NodeAffinitySchema)` to create a new message.
+ */
+export const NodeAffinitySchema: GenMessage<NodeAffinity> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 17);
+
+/**
+ * All of its requirements must hold.
+ *
+ * @generated from message berth.v1.NodeTerm
+ */
+export type NodeTerm = Message<"berth.v1.NodeTerm"> & {
+  /**
+   * @generated from field: repeated berth.v1.LabelRequirement match = 1;
+   */
+  match: LabelRequirement[];
+};
+
+/**
+ * Describes the message berth.v1.NodeTerm.
+ * Use `create(NodeTermSchema)` to create a new message.
+ */
+export const NodeTermSchema: GenMessage<NodeTerm> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 18);
+
+/**
+ * @generated from message berth.v1.LabelRequirement
+ */
+export type LabelRequirement = Message<"berth.v1.LabelRequirement"> & {
+  /**
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * @generated from field: string operator = 2;
+   */
+  operator: string;
+
+  /**
+   * One or more for In and NotIn, one whole number for Gt and Lt.
+   *
+   * @generated from field: repeated string values = 3;
+   */
+  values: string[];
+};
+
+/**
+ * Describes the message berth.v1.LabelRequirement.
+ * Use `create(LabelRequirementSchema)` to create a new message.
+ */
+export const LabelRequirementSchema: GenMessage<LabelRequirement> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 19);
+
+/**
+ * @generated from message berth.v1.PreferredNodeTerm
+ */
+export type PreferredNodeTerm = Message<"berth.v1.PreferredNodeTerm"> & {
+  /**
+   * @generated from field: int32 weight = 1;
+   */
+  weight: number;
+
+  /**
+   * @generated from field: repeated berth.v1.LabelRequirement match = 2;
+   */
+  match: LabelRequirement[];
+};
+
+/**
+ * Describes the message berth.v1.PreferredNodeTerm.
+ * Use `create(PreferredNodeTermSchema)` to create a new message.
+ */
+export const PreferredNodeTermSchema: GenMessage<PreferredNodeTerm> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 20);
+
+/**
+ * @generated from message berth.v1.TaskAffinity
+ */
+export type TaskAffinity = Message<"berth.v1.TaskAffinity"> & {
+  /**
+   * @generated from field: repeated berth.v1.TaskTerm required = 1;
+   */
+  required: TaskTerm[];
+
+  /**
+   * @generated from field: repeated berth.v1.PreferredTaskTerm preferred = 2;
+   */
+  preferred: PreferredTaskTerm[];
+};
+
+/**
+ * Describes the message berth.v1.TaskAffinity.
+ * Use `create(TaskAffinitySchema)` to create a new message.
+ */
+export const TaskAffinitySchema: GenMessage<TaskAffinity> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 21);
+
+/**
+ * Tasks of the same namespace whose workload's labels this selects, within the same failure domain.
+ *
+ * @generated from message berth.v1.TaskTerm
+ */
+export type TaskTerm = Message<"berth.v1.TaskTerm"> & {
+  /**
+   * @generated from field: string selector = 1;
+   */
+  selector: string;
+
+  /**
+   * @generated from field: string topology_key = 2;
+   */
+  topologyKey: string;
+};
+
+/**
+ * Describes the message berth.v1.TaskTerm.
+ * Use `create(TaskTermSchema)` to create a new message.
+ */
+export const TaskTermSchema: GenMessage<TaskTerm> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 22);
+
+/**
+ * @generated from message berth.v1.PreferredTaskTerm
+ */
+export type PreferredTaskTerm = Message<"berth.v1.PreferredTaskTerm"> & {
+  /**
+   * @generated from field: int32 weight = 1;
+   */
+  weight: number;
+
+  /**
+   * @generated from field: berth.v1.TaskTerm term = 2;
+   */
+  term?: TaskTerm | undefined;
+};
+
+/**
+ * Describes the message berth.v1.PreferredTaskTerm.
+ * Use `create(PreferredTaskTermSchema)` to create a new message.
+ */
+export const PreferredTaskTermSchema: GenMessage<PreferredTaskTerm> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 23);
+
+/**
+ * @generated from message berth.v1.Toleration
+ */
+export type Toleration = Message<"berth.v1.Toleration"> & {
+  /**
+   * Empty: every taint.
+   *
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * Equal: the taint has this value; Exists: whatever it has.
+   *
+   * @generated from field: string operator = 2;
+   */
+  operator: string;
+
+  /**
+   * @generated from field: string value = 3;
+   */
+  value: string;
+
+  /**
+   * Empty: every effect.
+   *
+   * @generated from field: string effect = 4;
+   */
+  effect: string;
+
+  /**
+   * How long a NoExecute taint is borne. Default: for ever.
+   *
+   * @generated from field: google.protobuf.Duration tolerate_for = 5;
+   */
+  tolerateFor?: Duration | undefined;
+};
+
+/**
+ * Describes the message berth.v1.Toleration.
+ * Use `create(TolerationSchema)` to create a new message.
+ */
+export const TolerationSchema: GenMessage<Toleration> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 24);
+
+/**
+ * @generated from message berth.v1.SpreadConstraint
+ */
+export type SpreadConstraint = Message<"berth.v1.SpreadConstraint"> & {
+  /**
+   * @generated from field: string topology_key = 1;
+   */
+  topologyKey: string;
+
+  /**
+   * The most that a domain may have above the least filled one. Default 1.
+   *
+   * @generated from field: int32 max_skew = 2;
+   */
+  maxSkew: number;
+
+  /**
+   * DoNotSchedule: a domain that would be too far ahead is no place; ScheduleAnyway: it is the worse one.
+   *
+   * @generated from field: string when_unsatisfiable = 3;
+   */
+  whenUnsatisfiable: string;
+};
+
+/**
+ * Describes the message berth.v1.SpreadConstraint.
+ * Use `create(SpreadConstraintSchema)` to create a new message.
+ */
+export const SpreadConstraintSchema: GenMessage<SpreadConstraint> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 25);
 
 /**
  * @generated from message berth.v1.Restart
@@ -701,7 +994,7 @@ export type Restart = Message<"berth.v1.Restart"> & {
  * Use `create(RestartSchema)` to create a new message.
  */
 export const RestartSchema: GenMessage<Restart> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 17);
+  messageDesc(file_berth_v1_workload, 26);
 
 /**
  * @generated from message berth.v1.Rollout
@@ -720,7 +1013,7 @@ export type Rollout = Message<"berth.v1.Rollout"> & {
  * Use `create(RolloutSchema)` to create a new message.
  */
 export const RolloutSchema: GenMessage<Rollout> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 18);
+  messageDesc(file_berth_v1_workload, 27);
 
 /**
  * @generated from message berth.v1.WorkloadStatus
@@ -790,7 +1083,7 @@ export type WorkloadStatus = Message<"berth.v1.WorkloadStatus"> & {
  * Use `create(WorkloadStatusSchema)` to create a new message.
  */
 export const WorkloadStatusSchema: GenMessage<WorkloadStatus> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 19);
+  messageDesc(file_berth_v1_workload, 28);
 
 /**
  * @generated from message berth.v1.ApplyWorkloadRequest
@@ -814,7 +1107,7 @@ export type ApplyWorkloadRequest = Message<"berth.v1.ApplyWorkloadRequest"> & {
  * Use `create(ApplyWorkloadRequestSchema)` to create a new message.
  */
 export const ApplyWorkloadRequestSchema: GenMessage<ApplyWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 20);
+  messageDesc(file_berth_v1_workload, 29);
 
 /**
  * @generated from message berth.v1.GetWorkloadRequest
@@ -836,7 +1129,7 @@ export type GetWorkloadRequest = Message<"berth.v1.GetWorkloadRequest"> & {
  * Use `create(GetWorkloadRequestSchema)` to create a new message.
  */
 export const GetWorkloadRequestSchema: GenMessage<GetWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 21);
+  messageDesc(file_berth_v1_workload, 30);
 
 /**
  * @generated from message berth.v1.ListWorkloadsRequest
@@ -870,7 +1163,7 @@ export type ListWorkloadsRequest = Message<"berth.v1.ListWorkloadsRequest"> & {
  * Use `create(ListWorkloadsRequestSchema)` to create a new message.
  */
 export const ListWorkloadsRequestSchema: GenMessage<ListWorkloadsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 22);
+  messageDesc(file_berth_v1_workload, 31);
 
 /**
  * @generated from message berth.v1.ListWorkloadsResponse
@@ -897,7 +1190,7 @@ export type ListWorkloadsResponse = Message<"berth.v1.ListWorkloadsResponse"> & 
  * Use `create(ListWorkloadsResponseSchema)` to create a new message.
  */
 export const ListWorkloadsResponseSchema: GenMessage<ListWorkloadsResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 23);
+  messageDesc(file_berth_v1_workload, 32);
 
 /**
  * @generated from message berth.v1.ScaleWorkloadRequest
@@ -924,7 +1217,7 @@ export type ScaleWorkloadRequest = Message<"berth.v1.ScaleWorkloadRequest"> & {
  * Use `create(ScaleWorkloadRequestSchema)` to create a new message.
  */
 export const ScaleWorkloadRequestSchema: GenMessage<ScaleWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 24);
+  messageDesc(file_berth_v1_workload, 33);
 
 /**
  * @generated from message berth.v1.DeleteWorkloadRequest
@@ -946,7 +1239,7 @@ export type DeleteWorkloadRequest = Message<"berth.v1.DeleteWorkloadRequest"> & 
  * Use `create(DeleteWorkloadRequestSchema)` to create a new message.
  */
 export const DeleteWorkloadRequestSchema: GenMessage<DeleteWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 25);
+  messageDesc(file_berth_v1_workload, 34);
 
 /**
  * @generated from message berth.v1.WatchWorkloadsRequest
@@ -973,7 +1266,7 @@ export type WatchWorkloadsRequest = Message<"berth.v1.WatchWorkloadsRequest"> & 
  * Use `create(WatchWorkloadsRequestSchema)` to create a new message.
  */
 export const WatchWorkloadsRequestSchema: GenMessage<WatchWorkloadsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 26);
+  messageDesc(file_berth_v1_workload, 35);
 
 /**
  * @generated from message berth.v1.WatchWorkloadsResponse
@@ -995,7 +1288,7 @@ export type WatchWorkloadsResponse = Message<"berth.v1.WatchWorkloadsResponse"> 
  * Use `create(WatchWorkloadsResponseSchema)` to create a new message.
  */
 export const WatchWorkloadsResponseSchema: GenMessage<WatchWorkloadsResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 27);
+  messageDesc(file_berth_v1_workload, 36);
 
 /**
  * @generated from service berth.v1.WorkloadService
