@@ -115,8 +115,8 @@ export async function pushHello(fleet: Fleet): Promise<string> {
 /** What a node still holds of containers; empty when it is clean. Image layers and blobs may stay. */
 export async function nodeLeftovers(agent: AgentProcess): Promise<string[]> {
   const links = await agent.host.exec(["ip", "-o", "link", "show", "type", "veth"]);
-  // The agent keeps its own two groups as long as it lives.
-  const own = [agent.cgroupParent, `${agent.cgroupParent}/_supervisors`];
+  // The agent keeps its own groups as long as it lives.
+  const own = ["", "/_supervisors", "/_stopper"].map((name) => `${agent.cgroupParent}${name}`);
   const cgroups = cgroupDirs(agent.cgroupParent).filter((dir) => !own.some((each) => dir.endsWith(each)));
   return [
     ...mountsBeneath(join(agent.root, "..")).map((point) => `mount ${point}`),

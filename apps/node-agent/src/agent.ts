@@ -12,9 +12,10 @@ import { Emitter, Lifetime, StatusError, systemClock, uuidv7, type Failpoint, ty
 import { hostSocketOf, parseHostPort, type AgentConfig } from "@berth/config";
 import type { Images, PullProgress } from "@berth/images";
 import type { Journal } from "@berth/journal";
-import { bootId, diskInfo } from "@berth/linux";
+import { bootId, boottimeMs, detectCgroupLayout, diskInfo } from "@berth/linux";
 import { Metrics } from "@berth/telemetry";
 import { lockDataRoot } from "./data-root-lock.ts";
+import { AssignmentState } from "./doors/fleet/assignment-state.ts";
 import { hostAddress } from "./doors/fleet/address.ts";
 import { openHostDoor, type HostDoorDeps } from "./doors/host/host-door.ts";
 import { openFleetDoor, type FleetDoor } from "./doors/fleet/fleet-door.ts";
@@ -23,10 +24,13 @@ import { agentEntry } from "./engine/journal-entries.ts";
 import { observedImages } from "./engine/observed-images.ts";
 import { openEngine, type OpenedEngine } from "./engine/open.ts";
 import { imageReferences } from "./engine/references.ts";
-import { openHost, type Host } from "./host.ts";
+import { cgroupParentOf, openHost, type Host } from "./host.ts";
 import { startHttpServer } from "./http-server.ts";
 import { startIdleTrim } from "./idle-trim.ts";
 import { registerMetrics } from "./metrics.ts";
+import { FileStopper } from "./stopper/file-stopper.ts";
+import { LeaseGate } from "./stopper/lease-gate.ts";
+import type { Stopper } from "./stopper/stopper.ts";
 import { VERSION } from "./version.ts";
 
 export interface AgentDeps {
@@ -75,10 +79,13 @@ async function assemble(deps: AgentDeps, config: AgentConfig, lifetime: Lifetime
   parts.images = opened.images;
   parts.snapshots = opened.snapshots;
   const host: Host = { ...opened, images: observedImages(opened.images, observer) };
+  const applied = new AssignmentState(host.journal);
+  const gate = new LeaseGate({ boottimeMs, applied: () => applied.applied() });
+  const stopper = await openStopper(config, logger);
   const progress = new Emitter<PullProgress>((error) => logger.error({ err: error }, "a listener of progress failed"));
-  const engine = await openEngine({ config, host, observer, progress, logger, failpoint }, lifetime);
+  const engine = await openEngine({ config, host, observer, progress, logger, failpoint, stopper, gate }, lifetime);
   parts.engine = engine.engine;
-  parts.door = lifetime.own(await openDoor(deps, config, host, engine, progress));
+  parts.door = lifetime.own(await openDoor(deps, config, host, engine, { progress, stopper, gate }));
   lifetime.own(await openHostDoor(hostDoorDeps(config, host, parts, logger), { socketPath: hostSocketOf(config) }));
   const health = (): Readonly<Record<string, unknown>> => ({
     status: "ok",
@@ -127,12 +134,19 @@ function hostDoorDeps(
   return { ...host, status, logger };
 }
 
+function openStopper(config: AgentConfig, logger: Logger): Promise<Stopper> {
+  return FileStopper.open(
+    { clock: systemClock, boottimeMs, bootId: bootId(), cgroups: detectCgroupLayout(), logger },
+    { directory: join(config.state, "stopper"), cgroup: `${cgroupParentOf(config)}/_stopper` },
+  );
+}
+
 async function openDoor(
   { logger, failpoint }: AgentDeps,
   config: AgentConfig,
   host: Host,
   { engine, keeper, collector }: OpenedEngine,
-  progress: Emitter<PullProgress>,
+  { progress, stopper, gate }: { progress: Emitter<PullProgress>; stopper: Stopper; gate: LeaseGate },
 ): Promise<FleetDoor> {
   const handlers = [...host.runtimes.keys()];
   const snapshotters = host.snapshots.map(({ snapshotter }) => snapshotter.name);
@@ -159,6 +173,8 @@ async function openDoor(
       clock: systemClock,
       logger,
       failpoint,
+      stopper,
+      gate,
       onCollect: () => collector.want(),
       onPullProgress: (listener) => progress.on(listener),
     },

@@ -23,6 +23,8 @@ const schema = z
         ttlMs: durationMs(500, 600_000).default(15_000),
         /** How often the agents are told to renew. */
         renewMs: durationMs(100, 300_000).default(3_000),
+        /** How late a node's stopper may be before its tasks (onNodeLoss: stopThenReplace) are taken for ended. */
+        fenceSlackMs: durationMs(1_500, 600_000).default(5_000),
       })
       .refine((lease) => lease.renewMs * 2 <= lease.ttlMs, {
         path: ["renewMs"],

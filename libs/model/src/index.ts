@@ -60,7 +60,17 @@ export {
   type RestartRule,
 } from "./restart-policy.ts";
 export {
+  CLOCK_DRIFT,
+  DEFAULT_STOP_GRACE_MS,
+  fencedBy,
+  replacementSafety,
+  type FencingTerms,
+  type ReplacementAnswer,
+  type ReplacementVerdict,
+} from "./fencing.ts";
+export {
   applyTaskStep,
+  becomeFenced,
   becomeObserved,
   becomeUnreachable,
   hasEnded,

@@ -6,7 +6,7 @@
  *  2. Within an execution the phase only goes forward, and one that has ended stays as it ended.
  *  3. An entry applied twice is an entry applied once.
  *  4. Silence is not failure (D6): a silent node's tasks keep their phase, with certainty `unreachable`; an execution that is
- *     known to have ended is never unreachable.
+ *     known to have ended is never unreachable. One that its node must have ended by now is `fenced`, until its journal says more.
  */
 
 export const TASK_PHASES = [
@@ -22,8 +22,11 @@ export const TASK_PHASES = [
 ] as const;
 export type TaskPhase = (typeof TASK_PHASES)[number];
 
-/** observed: the agent said so. unreachable: the last that is known of a silent node. unknown: it ended, nobody knows how. */
-export type Certainty = "observed" | "unreachable" | "unknown";
+/**
+ * observed: the agent said so. unreachable: the last that is known of a silent node. fenced: the same, and its node's stopper has
+ * ended it by now. unknown: it ended, nobody knows how.
+ */
+export type Certainty = "observed" | "unreachable" | "fenced" | "unknown";
 
 export const TASK_STEPS = [
   "accepted",
@@ -117,19 +120,32 @@ export function applyTaskStep<S extends ExecutionStatus>(status: S, entry: TaskS
     return entry.step === "removed" && !status.removed ? { ...status, removed: true } : status;
   }
   const patch = effectOf(entry.step, entry, status);
-  if (patch.phase !== undefined && RANK[patch.phase] < RANK[status.phase]) return status;
+  if (patch.phase !== undefined && RANK[patch.phase] < RANK[status.phase]) return heardOf(status);
   const next: S = { ...status, ...patch };
-  if (hasEnded(next.phase) && next.certainty === "unreachable") return { ...next, certainty: "observed" };
-  return sameStatus(status, next) ? status : next;
+  if (hasEnded(next.phase) && isDoubtful(next.certainty)) return { ...next, certainty: "observed" };
+  const heard = heardOf(next);
+  return sameStatus(status, heard) ? status : heard;
 }
+
+/** A fenced execution is spoken of: whether it ended is no longer ours to conclude. */
+function heardOf<S extends Pick<ExecutionStatus, "certainty">>(status: S): S {
+  return status.certainty === "fenced" ? { ...status, certainty: "observed" } : status;
+}
+
+const isDoubtful = (certainty: Certainty): boolean => certainty === "unreachable" || certainty === "fenced";
 
 /** What the silence of its node makes of a task; the same object when that is nothing. */
 export function becomeUnreachable<S extends Pick<ExecutionStatus, "phase" | "certainty">>(status: S): S {
-  if (hasEnded(status.phase) || status.phase === "Pending" || status.certainty === "unreachable") return status;
+  if (hasEnded(status.phase) || status.phase === "Pending" || isDoubtful(status.certainty)) return status;
   return { ...status, certainty: "unreachable" };
 }
 
-/** The node speaks again: what its journal said last is true of it. */
+/** The time by which its node has ended it has passed; the same object when it is not waited for. */
+export function becomeFenced<S extends Pick<ExecutionStatus, "phase" | "certainty">>(status: S): S {
+  return status.certainty === "unreachable" ? { ...status, certainty: "fenced" } : status;
+}
+
+/** The node speaks again: what its journal said last is true of it. What was fenced stays so until its journal speaks of it. */
 export function becomeObserved<S extends Pick<ExecutionStatus, "phase" | "certainty">>(status: S): S {
   return status.certainty === "unreachable" ? { ...status, certainty: "observed" } : status;
 }

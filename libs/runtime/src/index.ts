@@ -10,6 +10,7 @@ export {
 export { LogLineParser, type LogLine } from "./log-lines.ts";
 export { readLog, type ReadLogOptions } from "./log-reader.ts";
 export { rotateLog, type RotateLogOptions } from "./log-rotate.ts";
+export { initPidFile } from "./oci/layout.ts";
 export type { OciRuntimeDeps, OciRuntimeOptions } from "./oci/options.ts";
 export { createOciRuntime } from "./oci/runtime.ts";
 export type {

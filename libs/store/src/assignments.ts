@@ -35,6 +35,7 @@ export function taskAssignment(row: TaskRow): TaskAssignment {
     desired: row.desired === "Stop" ? "Stop" : isEnded(row) ? "Ended" : "Run",
     container: parse(ContainerSpecSchema, row.container),
     workload: row.workload,
+    fence: row.fence,
   });
 }
 

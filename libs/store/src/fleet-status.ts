@@ -71,7 +71,7 @@ export function failingTasks(tx: Tx, failuresInARow: number): Promise<Trouble[]>
   const starting = sql`failures >= ${failuresInARow} and phase not in ('Running', 'Succeeded')`;
   return troubles(
     tx,
-    sql`desired = 'Run' and certainty <> 'unreachable' and ((${again}) or (${forGood}) or (${starting}))`,
+    sql`desired = 'Run' and certainty not in ('unreachable', 'fenced') and ((${again}) or (${forGood}) or (${starting}))`,
     sql`workload`,
     sql`finished_at`,
   );
@@ -86,7 +86,7 @@ export function unreachableTasks(tx: Tx): Promise<Trouble[]> {
 /** By node, tasks that were told to stop so long ago and are still there, on nodes that are heard. */
 export function stuckStops(tx: Tx, longerThanMs: number): Promise<Trouble[]> {
   const old = sql`deleted_at < now() - make_interval(secs => ${longerThanMs / 1_000})`;
-  return troubles(tx, sql`desired = 'Stop' and not removed and certainty <> 'unreachable' and ${old}`, sql`node`, sql`deleted_at`); // prettier-ignore
+  return troubles(tx, sql`desired = 'Stop' and not removed and certainty not in ('unreachable', 'fenced') and ${old}`, sql`node`, sql`deleted_at`); // prettier-ignore
 }
 
 const MOST_GROUPS = 50;

@@ -143,14 +143,15 @@ export async function fleetSilence(tx: Tx): Promise<FleetSilence> {
 }
 
 /**
- * Tasks whose certainty does not agree with whether their node is silent: at most `limit`. Lock them before writing, and look
- * again.
+ * Tasks whose certainty does not agree with whether their node is silent, or with the time: at most `limit`. Lock them before
+ * writing, and look again.
  */
 export async function tasksOfWrongCertainty(tx: Tx, limit: number): Promise<string[]> {
   const rows = await tx.execute<{ uid: string }>(sql`
     select t.uid::text as uid from tasks t join nodes n on n.name = t.node
     where (n.phase = 'Unknown' and t.certainty = 'observed' and t.phase not in ('Succeeded', 'Failed', 'Stopped'))
       or (n.phase <> 'Unknown' and t.certainty = 'unreachable')
+      or (n.phase = 'Unknown' and t.certainty = 'unreachable' and t.possibly_until <= clock_timestamp())
     order by t.uid limit ${limit}`);
   return rows.map((row) => row.uid);
 }

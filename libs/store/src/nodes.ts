@@ -177,6 +177,16 @@ export async function listNodes(
   return pageOf(rows, limit, (row) => [row.name]);
 }
 
+/** These nodes, as they are now. */
+export function nodesByName(tx: Tx, names: readonly string[]): Promise<NodeRow[]> {
+  return tx.select().from(nodes).where(nodeIn(names));
+}
+
+/** Does the node say that its stopper works, so that it ends fenced tasks by itself? */
+export function hasStopper(row: Pick<NodeRow, "conditions">): boolean {
+  return row.conditions.some((condition) => condition["type"] === "Stopper" && condition["status"] === "True");
+}
+
 /** Every node, for placement and campaigns. */
 export function allNodes(tx: Tx, where?: SQL): Promise<NodeRow[]> {
   return tx.select().from(nodes).where(where).orderBy(asc(nodes.name));

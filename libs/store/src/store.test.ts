@@ -36,6 +36,7 @@ const newTask = (name: string, more: Partial<NewTask> = {}): NewTask => ({
   cpuMillis: 500,
   memoryBytes: 0,
   hostPorts: ["tcp/80"],
+  fence: false,
   ...more,
 });
 
@@ -90,6 +91,7 @@ void test("updateTasks keeps every column of a task through a round trip", async
     node: "a",
     desired: "Stop",
     hostPorts: ["udp/53", "tcp/443"],
+    fence: false,
     possiblyUntil: new Date(1_700_000_001_000),
     exitCode: 3,
     oomKilled: true,
@@ -112,6 +114,7 @@ void test("insertTasks gives the rows as they are stored, defaults and all", asy
       slot: n,
       labels: { n: `"${n}"` },
       hostPorts: [`tcp/${n}`, "udp/53"],
+      fence: false,
       memoryBytes: 2 ** 40 + n,
     }),
   );

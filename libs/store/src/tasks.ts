@@ -6,7 +6,17 @@
  */
 import { StatusError } from "@berth/base";
 import { create, toJson, type JsonObject } from "@bufbuild/protobuf";
-import { ContainerSpecSchema, TaskSchema, TaskSpecSchema, TaskStatusSchema, type Task } from "@berth/proto";
+import { replacementSafety } from "@berth/model";
+import {
+  ContainerSpecSchema,
+  ReplacementSafetySchema,
+  TaskSchema,
+  TaskSpecSchema,
+  TaskStatusSchema,
+  type ReplacementSafety,
+  type Stop,
+  type Task,
+} from "@berth/proto";
 import { and, asc, eq, getTableColumns, is, sql, SQL } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import { recordChanges, type ChangeOp, type NewChange } from "./feed/record.ts";
@@ -29,6 +39,7 @@ export function taskMessage(row: TaskRow): Task {
       container: parse(ContainerSpecSchema, row.container),
       workloadGeneration: BigInt(row.workloadGeneration),
       desired: row.desired,
+      fence: row.fence,
     }),
     status: create(TaskStatusSchema, {
       observedGeneration: BigInt(row.observedGeneration),
@@ -47,8 +58,19 @@ export function taskMessage(row: TaskRow): Task {
       imageDigest: row.imageDigest,
       ...optional("nextAttemptAt", timestampOf(row.nextAttemptAt)),
       health: row.health,
+      replacement: replacementOf(row),
     }),
   });
+}
+
+/** How it is to be stopped, as its spec says. */
+export function taskStop(row: TaskRow): Stop | undefined {
+  return parse(ContainerSpecSchema, row.container).stop;
+}
+
+function replacementOf(row: TaskRow): ReplacementSafety {
+  const { verdict, at, why } = replacementSafety(row);
+  return create(ReplacementSafetySchema, { verdict, why, ...optional("at", timestampOf(at ?? null)) });
 }
 
 export async function getTask(tx: Tx, namespace: string, name: string): Promise<TaskRow | undefined> {
@@ -112,6 +134,7 @@ export type NewTask = Pick<
   | "slot"
   | "pinnedNode"
   | "container"
+  | "fence"
   | "cpuMillis"
   | "memoryBytes"
   | "hostPorts"
@@ -131,6 +154,7 @@ const INSERTED = {
   slot: "int",
   pinned_node: "text",
   container: "jsonb",
+  fence: "bool",
   cpu_millis: "bigint",
   memory_bytes: "bigint",
   host_ports: "text[]",
@@ -239,6 +263,7 @@ const UPDATABLE = {
   nominated_node: "text",
   decision_id: "bigint",
   container: "jsonb",
+  fence: "bool",
   desired: "text",
   cpu_millis: "bigint",
   memory_bytes: "bigint",

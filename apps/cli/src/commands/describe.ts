@@ -1,5 +1,5 @@
 /** `berth describe`: everything about a resource, what it owns, and its newest events. */
-import { EventService, CampaignService, type Condition, type Event, type Metadata } from "@berth/proto";
+import { EventService, CampaignService, type Condition, type Event, type Metadata, type Task } from "@berth/proto";
 import type { Message } from "@bufbuild/protobuf";
 import { UsageError } from "../exit-code.ts";
 import { parseTarget, taskKind, type Kind } from "../kinds.ts";
@@ -42,9 +42,18 @@ async function describeOne(session: Session, kind: Kind, name: string): Promise<
     "Conditions",
     indent(formatTable(CONDITION_COLUMNS, conditions, { wide: false }), conditions.length),
   );
+  if (kind.kind === "Task") section(session, "Replacement", replacementLines(object as Task));
   await describeOwned(session, kind, name);
   const events = await eventsOf(session, kind, namespace, object.metadata);
   section(session, "Events", indent(formatTable(eventColumns, events, { wide: false }), events.length));
+}
+
+/** "When is replacement safe?", answered. */
+function replacementLines({ status }: Task): string[] {
+  const { verdict, at, why } = status?.replacement ?? { verdict: "", at: undefined, why: "" };
+  if (verdict === "") return [];
+  const when = verdict === "later" ? `safe at ${formatTime(at)}` : verdict === "safe" ? "safe now" : "not safe";
+  return [`  ${when}: ${why}`];
 }
 
 async function describeOwned(session: Session, kind: Kind, name: string): Promise<void> {

@@ -36,6 +36,7 @@ export function taskStatus(task: Task): string {
         : `, until ${timestampDate(status.possiblyUntil).toISOString().slice(11, 19)}`;
     return `Unknown (was ${phase}${until})`;
   }
+  if (status?.certainty === "fenced") return `Fenced (was ${phase})`;
   if (phase === "Pending" && status?.reason) return `Pending: ${status.reason}`;
   if (phase === "Failed" && status?.reason && status.reason !== "Error")
     return `Failed: ${status.reason}${again(task)}`;
@@ -45,6 +46,14 @@ export function taskStatus(task: Task): string {
   if (task.spec?.desired === "Leave") return "Running, leaving";
   const health = status?.health ?? "";
   return health === "" || health === "healthy" ? phase : `Running, ${health}`;
+}
+
+/** When another may be started in its place, never two at once. */
+export function replaceable(task: Task): string {
+  const replacement = task.status?.replacement;
+  if (replacement === undefined) return "-";
+  if (replacement.verdict !== "later") return replacement.verdict === "safe" ? "yes" : "no";
+  return replacement.at === undefined ? "later" : `at ${timestampDate(replacement.at).toISOString().slice(11, 19)}`;
 }
 
 /** While a restart is backed off. */
@@ -81,6 +90,7 @@ export const taskColumns: Columns<Task> = (now) => [
   { heading: "EXIT", cell: (t) => orDash(t.status?.exitCode?.toString()), wide: true },
   { heading: "EXECUTION", cell: (t) => `${t.metadata?.generation ?? 0}.${t.status?.attempt ?? 0}`, wide: true },
   { heading: "CERTAINTY", cell: (t) => orDash(t.status?.certainty), wide: true },
+  { heading: "REPLACEABLE", cell: replaceable, wide: true },
 ];
 
 export const mirrorColumns: Columns<RegistryMirror> = (now) => [

@@ -5,11 +5,24 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
 import { TaskSchema } from "@berth/proto";
 import { createPaint } from "@berth/base/terminal";
-import { taskStatus } from "./columns.ts";
+import { replaceable, taskStatus } from "./columns.ts";
 import { diffLines, formatHunks } from "./line-diff.ts";
 import { formatAge, parseDurationMs } from "./units.ts";
 
 const plain = createPaint({ isTTY: false }, {});
+
+void test("taskStatus and replaceable tell a fenced task from one that possibly runs", () => {
+  const at = (certainty: string, verdict: string) =>
+    create(TaskSchema, {
+      status: { phase: "Running", certainty, replacement: { verdict, at: timestampFromMs(5_000), why: "" } },
+    });
+  assert.deepEqual(
+    [taskStatus(at("fenced", "safe")), replaceable(at("fenced", "safe"))],
+    ["Fenced (was Running)", "yes"],
+  );
+  assert.equal(replaceable(at("unreachable", "later")), "at 00:00:05");
+  assert.equal(replaceable(at("observed", "unsafe")), "no");
+});
 
 void test("taskStatus shows an unreachable task as unknown, with its last phase, and never as failed", () => {
   const task = create(TaskSchema, {

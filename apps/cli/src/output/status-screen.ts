@@ -65,6 +65,7 @@ function taskParts({ tasks }: FleetStatus, paint: Paint): string[] {
   return [
     (running === total ? paint.green : paint.yellow)(`${running} of ${total} running`),
     ...some(counts?.unreachable, "possibly running", paint.yellow),
+    ...some(counts?.fenced, "fenced", paint.yellow),
     ...some(counts?.unplaced, "without a node", paint.yellow),
     ...some(counts?.starting, "starting"),
     ...some(counts?.restarting, "restarting", paint.yellow),

@@ -5,6 +5,7 @@
  * changes them.
  */
 import { clone, create, type DescMessage, type Message } from "@bufbuild/protobuf";
+import { durationMs } from "@bufbuild/protobuf/wkt";
 import { reflect, type ReflectMessage } from "@bufbuild/protobuf/reflect";
 import { StatusError, type FieldViolation } from "@berth/base";
 import {
@@ -33,11 +34,30 @@ export function storedWorkloadSpec(given: WorkloadSpec): WorkloadSpec {
     const description = "cannot be given with minAvailable; leave one of them out";
     violations.push({ field: "spec.disruption.maxUnavailable", description });
   }
+  violations.push(...fencingViolations(spec));
   if (violations.length > 0) throw StatusError.invalid(violations);
   if (!spec.everyNode) spec.replicas ??= 1;
   spec.restart ??= create(RestartSchema);
   fillWords(WorkloadSpecSchema, spec);
   return spec;
+}
+
+/** How long a replacement may have to wait for a task's grace. */
+const MOST_FENCED_GRACE_MS = 10 * 60_000;
+
+function fencingViolations({ onNodeLoss, everyNode, container }: WorkloadSpec): FieldViolation[] {
+  if (onNodeLoss !== "stopThenReplace") return [];
+  const out: FieldViolation[] = [];
+  if (everyNode) {
+    const description = "stopThenReplace has no other place to go with everyNode; leave it out";
+    out.push({ field: "spec.onNodeLoss", description });
+  }
+  const grace = container?.stop?.grace;
+  if (grace !== undefined && durationMs(grace) > MOST_FENCED_GRACE_MS) {
+    const description = "is more than 10m: with onNodeLoss stopThenReplace a replacement waits for it; make it shorter";
+    out.push({ field: "spec.container.stop.grace", description });
+  }
+  return out;
 }
 
 export function storedCampaignSpec(given: CampaignSpec): CampaignSpec {

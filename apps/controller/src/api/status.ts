@@ -62,12 +62,15 @@ function taskCounts(groups: readonly TaskGroup[]): MessageInitShape<typeof TaskC
     groups.filter(which).reduce((sum, group) => sum + group.count, 0);
   const ended = ({ phase }: TaskGroup): boolean => ["Succeeded", "Failed", "Stopped"].includes(phase);
   const lost = (group: TaskGroup): boolean => group.certainty === "unreachable" && !ended(group);
-  const leaving = (group: TaskGroup): boolean => !lost(group) && group.desired !== "Run";
-  const open = (group: TaskGroup): boolean => !lost(group) && group.desired === "Run";
+  const fenced = (group: TaskGroup): boolean => group.certainty === "fenced" && !ended(group);
+  const heard = (group: TaskGroup): boolean => !lost(group) && !fenced(group);
+  const leaving = (group: TaskGroup): boolean => heard(group) && group.desired !== "Run";
+  const open = (group: TaskGroup): boolean => heard(group) && group.desired === "Run";
   return {
     total: count(() => true),
     running: count((group) => open(group) && group.phase === "Running"),
     unreachable: count(lost),
+    fenced: count(fenced),
     unplaced: count((group) => open(group) && !group.placed),
     starting: count((group) => open(group) && group.placed && group.phase !== "Running" && !ended(group)),
     restarting: count((group) => open(group) && ended(group) && group.waiting),

@@ -128,6 +128,7 @@ async function openBench(...journals: Journal[]): Promise<Bench> {
             cpuMillis: 0,
             memoryBytes: 0,
             hostPorts: [],
+            fence: false,
           },
         ]);
         const [placed] = await updateTasks(tx, [{ before: row!, patch: { node, phase: "Assigned" } }]);
@@ -325,6 +326,7 @@ void test("a batch of 10,000 entries is stored within a few seconds", async (t) 
         cpuMillis: 0,
         memoryBytes: 0,
         hostPorts: [],
+        fence: false,
       })),
     );
     const nodeOf = new Map(uids.map(({ uid, node }) => [uid, node]));

@@ -1,24 +1,11 @@
 /**
- * Notices silence. A node whose lease has run out is Unknown, and its tasks are unreachable: never failed (D6).
+ * Notices silence. A node whose lease has run out is Unknown, and its tasks are unreachable: never failed
+ * (D6, `certainty.ts`).
  *
  * Silence is only believed while we ourselves could hear: for a whole lease after a start, after Postgres was away and after
  * the bus was away, nobody is declared silent, for nobody could have renewed.
  */
-import { becomeObserved, becomeUnreachable, type Certainty, type TaskPhase } from "@berth/model";
-import {
-  expiredNodes,
-  insertEvents,
-  lockNodes,
-  lockTasksByUid,
-  markSilent,
-  tasksOfWrongCertainty,
-  updateTasks,
-  type NodeRow,
-  type Store,
-  type TaskUpdate,
-} from "@berth/store";
-
-const TASKS_PER_ROUND = 1_000;
+import { expiredNodes, insertEvents, lockNodes, markSilent, type NodeRow, type Store } from "@berth/store";
 
 /** Marks nodes silent whose lease has run out; returns them. */
 export async function expireLeases(store: Store): Promise<NodeRow[]> {
@@ -43,26 +30,4 @@ export async function expireLeases(store: Store): Promise<NodeRow[]> {
     );
     return silent;
   });
-}
-
-/** Makes the certainty of tasks agree with the silence of their nodes; returns how many were changed. */
-export async function alignCertainty(store: Store): Promise<number> {
-  let changed = 0;
-  for (;;) {
-    const uids = await tasksOfWrongCertainty(store.db, TASKS_PER_ROUND);
-    if (uids.length === 0) return changed;
-    const done = await store.transaction(async (tx) => {
-      const rows = await lockTasksByUid(tx, uids);
-      // Whether it is still so: looked at again under the lock.
-      const wrong = new Set(await tasksOfWrongCertainty(tx, TASKS_PER_ROUND));
-      const updates = rows.filter((row) => wrong.has(row.uid)).flatMap((row): TaskUpdate[] => {
-        const status = { phase: row.phase as TaskPhase, certainty: row.certainty as Certainty };
-        const next = status.certainty === "unreachable" ? becomeObserved(status) : becomeUnreachable(status);
-        return next === status ? [] : [{ before: row, patch: { certainty: next.certainty } }];
-      }); // prettier-ignore
-      return (await updateTasks(tx, updates)).length;
-    });
-    changed += done;
-    if (done === 0 || uids.length < TASKS_PER_ROUND) return changed;
-  }
 }

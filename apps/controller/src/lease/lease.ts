@@ -11,7 +11,8 @@ import { startLoop } from "../loop/loop.ts";
 import type { LeaseMetrics } from "../metrics.ts";
 import { readAssignments } from "./assignments.ts";
 import { LeaseBatcher } from "./batcher.ts";
-import { alignCertainty, expireLeases } from "./expiry.ts";
+import { alignCertainty } from "./certainty.ts";
+import { expireLeases } from "./expiry.ts";
 import { readMirrors } from "./mirrors.ts";
 import { renewBatch } from "./renew.ts";
 import { renewalOf } from "./request.ts";
@@ -26,6 +27,8 @@ export interface LeaseDeps {
 export interface LeaseConfig {
   readonly ttlMs: number;
   readonly renewMs: number;
+  /** Bound on how late a node's stopper is. */
+  readonly fenceSlackMs: number;
   /** How many journal shards the nodes are divided over. The same in every controller. */
   readonly shards: number;
   /** How often silence is looked for. */
@@ -84,7 +87,7 @@ export async function startLeases(
         if (lock !== undefined && bus.state === "connected" && performance.now() - hearingSinceMs >= ttlMs) {
           for (const node of await expireLeases(store)) logger.warn({ node: node.name }, "a node is silent");
         }
-        await alignCertainty(store);
+        await alignCertainty(store, { slackMs: config.fenceSlackMs });
         return expiryMs;
       },
     },

@@ -10,6 +10,7 @@ import {
   type TaskTerm,
 } from "@berth/model";
 import {
+  hasStopper,
   nodeLoads,
   nominatedTasks,
   placementNodes,
@@ -73,6 +74,7 @@ export function placementNode(
     taints: effectiveTaints(row),
     runtimeHandlers: row.runtimeHandlers,
     snapshotters: row.snapshotters,
+    stopper: hasStopper(row),
     cpuMillis: promised(row.cpuMillis, row.cpuOvercommit || fleet.cpuPercent),
     memoryBytes: promised(row.memoryBytes, row.memoryOvercommit || fleet.memoryPercent),
     maxTasks: row.maxTasks,
@@ -97,6 +99,7 @@ export function placementTask(row: TaskRow, rules: PlacementRules): PlacementTas
     hostPorts: row.hostPorts,
     runtimeHandler: container.runtimeHandler ?? "",
     snapshotter: container.snapshotter ?? "",
+    fence: row.fence,
     image: imageKey(container.image ?? ""),
     pinnedNode: row.pinnedNode,
     nominatedNode: row.nominatedNode,

@@ -10,7 +10,6 @@ function freshExecution(row: TaskRow): Patch {
     phase: row.node === null ? "Pending" : "Assigned",
     reason: "",
     message: "",
-    possiblyUntil: null,
     exitCode: null,
     oomKilled: false,
     startedAt: null,
@@ -20,8 +19,10 @@ function freshExecution(row: TaskRow): Patch {
     health: "",
     availableSince: null,
     removed: false,
-    // What is known of the node, not of the execution that ended.
-    certainty: row.certainty === "unreachable" ? "unreachable" : "observed",
+    // What is known of the node, not of the execution that ended; until it speaks, the earlier one's bound holds.
+    ...(row.certainty === "unreachable" || row.certainty === "fenced"
+      ? { certainty: row.certainty, possiblyUntil: row.possiblyUntil }
+      : { certainty: "observed", possiblyUntil: null }),
   };
 }
 
@@ -32,10 +33,11 @@ export function nextAttempt(row: TaskRow): Patch {
 }
 
 /** A new spec: (task, generation + 1, 1). */
-export function nextGeneration(row: TaskRow, workload: WorkloadRow, columns: ContainerColumns): Patch {
+export function nextGeneration(row: TaskRow, workload: WorkloadRow, columns: ContainerColumns, fence: boolean): Patch {
   return {
     ...freshExecution(row),
     ...columns,
+    fence,
     labels: workload.labels,
     workloadGeneration: workload.generation,
     generation: row.generation + 1,

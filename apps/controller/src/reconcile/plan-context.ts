@@ -54,6 +54,8 @@ export interface Context extends PlanInput {
   readonly columns: ContainerColumns;
   readonly restart: RestartRule;
   readonly selector: Readonly<Record<string, string>>;
+  /** What new executions are made with: their node ends them when its lease runs out. */
+  readonly fence: boolean;
   readonly plan: Plan;
 }
 
@@ -69,6 +71,7 @@ export function contextOf(input: PlanInput, plan: Plan): Context {
       maxAttempts: spec.restart?.maxAttempts ?? 0,
     },
     selector: spec.placement?.nodeSelector ?? {},
+    fence: spec.onNodeLoss === "stopThenReplace",
     plan,
   };
 }
@@ -91,7 +94,7 @@ export function stop(plan: Plan, row: TaskRow, why: string): void {
 }
 
 export function newTask(context: Context, slot: number, pinnedNode: string | null): NewTask {
-  const { workload, columns } = context;
+  const { workload, columns, fence } = context;
   return {
     uid: context.newUid(),
     namespace: workload.namespace,
@@ -104,6 +107,7 @@ export function newTask(context: Context, slot: number, pinnedNode: string | nul
     slot,
     pinnedNode,
     ...columns,
+    fence,
   };
 }
 

@@ -93,7 +93,9 @@ class Moves {
       [...kept.filter((row) => !this.isTouched(row)), ...leaving].filter(isUp).map((row) => row.slot),
     );
     this.#doubles = replacesLost(spec);
-    this.#surge = shareOf(spec.disruption?.maxSurge || (this.#doubles ? "25%" : "0"), wanted);
+    const surge = spec.disruption?.maxSurge || (this.#doubles ? "25%" : "0");
+    // Of a fenced task there are never two (`plan-loss.ts`), whatever the budget allows.
+    this.#surge = context.fence ? 0 : shareOf(surge, wanted);
     this.#surging = leaving.length;
     const { maxUnavailable = "", minAvailable = "" } = spec.disruption ?? {};
     this.#budget = disruptionBudget({ maxUnavailable, minAvailable }, wanted, covered.size);

@@ -12,12 +12,17 @@ export interface RestartOutcome {
 
 const NOTHING: RestartOutcome = { begin: false, patch: undefined, wakeAt: undefined };
 
+/** As the node's journal says it. */
+const FENCED = "Fenced";
+
 export function planRestart(rule: RestartRule, row: TaskRow, now: Date): RestartOutcome {
   if (!hasEnded(row.phase) || row.node === null) return NOTHING;
   if (row.nextAttemptAt !== null) {
     if (row.nextAttemptAt <= now) return { begin: true, patch: undefined, wakeAt: undefined };
     return { begin: false, patch: undefined, wakeAt: row.nextAttemptAt };
   }
+  // Its node ended it, because the node had no lease: that says nothing of it.
+  if (row.reason === FENCED) return { begin: true, patch: undefined, wakeAt: undefined };
   const decision = decideRestart(rule, {
     phase: row.phase as EndedExecution["phase"],
     attempt: row.attempt,

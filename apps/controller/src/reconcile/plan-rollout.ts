@@ -6,6 +6,7 @@ import type { TaskRow } from "@berth/store";
 import { sameContainer } from "./container.ts";
 import { nextAttempt, nextGeneration } from "./execution.ts";
 import { carries, isUp, newTask, noteWake, stop, taskEvent, type Context } from "./plan-context.ts";
+import { isFree } from "./plan-slots.ts";
 import { planRestart } from "./plan-restart.ts";
 
 interface Rollout {
@@ -28,7 +29,7 @@ function tend(context: Context, rollout: Rollout, row: TaskRow): void {
     return;
   }
   const moves = mustMove(context, row);
-  if (!moves && sameContainer(row.container, container)) {
+  if (!moves && sameContainer(row.container, container) && row.fence === context.fence) {
     const outcome = planRestart(context.restart, row, context.now);
     // Another generation of the workload, the same container: nothing has to be started anew.
     plan.update.push({ before: row, patch: { workloadGeneration: workload.generation, ...outcome.patch } });
@@ -44,10 +45,10 @@ function tend(context: Context, rollout: Rollout, row: TaskRow): void {
   }
   if (moves) {
     stop(plan, row, "the new spec needs another place");
-    if (row.slot >= 0) plan.create.push(newTask(context, row.slot, null));
+    if (row.slot >= 0 && isFree(context, row.slot)) plan.create.push(newTask(context, row.slot, null));
     return;
   }
-  plan.update.push({ before: row, patch: nextGeneration(row, workload, context.columns) });
+  plan.update.push({ before: row, patch: nextGeneration(row, workload, context.columns, context.fence) });
   plan.events.push(taskEvent(row, "/tasks/update", "Updated", `updated to generation ${workload.generation}`));
 }
 
@@ -80,6 +81,9 @@ function mustMove(context: Context, row: TaskRow): boolean {
 }
 
 function budgetOf(context: Context, kept: readonly TaskRow[]): number {
-  const down = kept.filter((row) => !isUp(row)).length + context.plan.create.length;
+  const { spec, plan } = context;
+  // A slot that waits for its predecessor's end is down, too.
+  const missing = spec.everyNode ? 0 : (spec.replicas ?? 1) - kept.length;
+  const down = kept.filter((row) => !isUp(row)).length + Math.max(plan.create.length, missing);
   return (context.spec.rollout?.maxUnavailable ?? 1) - down;
 }

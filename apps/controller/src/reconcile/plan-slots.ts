@@ -4,7 +4,7 @@
  */
 import type { TaskRow } from "@berth/store";
 import { carries, newTask, stop, type Context } from "./plan-context.ts";
-import { isLost, replaceLost } from "./plan-loss.ts";
+import { isLost, isSafeToReplace, replaceLost } from "./plan-loss.ts";
 
 /** Fills the slots 0 … replicas-1 but those that are `taken`, frees those above. Returns the tasks that stay. */
 export function keepSlots(context: Context, live: readonly TaskRow[], taken: ReadonlySet<number>): TaskRow[] {
@@ -19,9 +19,15 @@ export function keepSlots(context: Context, live: readonly TaskRow[], taken: Rea
     else kept.set(row.slot, row);
   }
   for (let slot = 0; slot < wanted; slot += 1) {
-    if (!kept.has(slot) && !taken.has(slot)) plan.create.push(newTask(context, slot, null));
+    if (!kept.has(slot) && !taken.has(slot) && isFree(context, slot)) plan.create.push(newTask(context, slot, null));
   }
   return [...kept.values()];
+}
+
+/** Nothing that must not run beside another is still to end in it, or has just been told to. */
+export function isFree({ tasks, plan, nodes }: Context, slot: number): boolean {
+  const removed = new Set(plan.remove);
+  return tasks.every((row) => row.slot !== slot || removed.has(row) || isSafeToReplace(row, nodes));
 }
 
 /** One task on each node that matches; a cordoned or silent one gets no new one, and keeps what it has. */

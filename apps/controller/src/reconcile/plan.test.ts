@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create, toJson, type JsonObject } from "@bufbuild/protobuf";
 import fc from "fast-check";
-import { ContainerSpecSchema, WorkloadSpecSchema, type WorkloadSpec } from "@berth/proto";
+import { ContainerSpecSchema, PlacementSchema, WorkloadSpecSchema, type WorkloadSpec } from "@berth/proto";
 import type { NodeRow, TaskRow, WorkloadRow } from "@berth/store";
 import { fleetView } from "./fleet.ts";
+import { planRestart } from "./plan-restart.ts";
 import { planWorkload, type FleetNode, type Plan } from "./plan.ts";
 
 const NOW = new Date(1_700_000_000_000);
@@ -32,6 +33,7 @@ const baseRow: TaskRow = {
   cpuMillis: 0,
   memoryBytes: 0,
   hostPorts: [],
+  fence: false,
   observedGeneration: 1,
   attempt: 1,
   phase: "Running",
@@ -239,6 +241,49 @@ void test("planWorkload replaces what a silent node runs only where the spec say
   assert.equal(stops(spec(2, "keep")), false);
   assert.equal(stops(spec(1, "replace")), true);
   assert.equal(stops(spec(2, "replace"), { ...baseRow, phase: "Succeeded" }), false);
+});
+
+void test("planWorkload never gives a fenced task's slot away before it has ended or is fenced (stopThenReplace)", () => {
+  const node = (name: string, silent: boolean): FleetNode => ({
+    name,
+    labels: {},
+    silent,
+    cordoned: false,
+    evict: silent,
+  });
+  const nodes = new Map([node("n0", true), node("n1", false)].map((each) => [each.name, each]));
+  const spec = (replicas: number): WorkloadSpec =>
+    create(WorkloadSpecSchema, { replicas, onNodeLoss: "stopThenReplace", container: CONTAINERS[1]! });
+  const row = (patch: Partial<TaskRow>): TaskRow => ({ ...baseRow, uid: "t", fence: true, ...patch });
+  const made = (patch: Partial<TaskRow>, replicas = 1): [stopped: boolean, created: number] => {
+    const result = plan(spec(replicas), [row(patch)], nodes);
+    return [result.update.some(({ patch: p }) => p.desired === "Stop"), result.create.length];
+  };
+  assert.deepEqual(made({ certainty: "unreachable", possiblyUntil: NOW }), [false, 0], "possibly runs until T");
+  assert.deepEqual(made({ certainty: "fenced", possiblyUntil: NOW }), [true, 1]);
+  assert.deepEqual(made({ certainty: "unreachable", fence: false }), [false, 0], "made before the spec said so");
+  const stopping = { node: "n1", desired: "Stop" } as const;
+  assert.deepEqual(made({ ...stopping }), [false, 0], "scaled down and up: the one before still runs");
+  assert.deepEqual(made({ ...stopping, phase: "Stopped" }), [false, 1]);
+  assert.deepEqual(made({ desired: "Stop", certainty: "unreachable", possiblyUntil: NOW }), [false, 0]);
+  assert.deepEqual(made({ desired: "Stop", certainty: "fenced", possiblyUntil: NOW }), [false, 1]);
+  assert.deepEqual(made({ node: "gone" }), [true, 1], "an operator's word");
+  const moves = spec(1);
+  moves.placement = create(PlacementSchema, { nodeSelector: { disk: "ssd" } });
+  const moved = plan(moves, [row({ node: "n1", workloadGeneration: 1 })], nodes);
+  assert.deepEqual(
+    [moved.update[0]?.patch.desired, moved.create.length],
+    ["Stop", 0],
+    "a new spec moves it: first it ends",
+  );
+});
+
+void test("planRestart begins a fenced execution again at once, whatever the policy", () => {
+  const row: TaskRow = { ...baseRow, phase: "Stopped", reason: "Fenced", failures: 3 };
+  for (const policy of ["always", "onFailure", "never"] as const) {
+    assert.equal(planRestart({ policy, maxAttempts: 1 }, row, NOW).begin, true, policy);
+  }
+  assert.equal(planRestart({ policy: "never", maxAttempts: 0 }, { ...row, reason: "Stopped" }, NOW).begin, false);
 });
 
 void test("fleetView brakes when more than half of three or more fell silent together, for as long as they are", () => {

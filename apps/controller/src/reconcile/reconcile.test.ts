@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { create } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { hasEnded } from "@berth/model";
 import { JobSchema, TaskAssignmentSchema } from "@berth/proto";
 import {
@@ -8,14 +9,16 @@ import {
   getNamespace,
   getNode,
   getStoreMeta,
+  hasStopper,
   listEvents,
   lockNamespace,
+  taskMessage,
   updateNamespace,
   workloadStatus,
 } from "@berth/store";
 import { eventually } from "@berth/testkit/servers";
 import { FAILPOINTS } from "../failpoints.ts";
-import { startTestDatabases, TestFleet, type TestDatabases } from "../testing/test-fleet.ts";
+import { LEASE, startTestDatabases, TestFleet, type TestDatabases } from "../testing/test-fleet.ts";
 
 let databases: TestDatabases;
 before(async () => {
@@ -210,6 +213,62 @@ void test("onNodeLoss replace starts another elsewhere; the lost one is stopped 
   agent.silent = false;
   await fleet.converged("web", 3);
   assert.deepEqual(agent.running.filter((task) => task.taskUid === lost.uid), []); // prettier-ignore
+});
+
+void test("stopThenReplace: possibly running until T, then fenced, then replaced; back, its node begins nothing of it again", async () => {
+  await using fleet = await openFleet(3);
+  await fleet.apply("one", {
+    replicas: 1,
+    onNodeLoss: "stopThenReplace",
+    container: { stop: { grace: durationFromMs(200) } },
+  });
+  await fleet.apply("other", { replicas: 3, onNodeLoss: "keep" });
+  const [before] = await fleet.converged("one", 1);
+  await fleet.converged("other", 3);
+  const agent = fleet.wires.agents.get(before!.node!)!;
+  const runs = (): string[] => [...fleet.wires.agents.values()].flatMap((each) => each.running).filter((task) => task.fence).map((task) => task.taskUid); // prettier-ignore
+  let most = 0;
+  const watching = setInterval(() => (most = Math.max(most, runs().length)), 5).unref();
+  agent.silent = true;
+  const doubtful = await eventually("T is told", async () =>
+    (await fleet.tasks("one")).find((row) => row.certainty === "unreachable" && row.possiblyUntil !== null),
+  );
+  const lease = (await getNode(fleet.store.db, agent.name))!;
+  const t = doubtful.possiblyUntil!.getTime() - lease.leaseExpiresAt.getTime();
+  assert.ok(Math.abs(t - (200 + LEASE.fenceSlackMs + LEASE.ttlMs * 0.01)) <= 2, `T is ${t} ms after the lease`);
+  const next = await eventually("another runs elsewhere", async () =>
+    (await fleet.tasks("one")).find((row) => row.uid !== before!.uid && row.phase === "Running"),
+  );
+  assert.ok(next.createdAt.getTime() >= doubtful.possiblyUntil!.getTime(), "not before T");
+  const old = (await fleet.tasks("one")).find((row) => row.uid === before!.uid)!;
+  assert.deepEqual([old.desired, old.certainty], ["Stop", "fenced"], `${old.phase} ${old.reason}`);
+  const { items } = await listEvents(fleet.store.db, {});
+  assert.ok(items.some((event) => event.topic === "/tasks/fenced" && event.name === before!.name));
+  assert.equal(agent.running.length, 1, "what is not fenced goes on");
+  agent.silent = false;
+  await fleet.converged("one", 1);
+  clearInterval(watching);
+  assert.equal(most, 1, "never two at once");
+  assert.equal(agent.starts.get(`${before!.uid} 1 1`), 1);
+});
+
+void test("stopThenReplace: a node whose stopper does not work gets none, and one that lost it is never taken for fenced", async () => {
+  await using fleet = await openFleet(3);
+  for (const name of ["node-1", "node-2"]) fleet.wires.agents.get(name)!.stopper = false;
+  const without = async (name: string): Promise<boolean> => !hasStopper((await getNode(fleet.store.db, name))!);
+  await eventually("placement knows", async () => (await without("node-1")) && (await without("node-2")));
+  await fleet.apply("one", { replicas: 1, onNodeLoss: "stopThenReplace" });
+  const [row] = await fleet.converged("one", 1);
+  assert.equal(row!.node, "node-3");
+  const agent = fleet.wires.agents.get("node-3")!;
+  agent.stopper = false;
+  await eventually("it says so", () => without("node-3"));
+  agent.silent = true;
+  const lost = await eventually("it is unreachable", async () =>
+    (await fleet.tasks("one")).find((each) => each.certainty === "unreachable"),
+  );
+  assert.equal(lost.possiblyUntil, null);
+  assert.match(taskMessage(lost).status!.replacement!.why, /stopper was not working.*berth delete node node-3/);
 });
 
 void test("nothing is replaced when most of the fleet goes silent together", async () => {

@@ -14,8 +14,8 @@ export function workloadStatusOf(
   now: Date,
 ): WorkloadStatus {
   const live = tasks.filter((row) => row.desired === "Run");
-  const unknown = tasks.filter((row) => row.certainty === "unreachable" && !hasEnded(row.phase)).length;
-  const reachable = standIns(live, tasks).filter((row) => row.certainty !== "unreachable" || hasEnded(row.phase));
+  const unknown = tasks.filter((row) => isDoubtful(row) && !hasEnded(row.phase)).length;
+  const reachable = standIns(live, tasks).filter((row) => !isDoubtful(row) || hasEnded(row.phase));
   const inPhase = (phase: string): TaskRow[] => reachable.filter((row) => row.phase === phase && !row.nextAttemptAt);
   const running = inPhase("Running").length;
   const available = standIns(live, tasks).filter(isUp).length;
@@ -51,6 +51,9 @@ function standIns(live: readonly TaskRow[], tasks: readonly TaskRow[]): TaskRow[
 export function sameWorkloadStatus(a: WorkloadStatus, b: WorkloadStatus): boolean {
   return equals(WorkloadStatusSchema, a, b);
 }
+
+/** Its node is silent; `fenced` says that it has been ended there by now. */
+const isDoubtful = ({ certainty }: TaskRow): boolean => certainty === "unreachable" || certainty === "fenced";
 
 type NewCondition = Readonly<Record<"type" | "status" | "reason" | "message", string>>;
 

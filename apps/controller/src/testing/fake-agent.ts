@@ -68,6 +68,9 @@ export class FakeAgent {
   appliedRevision = 0;
   storedSeq = 0;
   refused = "";
+  /** Does its stopper work? */
+  stopper = true;
+  #deadlineMs = 0;
   #shard = 0;
 
   constructor(name: string, wires: AgentWires, options: FakeAgentOptions = {}) {
@@ -83,7 +86,9 @@ export class FakeAgent {
 
   /** Renews the lease and takes over the assignment set when it has changed. */
   async beat(): Promise<void> {
+    this.#fence();
     if (this.silent) return;
+    const sentMs = performance.now();
     const request = create(LeaseRequestSchema, {
       node: this.name,
       bootId: this.#options.bootId ?? `boot-${this.name}`,
@@ -98,6 +103,7 @@ export class FakeAgent {
       },
       runtimeHandlers: ["runc"],
       snapshotters: ["overlayfs"],
+      conditions: [{ type: "Stopper", status: this.stopper ? "True" : "False" }],
       journalEpoch: this.epoch,
       journalHeadSeq: BigInt(this.entries.length),
       storeEpoch: this.storeEpoch,
@@ -106,6 +112,7 @@ export class FakeAgent {
     const reply = await this.#wires.lease(this.name, request);
     this.refused = reply.refused;
     if (reply.refused !== "" || this.silent) return;
+    this.#deadlineMs = sentMs + Number(reply.ttlMs);
     this.#shard = reply.shard;
     this.storedSeq = Number(reply.journalStoredSeq);
     if (reply.storeEpoch !== this.storeEpoch || Number(reply.revision) !== this.appliedRevision) await this.sync();
@@ -145,6 +152,16 @@ export class FakeAgent {
     if (this.silent) return;
     if (job.task !== undefined) this.#obey(job.task);
     if (job.image !== undefined) this.#pull(job.image);
+  }
+
+  /** As the stopper does it: what is fenced ends when the lease has run out, whether or not anybody hears of it. */
+  #fence(): void {
+    if (!this.stopper || performance.now() < this.#deadlineMs) return;
+    for (const execution of this.executions.values()) {
+      if (execution.state !== "running" || !execution.task.fence) continue;
+      execution.state = "ended";
+      this.#journalTask(execution.task, "stopped", { reason: "Fenced" });
+    }
   }
 
   /** A container ends by itself. */
@@ -252,7 +269,12 @@ export class FakeAgent {
   #journalTask(
     task: TaskAssignment,
     step: string,
-    facts: { readonly exitCode?: number; readonly health?: string; readonly message?: string } = {},
+    facts: {
+      readonly exitCode?: number;
+      readonly health?: string;
+      readonly message?: string;
+      readonly reason?: string;
+    } = {},
   ): void {
     const { taskUid, generation, attempt, name, namespace } = task;
     const digest = step === "creating" ? { imageDigest: "sha256:aa" } : {};

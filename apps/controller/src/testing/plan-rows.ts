@@ -38,6 +38,7 @@ const TASK: TaskRow = {
   cpuMillis: 0,
   memoryBytes: 0,
   hostPorts: [],
+  fence: false,
   observedGeneration: 1,
   attempt: 1,
   phase: "Pending",

@@ -182,5 +182,6 @@ export function newTask(namespace: string, name: string): NewTask {
     cpuMillis: 0,
     memoryBytes: 0,
     hostPorts: [],
+    fence: false,
   };
 }

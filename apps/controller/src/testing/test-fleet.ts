@@ -57,7 +57,7 @@ export async function startTestDatabases(): Promise<TestDatabases> {
   };
 }
 
-export const LEASE = { ttlMs: 500, renewMs: 60 };
+export const LEASE = { ttlMs: 500, renewMs: 60, fenceSlackMs: 300 };
 
 export interface TestFleetOptions {
   readonly logger?: Logger;

@@ -5,6 +5,7 @@
 import { join } from "node:path";
 import type { ContainerHandle } from "@berth/runtime";
 import { describeKey, type Execution } from "./execution.ts";
+import type { Origin } from "./intent.ts";
 import type { ContainerPlan } from "./plan.ts";
 
 export interface EnginePaths {
@@ -22,6 +23,8 @@ export interface Container extends ContainerHandle {
   readonly attempt: number;
   readonly name: string;
   readonly plan: ContainerPlan;
+  /** Of the job or set that asked for it. */
+  readonly origin: Origin;
   readonly snapshotKey: string;
   readonly rootfs: string;
   readonly logPath: string;
@@ -38,6 +41,7 @@ export function containerOf(execution: Execution, plan: ContainerPlan, paths: En
     attempt,
     name,
     plan,
+    origin: { storeEpoch: execution.storeEpoch, revision: execution.revision },
     bundle,
     rootfs: join(bundle, "rootfs"),
     snapshotKey: `task-${describeKey(execution)}`,

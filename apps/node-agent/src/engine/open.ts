@@ -8,6 +8,8 @@ import { normaliseImage } from "@berth/model";
 import { readHostFacts, type HostFacts, type Runtime } from "@berth/runtime";
 import type { NamespacedSnapshotter } from "@berth/snapshots";
 import { cgroupParentOf, type Host } from "../host.ts";
+import type { LeaseGate } from "../stopper/lease-gate.ts";
+import type { Stopper } from "../stopper/stopper.ts";
 import { startCollector, type Collector } from "./collector.ts";
 import { namespaceCgroup, type EnginePaths } from "./container.ts";
 import { ContainerRunner } from "./container-runner.ts";
@@ -32,6 +34,8 @@ export interface EngineParts {
   readonly progress: Emitter<PullProgress>;
   readonly logger: Logger;
   readonly failpoint: Failpoint;
+  readonly stopper: Stopper;
+  readonly gate: LeaseGate;
 }
 
 export interface OpenedEngine {
@@ -63,6 +67,7 @@ export async function openEngine(parts: EngineParts, lifetime: Lifetime): Promis
     logger,
     observer,
     bootId: bootId(),
+    fence: { stopper: parts.stopper, gate: parts.gate },
     logReaders: new LogReaders(),
   };
   const lifecycle = new TaskLifecycle({
@@ -85,7 +90,7 @@ export async function openEngine(parts: EngineParts, lifetime: Lifetime): Promis
   return { engine, keeper, collector };
 }
 
-function makeRunner({ config, host, observer, progress, failpoint }: EngineParts): ContainerRunner {
+function makeRunner({ config, host, observer, progress, failpoint, stopper, gate }: EngineParts): ContainerRunner {
   let facts: Promise<HostFacts> | undefined;
   const steps = startSteps({
     images: host.images,
@@ -95,6 +100,9 @@ function makeRunner({ config, host, observer, progress, failpoint }: EngineParts
     host: () => (facts ??= readHostFacts()),
     onPullProgress: (news) => progress.emit(news),
     defaultDiskBytes: config.defaultDiskBytes,
+    stopper,
+    gate,
+    cgroups: detectCgroupLayout(),
   });
   return new ContainerRunner({ steps, observer, failpoint });
 }

@@ -25,4 +25,6 @@ export interface ContainerPlan {
   readonly health?: HealthPlan;
   /** How long it may run before it is stopped and has failed. Absent: for ever. */
   readonly activeDeadlineMs?: number;
+  /** The node's stopper ends it when the lease runs out (`stopper/stopper.ts`); it does not run without. */
+  readonly fence?: boolean;
 }

@@ -17,16 +17,19 @@ import { dirname } from "node:path";
 import { anySignal, backoffMs, hasCode, KeyedLock, Semaphore, StatusError, type Clock, type Logger } from "@berth/base";
 import type { Journal, NewEntry } from "@berth/journal";
 import type { ContainerExit, Runtime } from "@berth/runtime";
+import type { LeaseGate } from "../stopper/lease-gate.ts";
+import type { Stopper } from "../stopper/stopper.ts";
 import { containerOf, logDirectoryOf, type Container, type EnginePaths } from "./container.ts";
 import { StartFailure, type ContainerRunner } from "./container-runner.ts";
 import { describeKey, type Execution } from "./execution.ts";
 import type { HealthKeeper } from "./health/keeper.ts";
 import { healthAtStart } from "./health/probe-plan.ts";
-import { exitFacts } from "./exits.ts";
-import { agentEntry, taskEntry, type TaskFacts } from "./journal-entries.ts";
+import { exitFacts, fencedFacts, fencedReason } from "./exits.ts";
+import { agentEntry, taskEntry, type TaskFacts, type TaskStep } from "./journal-entries.ts";
 import { keepLatestLogs, type LogReaders } from "./logs.ts";
 import { observed, type OperationObserver } from "./operations.ts";
 import { changeExecution, deleteContainer, insertContainer, insertTask, type EngineRows } from "./rows.ts";
+import { LEASE_NOT_HELD, stopSignalOf } from "./steps/fence.ts";
 import type { StartFacts } from "./steps/index.ts";
 import { stopContainer } from "./stop.ts";
 
@@ -42,6 +45,8 @@ export interface LifecycleDeps {
   readonly observer: OperationObserver;
   readonly bootId: string;
   readonly logReaders: LogReaders;
+  /** What ends fenced containers, and when one may be started. */
+  readonly fence: { readonly stopper: Stopper; readonly gate: LeaseGate };
   /** Called after the last container of a namespace has gone. */
   readonly onNamespaceEmpty: (namespace: string) => void;
   /** Starts at a time: each costs some tens of milliseconds of CPU. */
@@ -161,6 +166,8 @@ export class TaskLifecycle implements AsyncDisposable {
       // What is wanted may have changed between reading the row and being interruptible.
       if (this.#deps.rows.get(execution)?.desired !== "run") return this.kick(execution.taskUid);
       const signal = anySignal(calledOff.signal, this.#closing.signal);
+      // Outside the bound on starts: while nobody answers, those that need the lease must not hold up the others.
+      if (plan.fence === true) await this.#deps.fence.gate.open(execution, signal);
       await this.#starts.run(
         () => this.#startNow(execution, containerOf(execution, plan, this.#deps.paths), signal),
         signal,
@@ -208,6 +215,7 @@ export class TaskLifecycle implements AsyncDisposable {
       });
     } catch (error) {
       if (!(error instanceof StartFailure)) throw error;
+      if (error.status.reason === LEASE_NOT_HELD) return this.kick(execution.taskUid);
       logger.warn({ task: execution.name, taskUid: execution.taskUid, reason: error.reason }, error.message);
       await this.#fail(execution, error.reason, error.message);
       return;
@@ -218,7 +226,7 @@ export class TaskLifecycle implements AsyncDisposable {
   async #started(execution: Execution, container: Container, facts: StartFacts): Promise<void> {
     const addresses = facts.attachment?.addresses ?? [];
     const imageDigest = facts.image?.image.target.digest ?? "";
-    const stopSignal = container.plan.stopSignal ?? facts.image?.config.config?.StopSignal ?? "SIGTERM";
+    const stopSignal = stopSignalOf(container, facts);
     const health = healthAtStart(container.plan.health);
     // protocol: StartJournaled
     await this.#deps.journal.transact(
@@ -298,18 +306,27 @@ export class TaskLifecycle implements AsyncDisposable {
   async #exited(execution: Execution, exit: ContainerExit): Promise<void> {
     const row = this.#deps.rows.get(execution);
     if (row?.state !== "running") return;
-    const { healthReason: reason, healthMessage: message } = row;
-    const failed = row.health === "failed";
-    const facts = failed ? { ...exitFacts(exit), reason, message } : exitFacts(exit);
+    const { step, facts } = this.#endOf(row, exit);
     // protocol: EndJournaled
     await this.#deps.journal.transact(
       [changeExecution(execution, ["running"], { state: "exited" }, this.#nowMs())],
-      [taskEntry(execution, failed ? "failed" : "exited", facts)],
+      [taskEntry(execution, step, facts)],
     );
     this.#deps.logger.info({ task: execution.name, taskUid: execution.taskUid, ...facts }, "task exited");
   }
 
-  async #fail(execution: Execution, reason: string, message: string): Promise<void> {
+  /** What the stopper or its health has ended is told so, whatever the code. */
+  #endOf(row: Execution, exit: ContainerExit): { readonly step: TaskStep; readonly facts: TaskFacts } {
+    const mark = this.#deps.fence.stopper.mark(describeKey(row));
+    if (mark !== undefined) return { step: "stopped", facts: fencedFacts(exit, mark) };
+    if (row.health !== "failed") return { step: "exited", facts: exitFacts(exit) };
+    const { healthReason: reason, healthMessage: message } = row;
+    return { step: "failed", facts: { ...exitFacts(exit), reason, message } };
+  }
+
+  async #fail(execution: Execution, failure: string, why: string): Promise<void> {
+    const mark = this.#deps.fence.stopper.mark(describeKey(execution));
+    const { reason, message } = mark === undefined ? { reason: failure, message: why } : fencedReason(mark);
     await this.#deps.journal.transact(
       [changeExecution(execution, ["accepted", "starting"], { state: "failed" }, this.#nowMs())],
       [taskEntry(execution, "failed", { reason, message })],

@@ -1,8 +1,12 @@
 /** The steps of a start that only pretends. Their names, and so the entries of the journal, are those of a real one. */
 import { StatusError, type Clock } from "@berth/base";
 import type { SimulationProfile } from "@berth/config";
+import type { CgroupLayout } from "@berth/linux";
 import type { Container } from "../engine/container.ts";
+import { fenceStep, startsUnderLease } from "../engine/steps/fence.ts";
 import type { Step } from "../engine/steps/index.ts";
+import type { LeaseGate } from "../stopper/lease-gate.ts";
+import type { Stopper } from "../stopper/stopper.ts";
 import type { Chance } from "./chance.ts";
 import type { PretendImages } from "./pretend-images.ts";
 import type { PretendRuntime } from "./pretend-runtime.ts";
@@ -13,10 +17,16 @@ export interface PretendStepDeps {
   readonly images: PretendImages;
   readonly runtime: PretendRuntime;
   readonly clock: Clock;
+  readonly stopper: Stopper;
+  readonly gate: LeaseGate;
 }
 
+const NO_CGROUPS: CgroupLayout = { mode: "none", unified: undefined, controllers: new Map(), roots: [] };
+
 export function pretendSteps(deps: PretendStepDeps): readonly Step[] {
-  return [imageStep(deps), snapshotStep(), createStep(deps), startStep(deps)];
+  // No cgroups: the stopper of a simulated node ends containers by their names.
+  const fence = fenceStep({ ...deps, cgroups: NO_CGROUPS });
+  return [imageStep(deps), snapshotStep(), fence, createStep(deps), startsUnderLease(startStep(deps), deps)];
 }
 
 function imageStep({ images }: PretendStepDeps): Step {

@@ -7,6 +7,7 @@
 import { Emitter, Lifetime, noFailpoints, systemClock, uuidv7, type Logger } from "@berth/base";
 import type { SimulationProfile } from "@berth/config";
 import { openJournal, type Journal } from "@berth/journal";
+import { boottimeMs } from "@berth/linux";
 import type { Metadata } from "@berth/metadata";
 import type { PullProgress } from "@berth/images";
 import { normaliseImage } from "@berth/model";
@@ -17,8 +18,9 @@ import {
   type SharedConnections,
 } from "../doors/fleet/fleet-door.ts";
 import { ContainerRunner } from "../engine/container-runner.ts";
-import type { EnginePaths } from "../engine/container.ts";
+import { containerOf, type EnginePaths } from "../engine/container.ts";
 import { Engine } from "../engine/engine.ts";
+import { describeKey } from "../engine/execution.ts";
 import { ImageKeeper } from "../engine/image-keeper.ts";
 import { agentEntry } from "../engine/journal-entries.ts";
 import { HealthKeeper } from "../engine/health/keeper.ts";
@@ -28,12 +30,16 @@ import { recoverEngine } from "../engine/recover.ts";
 import { EngineRows } from "../engine/rows.ts";
 import { TaskLifecycle } from "../engine/task-lifecycle.ts";
 import type { Origin } from "../engine/intent.ts";
+import { AssignmentState } from "../doors/fleet/assignment-state.ts";
+import { LeaseGate } from "../stopper/lease-gate.ts";
+import type { Stopper } from "../stopper/stopper.ts";
 import { VERSION } from "../version.ts";
 import type { Chance } from "./chance.ts";
 import type { NodeIdentity } from "./identity.ts";
 import { PretendImages, SNAPSHOTTER } from "./pretend-images.ts";
 import type { PretendRuntime } from "./pretend-runtime.ts";
 import { pretendSteps } from "./pretend-steps.ts";
+import { PretendStopper } from "./pretend-stopper.ts";
 
 export interface SimulationDeps {
   readonly metadata: Metadata;
@@ -67,7 +73,9 @@ export async function startSimulatedNode(deps: SimulationDeps, identity: NodeIde
   );
   const progress = new Emitter<PullProgress>((error) => logger.error({ err: error }, "a listener of progress failed"));
   const images = new PretendImages(name, { ...deps, clock: systemClock });
-  const { engine, keeper } = await openEngine(deps, journal, images, lifetime);
+  const applied = new AssignmentState(journal);
+  const gate = new LeaseGate({ boottimeMs, applied: () => applied.applied() });
+  const { engine, keeper, stopper } = await openEngine(deps, { journal, images, gate }, lifetime);
   const instance = uuidv7();
   await journal.append([agentEntry("started", journal.reason, `berthd ${VERSION}, simulated, instance ${instance}`)]);
   const disk = (): { totalBytes: number; availableBytes: number } => {
@@ -99,6 +107,8 @@ export async function startSimulatedNode(deps: SimulationDeps, identity: NodeIde
         clock: systemClock,
         logger,
         failpoint: noFailpoints,
+        stopper,
+        gate,
         onCollect: () => {},
         onPullProgress: (listener) => progress.on(listener),
         shared: deps.connections,
@@ -111,12 +121,18 @@ export async function startSimulatedNode(deps: SimulationDeps, identity: NodeIde
 
 async function openEngine(
   deps: SimulationDeps,
-  journal: Journal,
-  images: PretendImages,
+  { journal, images, gate }: { journal: Journal; images: PretendImages; gate: LeaseGate },
   lifetime: Lifetime,
-): Promise<{ readonly engine: Engine; readonly keeper: ImageKeeper }> {
+): Promise<{ readonly engine: Engine; readonly keeper: ImageKeeper; readonly stopper: Stopper }> {
   const { runtime, paths, logger, bootId } = deps;
   const rows = new EngineRows(journal.metadata, journal.owner);
+  const stop = (key: string): void => {
+    const execution = rows.open().find((each) => describeKey(each) === key);
+    if (execution?.plan === undefined) return;
+    // It may have ended by itself.
+    runtime.kill(containerOf(execution, execution.plan, paths), "SIGTERM").catch(() => {});
+  };
+  const stopper = lifetime.own(new PretendStopper({ boottimeMs, stop }));
   const common = {
     journal,
     rows,
@@ -127,14 +143,18 @@ async function openEngine(
     observer: noObserver,
     bootId,
     logReaders: new LogReaders(),
+    fence: { stopper, gate },
   };
-  const steps = pretendSteps({ ...deps, images, clock: systemClock });
+  const steps = pretendSteps({ ...deps, images, clock: systemClock, stopper, gate });
   const runner = new ContainerRunner({ steps, observer: noObserver });
   // What only pretends to run is always well.
   const health = new HealthKeeper({ ...common, ask: () => Promise.resolve({ success: true }) });
   const lifecycle = new TaskLifecycle({ ...common, runner, health, maxStarts: MAX_STARTS, onNamespaceEmpty: () => {} });
   for (const { namespace, plan, state } of rows.open()) {
     if (plan !== undefined && state === "running") images.keep(namespace, plan.image);
+  }
+  for (const execution of rows.open()) {
+    if (execution.plan?.fence === true && execution.state === "running") stopper.takeUp(describeKey(execution));
   }
   const sweep = { run: async () => 0 };
   await recoverEngine({ journal, rows, lifecycle, sweep, paths, logger });
@@ -157,7 +177,7 @@ async function openEngine(
   lifetime.own(keeper);
   keeper.recover();
   lifetime.own(lifecycle);
-  return { engine, keeper };
+  return { engine, keeper, stopper };
 }
 
 /** Registry mirrors are taken, and nobody is asked by them. */

@@ -129,7 +129,7 @@ async function assemble(
 
 function leftoversOf(agent: AgentProcess): string[] {
   const groups = cgroupDirs(agent.cgroupParent).filter(
-    (path) => !path.endsWith(agent.cgroupParent) && !path.includes("_supervisors"),
+    (path) => !path.endsWith(agent.cgroupParent) && !/_(supervisors|stopper)$/.test(path),
   );
   return [
     ...mountsBeneath(agent.root).map((path) => `mount ${path}`),

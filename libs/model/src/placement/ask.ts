@@ -65,6 +65,8 @@ export interface PlacementTask {
   readonly runtimeHandler: string;
   readonly snapshotter: string;
   readonly image: string;
+  /** Only where the node's stopper works (onNodeLoss: stopThenReplace). */
+  readonly fence?: boolean;
   /** The only node that will do; null: any. */
   readonly pinnedNode: string | null;
   /** Where room is being made for it; null: nowhere. */

@@ -21,6 +21,7 @@ export const MISFIT_KINDS = [
   "affinity",
   "runtime",
   "snapshotter",
+  "stopper",
   "topology",
   "skew",
   "near",
@@ -76,6 +77,7 @@ export function* staticMisfits({ task, spread, near }: TaskClass, node: Placemen
   if (task.snapshotter !== "" && !node.snapshotters.includes(task.snapshotter)) {
     yield misfit("snapshotter", task.snapshotter);
   }
+  if (task.fence === true && node.stopper !== true) yield misfit("stopper");
   for (const { topologyKey, hard } of spread) {
     if (hard && !hasDomain(node, topologyKey)) yield misfit("topology", topologyKey);
   }

@@ -9,6 +9,8 @@ export interface PlacementNode {
   readonly taints: readonly Taint[];
   readonly runtimeHandlers: readonly string[];
   readonly snapshotters: readonly string[];
+  /** It ends fenced tasks by itself when its lease runs out. */
+  readonly stopper?: boolean;
   /** What may be promised: the capacity times the node's factor of overcommit. */
   readonly cpuMillis: number;
   readonly memoryBytes: number;

@@ -62,6 +62,8 @@ export function describeMisfit(
       return `${lack} runtime handler ${misfit.what}`;
     case "snapshotter":
       return `${lack} snapshotter ${misfit.what}`;
+    case "stopper":
+      return `${lack} a stopper that works, which onNodeLoss stopThenReplace needs`;
     case "topology":
       return `${lack} label ${misfit.what}, whose values are its failure domains`;
     case "skew":

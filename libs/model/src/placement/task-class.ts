@@ -44,6 +44,7 @@ export function classKey(task: PlacementTask): string {
     image,
     labels,
     task.pinnedNode !== null,
+    task.fence === true,
   ]);
 }
 

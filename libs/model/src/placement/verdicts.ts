@@ -75,6 +75,7 @@ function remedy(misfit: Misfit, task: PlacementTask): string {
     affinity: `label it so that ${what}, or widen nodeAffinity`,
     runtime: `install the runtime handler ${what} there, or ask for another`,
     snapshotter: `configure the snapshotter ${what} there, or ask for another`,
+    stopper: "see the condition Stopper in berth describe node, or choose another onNodeLoss",
     topology: `give it the label ${what}`,
     skew: `raise maxSkew above ${misfit.left}, say ScheduleAnyway, or add nodes to the emptier ${what || "ones"}`,
     near: `it ${said}: place that first, or make the affinity preferred`,

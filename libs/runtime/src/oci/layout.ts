@@ -38,6 +38,9 @@ export function containerPaths(bundle: string): ContainerPaths {
   };
 }
 
+/** Where the first process's pid is, once the container is created. */
+export const initPidFile = (bundle: string): string => containerPaths(bundle).initPid;
+
 export interface StatePaths {
   /** One directory per namespace, each a `--root` of the runtime. */
   readonly roots: string;

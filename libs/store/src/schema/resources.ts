@@ -120,6 +120,8 @@ export const tasks = pgTable(
     container: message("container").notNull(),
     /** Run; Leave, which runs until the task that took its slot does; or Stop. Its node knows Run and Stop. */
     desired: text("desired").notNull().default("Run"),
+    /** Its node ends it when the lease runs out: onNodeLoss was stopThenReplace when this execution was made. */
+    fence: boolean("fence").notNull().default(false),
     /** What the container declares, as placement counts it. */
     cpuMillis: counter("cpu_millis").notNull().default(0),
     memoryBytes: counter("memory_bytes").notNull().default(0),

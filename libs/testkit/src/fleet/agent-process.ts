@@ -24,7 +24,7 @@ export interface AgentProcess extends AsyncDisposable {
   kill(): Promise<void>;
   /** Waits until it has ended by itself (at its failpoint). */
   ended(timeoutMs: number): Promise<boolean>;
-  /** Supervisors and container processes of this agent that still run. */
+  /** Supervisors and container processes of this agent that still run; its stopper, which lives as long as it, is none. */
   processes(): ProcessIdentity[];
 }
 
@@ -50,7 +50,8 @@ export function createAgentProcess({ dir, host, config }: AgentSettings): AgentP
   const cgroup = String(config["cgroupParent"]);
   writeConfig(configFile, config);
   let daemon: Daemon | undefined;
-  const processes = (): ProcessIdentity[] => processesNaming(dir).filter(({ pid }) => pid !== daemon?.identity?.pid);
+  const processes = (): ProcessIdentity[] =>
+    processesNaming(dir).filter(({ pid }) => pid !== daemon?.identity?.pid && !isStopper(pid));
   return {
     name,
     host,
@@ -113,6 +114,10 @@ function processesNaming(dir: string): ProcessIdentity[] {
     .filter((pid) => Number.isInteger(pid) && pid !== process.pid && commandLine(pid).includes(`${dir}/`))
     .map(identify)
     .filter((found) => found !== undefined);
+}
+
+function isStopper(pid: number): boolean {
+  return commandLine(pid).includes("/stopper/stopper.sh\0");
 }
 
 function commandLine(pid: number): string {

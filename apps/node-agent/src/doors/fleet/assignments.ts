@@ -25,6 +25,8 @@ export interface AssignmentsDeps {
   readonly logger: Logger;
   /** The set is to be asked for, soon. */
   readonly onSetWanted: () => void;
+  /** A set was taken over. */
+  readonly onApplied?: () => void;
   /** A job asks for a collection of what nobody uses. */
   readonly onCollect: () => void;
 }
@@ -86,6 +88,7 @@ export class Assignments {
       await state.record(origin);
       logger.info({ ...origin, tasks: set.tasks.length, images: set.images.length }, "assignments applied");
     }
+    this.#deps.onApplied?.();
     await this.#deps.engine.forgetRemoved(TOMBSTONE_MS);
     return "applied";
   }

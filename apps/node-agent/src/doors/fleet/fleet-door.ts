@@ -12,6 +12,8 @@ import { boottimeMs } from "@berth/linux";
 import type { LeaseReply } from "@berth/proto";
 import type { Engine } from "../../engine/engine.ts";
 import type { ImageKeeper } from "../../engine/image-keeper.ts";
+import type { LeaseGate } from "../../stopper/lease-gate.ts";
+import type { Stopper } from "../../stopper/stopper.ts";
 import type { RegistryRoutes } from "../../registry-routes.ts";
 import { AssignmentState } from "./assignment-state.ts";
 import { AssignmentSync } from "./assignment-sync.ts";
@@ -35,6 +37,8 @@ export interface FleetDoorDeps {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly failpoint: Failpoint;
+  readonly stopper: Stopper;
+  readonly gate: LeaseGate;
   /** A job asks for a collection. */
   readonly onCollect: () => void;
   /** Where pulls report; the door listens. */
@@ -79,6 +83,7 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
     defaults: deps.defaults,
     logger,
     onSetWanted: () => sync.want(),
+    onApplied: () => deps.gate.caughtUp(),
     onCollect: deps.onCollect,
   });
   const sync = new AssignmentSync({ bus, node, assignments, clock, logger });
@@ -89,7 +94,8 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
   const publisher = lifetime.own(
     startPublisher({ journal, transport: journalTransport(bus, node, source, deps.failpoint), clock, logger }),
   );
-  const onReply = (reply: LeaseReply): void => {
+  const onReply = (reply: LeaseReply, untilBoottimeMs: number): void => {
+    holdLease(deps, reply, untilBoottimeMs);
     source.shard = reply.shard;
     if (reply.journalEpoch !== "") {
       publisher.acknowledge(reply.journalEpoch, Number(reply.journalStoredSeq)).catch(onError);
@@ -111,6 +117,7 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
       journalFull: journal.isFull(),
       storeEpoch: applied.storeEpoch,
       appliedRevision: applied.revision,
+      stopperProblem: deps.stopper.problem(),
     });
   };
   const lease = new Lease({ bus, node, describe, onReply, boottimeMs, clock, logger });
@@ -137,4 +144,17 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
     status: () => ({ bus: bus.state, leaseHeld: lease.isHeld(), backlog: publisher.backlog() }),
     [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose](),
   };
+}
+
+/** Steps Renew and Arm: the stopper is armed first, then fenced tasks may start. */
+function holdLease({ stopper, gate, logger }: FleetDoorDeps, reply: LeaseReply, untilBoottimeMs: number): void {
+  try {
+    stopper.arm(untilBoottimeMs);
+  } catch (error) {
+    // It keeps the deadline it has: what is fenced ends sooner, never later.
+    logger.error({ err: error }, "the stopper could not be armed");
+    return;
+  }
+  stopper.ensure().catch((error: unknown) => logger.error({ err: error }, "the stopper does not run"));
+  gate.granted(untilBoottimeMs, { storeEpoch: reply.storeEpoch, revision: Number(reply.revision) });
 }

@@ -2,7 +2,8 @@
  * The node's lease: "I am here", answered by the controller after its Postgres write (flow C).
  *
  * The agent counts its lease from the moment the request was sent, by CLOCK_BOOTTIME, so that it never believes in it longer
- * than the controller does. Losing it stops nothing here: containers go on, and what happens is journaled.
+ * than the controller does. Losing it stops nothing here: containers go on, and what happens is journaled; what is fenced is
+ * ended by the stopper (`stopper/stopper.ts`).
  */
 import { create } from "@bufbuild/protobuf";
 import { StatusError, type Clock, type Logger } from "@berth/base";
@@ -14,7 +15,8 @@ export interface LeaseDeps {
   readonly node: string;
   /** What the agent says of itself now. */
   readonly describe: () => Promise<Omit<LeaseRequest, "$typeName" | "$unknown">>;
-  readonly onReply: (reply: LeaseReply) => void;
+  /** The lease lasts until then, by CLOCK_BOOTTIME. */
+  readonly onReply: (reply: LeaseReply, untilBoottimeMs: number) => void;
   readonly boottimeMs: () => number;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -72,8 +74,9 @@ export class Lease {
       return;
     }
     if (!this.isHeld()) logger.info({ ttlMs: Number(reply.ttlMs) }, "lease held");
-    this.#state = { untilBoottimeMs: sentMs + Number(reply.ttlMs), refused: "" };
-    this.#deps.onReply(reply);
+    const untilBoottimeMs = sentMs + Number(reply.ttlMs);
+    this.#state = { untilBoottimeMs, refused: "" };
+    this.#deps.onReply(reply, untilBoottimeMs);
   }
 
   #failed(status: StatusError): void {

@@ -26,6 +26,8 @@ export interface NodeNews {
   readonly journalFull: boolean;
   readonly storeEpoch: string;
   readonly appliedRevision: number;
+  /** Why the stopper cannot be relied upon. */
+  readonly stopperProblem: string | undefined;
 }
 
 /** Below this share of the data root's disk, the node says DiskPressure. */
@@ -82,6 +84,12 @@ export class NodeStatus {
         full,
         full ? "ControllerAway" : "JournalSufficient",
         full ? "too much waits to be stored by the controller: new work is refused" : "",
+      ),
+      this.#condition(
+        "Stopper",
+        news.stopperProblem === undefined,
+        news.stopperProblem === undefined ? "Armed" : "Unavailable",
+        news.stopperProblem ?? "",
       ),
     ];
   }

@@ -31,6 +31,7 @@ export function planOf(task: TaskAssignment, defaults: NodeDefaults): ContainerP
       ...(spec.resources?.disk ? { diskBytes: parseDisk(spec.resources.disk) } : {}),
       ...(spec.volatileRootfs ? { volatileRootfs: true } : {}),
       ...(spec.stop === undefined || spec.stop.signal === "" ? {} : { stopSignal: signalOf(spec.stop.signal) }),
+      ...(task.fence ? { fence: true } : {}),
       stopGraceMs: spec.stop?.grace === undefined ? DEFAULT_GRACE_MS : Math.max(0, durationMs(spec.stop.grace)),
       ...healthOf(spec),
       ...(spec.activeDeadline === undefined ? {} : { activeDeadlineMs: durationMs(spec.activeDeadline) }),

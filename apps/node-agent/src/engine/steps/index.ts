@@ -1,6 +1,7 @@
 /** The order in which a container is started; removal is the reverse. */
 import { bundleStep } from "./bundle.ts";
 import { createStep } from "./create.ts";
+import { fenceStep, startsUnderLease } from "./fence.ts";
 import { imageStep } from "./image.ts";
 import { networkStep } from "./network.ts";
 import { rootfsStep } from "./rootfs.ts";
@@ -17,8 +18,9 @@ export function startSteps(deps: StepDeps): readonly Step[] {
     rootfsStep(deps),
     networkStep(deps),
     specStep(deps),
+    fenceStep(deps),
     createStep(deps),
-    startStep(deps),
+    startsUnderLease(startStep(deps), deps),
   ];
 }
 

@@ -7,9 +7,12 @@
  *  3. What `run` makes is named by the container (see `container.ts`), whose record was durable before (A6).
  */
 import type { Images, PullProgress, UnpackedImage } from "@berth/images";
+import type { CgroupLayout } from "@berth/linux";
 import type { Attachment, Network } from "@berth/network";
 import type { HostFacts, Runtime } from "@berth/runtime";
 import type { Snapshotter } from "@berth/snapshots";
+import type { LeaseGate } from "../../stopper/lease-gate.ts";
+import type { Stopper } from "../../stopper/stopper.ts";
 import type { Container } from "../container.ts";
 
 /** What earlier steps of the same start have found out. */
@@ -28,7 +31,7 @@ export interface StartContext {
   readonly onWarning: (reason: string, message: string) => void;
 }
 
-export type StepName = "image" | "snapshot" | "bundle" | "rootfs" | "network" | "spec" | "create" | "start";
+export type StepName = "image" | "snapshot" | "bundle" | "rootfs" | "network" | "spec" | "fence" | "create" | "start";
 
 export interface Step {
   readonly name: StepName;
@@ -46,6 +49,10 @@ export interface StepDeps {
   readonly network: Network;
   readonly host: () => Promise<HostFacts>;
   readonly onPullProgress: (progress: PullProgress) => void;
+  /** What ends fenced containers. */
+  readonly stopper: Stopper;
+  readonly gate: LeaseGate;
+  readonly cgroups: CgroupLayout;
   /** Of writable layers whose plan sets no bound. */
   readonly defaultDiskBytes?: number | undefined;
   /** Beyond this size the supervisor's log file is cut. */

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { aborted, silentLogger, systemClock, withSignal, type Clock } from "@berth/base";
 import { journalMigrations, openJournal } from "@berth/journal";
+import { boottimeMs, detectCgroupLayout } from "@berth/linux";
 import { temporaryMetadata } from "@berth/metadata/testing";
 import type { EnginePaths } from "../container.ts";
 import { ContainerRunner } from "../container-runner.ts";
@@ -14,9 +15,12 @@ import { engineMigrations } from "../migrations.ts";
 import { noObserver } from "../operations.ts";
 import { EngineRows } from "../rows.ts";
 import { createStep } from "../steps/create.ts";
+import { fenceStep, startsUnderLease } from "../steps/fence.ts";
 import { startStep } from "../steps/start.ts";
 import type { StartContext, Step, StepName } from "../steps/step.ts";
 import { TaskLifecycle } from "../task-lifecycle.ts";
+import { LeaseGate } from "../../stopper/lease-gate.ts";
+import { MemoryStopper } from "../../stopper/memory.ts";
 import { FakeRuntime } from "./fake-runtime.ts";
 
 export interface EngineLab extends AsyncDisposable {
@@ -24,6 +28,8 @@ export interface EngineLab extends AsyncDisposable {
   readonly lifecycle: TaskLifecycle;
   readonly rows: EngineRows;
   readonly runtime: FakeRuntime;
+  readonly stopper: MemoryStopper;
+  readonly gate: LeaseGate;
   /** What steps did, in order: `+network`, `-network`. */
   readonly trace: string[];
   /** What a step does instead of succeeding. */
@@ -66,8 +72,16 @@ export async function openEngineLab(options: { readonly clock?: Clock } = {}): P
       await step.undo(container);
     },
   });
+  const stopper = new MemoryStopper();
+  const gate = new LeaseGate({ boottimeMs, applied: () => ({ storeEpoch: "s", revision: 1 }) });
   const deps = { runtime: () => runtime };
-  const steps = [...PLANNED.map(emptyStep), createStep(deps), startStep(deps)].map(traced);
+  // Of what has no fence, that step does nothing.
+  const fence = fenceStep({ stopper, cgroups: detectCgroupLayout([]) });
+  const steps = [
+    ...PLANNED.map(emptyStep).map(traced),
+    fence,
+    ...[createStep(deps), startsUnderLease(startStep(deps), { gate })].map(traced),
+  ];
   const open = (bootId: string) => {
     const common = {
       journal,
@@ -79,6 +93,7 @@ export async function openEngineLab(options: { readonly clock?: Clock } = {}): P
       observer: noObserver,
       bootId,
       logReaders: new LogReaders(),
+      fence: { stopper, gate },
     };
     const runner = new ContainerRunner({ steps, observer: noObserver });
     const health = new HealthKeeper({ ...common, ask: () => Promise.resolve({ success: true }) });
@@ -100,6 +115,8 @@ export async function openEngineLab(options: { readonly clock?: Clock } = {}): P
     },
     rows,
     runtime,
+    stopper,
+    gate,
     trace,
     misbehave,
     steps: (taskUid) => tasks(taskUid).map(({ step, attempt }) => (attempt === 1 ? step : `${step}/${attempt}`)),

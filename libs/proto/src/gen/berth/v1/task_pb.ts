@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/task.proto.
  */
 export const file_berth_v1_task: GenFile = /*@__PURE__*/
-  fileDesc("ChNiZXJ0aC92MS90YXNrLnByb3RvEghiZXJ0aC52MSJ0CgRUYXNrEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESIAoEc3BlYxgCIAEoCzISLmJlcnRoLnYxLlRhc2tTcGVjEiQKBnN0YXR1cxgDIAEoCzIULmJlcnRoLnYxLlRhc2tTdGF0dXMiqAEKCFRhc2tTcGVjEhAKCHdvcmtsb2FkGAEgASgJEhQKDHdvcmtsb2FkX3VpZBgCIAEoCRIMCgRzbG90GAMgASgFEgwKBG5vZGUYBCABKAkSKgoJY29udGFpbmVyGAUgASgLMhcuYmVydGgudjEuQ29udGFpbmVyU3BlYxIbChN3b3JrbG9hZF9nZW5lcmF0aW9uGAYgASgDEg8KB2Rlc2lyZWQYByABKAkizAMKClRhc2tTdGF0dXMSGwoTb2JzZXJ2ZWRfZ2VuZXJhdGlvbhgBIAEoAxIPCgdhdHRlbXB0GAIgASgFEg0KBXBoYXNlGAMgASgJEg4KBnJlYXNvbhgEIAEoCRIPCgdtZXNzYWdlGAUgASgJEhEKCWNlcnRhaW50eRgGIAEoCRIyCg5wb3NzaWJseV91bnRpbBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoJZXhpdF9jb2RlGAggASgFSACIAQESEgoKb29tX2tpbGxlZBgJIAEoCBIuCgpzdGFydGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJYWRkcmVzc2VzGAwgAygJEhAKCHJlc3RhcnRzGA0gASgFEhQKDGltYWdlX2RpZ2VzdBgOIAEoCRIzCg9uZXh0X2F0dGVtcHRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmhlYWx0aBgQIAEoCUIMCgpfZXhpdF9jb2RlIk0KDkdldFRhc2tSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZSKhAQoQTGlzdFRhc2tzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISEAoId29ya2xvYWQYAyABKAkSDAoEbm9kZRgEIAEoCRIcCglwYWdlX3NpemUYBSABKAVCCZK1GAUgACjoBxISCgpwYWdlX3Rva2VuGAYgASgJIlsKEUxpc3RUYXNrc1Jlc3BvbnNlEh0KBWl0ZW1zGAEgAygLMg4uYmVydGgudjEuVGFzaxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDgoGY3Vyc29yGAMgASgJIoABChFXYXRjaFRhc2tzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISEAoId29ya2xvYWQYAyABKAkSDAoEbm9kZRgEIAEoCRIOCgZjdXJzb3IYBSABKAkiVwoSV2F0Y2hUYXNrc1Jlc3BvbnNlEiMKBWV2ZW50GAEgASgLMhQuYmVydGgudjEuV2F0Y2hFdmVudBIcCgR0YXNrGAIgASgLMg4uYmVydGgudjEuVGFzayJRChJSZXN0YXJ0VGFza1JlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lIrMBCgtMb2dzUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUSDgoGZm9sbG93GAMgASgIEhEKBHRhaWwYBCABKAVIAIgBARIpCgVzaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcHJldmlvdXMYBiABKAhCBwoFX3RhaWwiVgoMTG9nc1Jlc3BvbnNlEigKBHRpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnN0cmVhbRgCIAEoCRIMCgRkYXRhGAMgASgMIo8BCgtFeGVjUmVxdWVzdBIiCgRvcGVuGAEgASgLMhIuYmVydGgudjEuRXhlY09wZW5IABIPCgVzdGRpbhgCIAEoDEgAEhYKDHN0ZGluX2Nsb3NlZBgDIAEoCEgAEigKBnJlc2l6ZRgEIAEoCzIWLmJlcnRoLnYxLlRlcm1pbmFsU2l6ZUgAQgkKB21lc3NhZ2Ui6AEKCEV4ZWNPcGVuEh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZRIaCgdjb21tYW5kGAMgAygJQgmStRgFCAEwgAgSEAoIdGVybWluYWwYBCABKAgSDQoFc3RkaW4YBSABKAgSJAoEc2l6ZRgGIAEoCzIWLmJlcnRoLnYxLlRlcm1pbmFsU2l6ZRIMCgR1c2VyGAcgASgJEg8KB3dvcmtkaXIYCCABKAkSHQoDZW52GAkgAygLMhAuYmVydGgudjEuRW52VmFyIi0KDFRlcm1pbmFsU2l6ZRIPCgdjb2x1bW5zGAEgASgFEgwKBHJvd3MYAiABKAUiZQoMRXhlY1Jlc3BvbnNlEhAKBnN0ZG91dBgBIAEoDEgAEhAKBnN0ZGVychgCIAEoDEgAEhMKCWV4aXRfY29kZRgDIAEoBUgAEhEKB3N0YXJ0ZWQYBCABKAhIAEIJCgdtZXNzYWdlMvcECgtUYXNrU2VydmljZRJiCgdHZXRUYXNrEhguYmVydGgudjEuR2V0VGFza1JlcXVlc3QaDi5iZXJ0aC52MS5UYXNrIi2KtRgpCicvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS90YXNrcy97bmFtZX0SbAoJTGlzdFRhc2tzEhouYmVydGgudjEuTGlzdFRhc2tzUmVxdWVzdBobLmJlcnRoLnYxLkxpc3RUYXNrc1Jlc3BvbnNlIiaKtRgiCiAvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS90YXNrcxJ3CgpXYXRjaFRhc2tzEhsuYmVydGgudjEuV2F0Y2hUYXNrc1JlcXVlc3QaHC5iZXJ0aC52MS5XYXRjaFRhc2tzUmVzcG9uc2UiLIq1GCgKJi92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3Rhc2tzOndhdGNoMAESdQoLUmVzdGFydFRhc2sSHC5iZXJ0aC52MS5SZXN0YXJ0VGFza1JlcXVlc3QaDi5iZXJ0aC52MS5UYXNrIjiKtRg0MgEqGi8vdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS90YXNrcy97bmFtZX06cmVzdGFydBJrCgRMb2dzEhUuYmVydGgudjEuTG9nc1JlcXVlc3QaFi5iZXJ0aC52MS5Mb2dzUmVzcG9uc2UiMoq1GC4KLC92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3Rhc2tzL3tuYW1lfS9sb2dzMAESOQoERXhlYxIVLmJlcnRoLnYxLkV4ZWNSZXF1ZXN0GhYuYmVydGgudjEuRXhlY1Jlc3BvbnNlKAEwAWIGcHJvdG8z", [file_berth_v1_meta, file_berth_v1_options, file_berth_v1_workload, file_google_protobuf_timestamp]);
+  fileDesc("ChNiZXJ0aC92MS90YXNrLnByb3RvEghiZXJ0aC52MSJ0CgRUYXNrEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESIAoEc3BlYxgCIAEoCzISLmJlcnRoLnYxLlRhc2tTcGVjEiQKBnN0YXR1cxgDIAEoCzIULmJlcnRoLnYxLlRhc2tTdGF0dXMitwEKCFRhc2tTcGVjEhAKCHdvcmtsb2FkGAEgASgJEhQKDHdvcmtsb2FkX3VpZBgCIAEoCRIMCgRzbG90GAMgASgFEgwKBG5vZGUYBCABKAkSKgoJY29udGFpbmVyGAUgASgLMhcuYmVydGgudjEuQ29udGFpbmVyU3BlYxIbChN3b3JrbG9hZF9nZW5lcmF0aW9uGAYgASgDEg8KB2Rlc2lyZWQYByABKAkSDQoFZmVuY2UYFCABKAgi/gMKClRhc2tTdGF0dXMSGwoTb2JzZXJ2ZWRfZ2VuZXJhdGlvbhgBIAEoAxIPCgdhdHRlbXB0GAIgASgFEg0KBXBoYXNlGAMgASgJEg4KBnJlYXNvbhgEIAEoCRIPCgdtZXNzYWdlGAUgASgJEhEKCWNlcnRhaW50eRgGIAEoCRIyCg5wb3NzaWJseV91bnRpbBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoJZXhpdF9jb2RlGAggASgFSACIAQESEgoKb29tX2tpbGxlZBgJIAEoCBIuCgpzdGFydGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJYWRkcmVzc2VzGAwgAygJEhAKCHJlc3RhcnRzGA0gASgFEhQKDGltYWdlX2RpZ2VzdBgOIAEoCRIzCg9uZXh0X2F0dGVtcHRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmhlYWx0aBgQIAEoCRIwCgtyZXBsYWNlbWVudBgUIAEoCzIbLmJlcnRoLnYxLlJlcGxhY2VtZW50U2FmZXR5QgwKCl9leGl0X2NvZGUiWQoRUmVwbGFjZW1lbnRTYWZldHkSDwoHdmVyZGljdBgBIAEoCRImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCwoDd2h5GAMgASgJIk0KDkdldFRhc2tSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZSKhAQoQTGlzdFRhc2tzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISEAoId29ya2xvYWQYAyABKAkSDAoEbm9kZRgEIAEoCRIcCglwYWdlX3NpemUYBSABKAVCCZK1GAUgACjoBxISCgpwYWdlX3Rva2VuGAYgASgJIlsKEUxpc3RUYXNrc1Jlc3BvbnNlEh0KBWl0ZW1zGAEgAygLMg4uYmVydGgudjEuVGFzaxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDgoGY3Vyc29yGAMgASgJIoABChFXYXRjaFRhc2tzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISEAoId29ya2xvYWQYAyABKAkSDAoEbm9kZRgEIAEoCRIOCgZjdXJzb3IYBSABKAkiVwoSV2F0Y2hUYXNrc1Jlc3BvbnNlEiMKBWV2ZW50GAEgASgLMhQuYmVydGgudjEuV2F0Y2hFdmVudBIcCgR0YXNrGAIgASgLMg4uYmVydGgudjEuVGFzayJRChJSZXN0YXJ0VGFza1JlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lIrMBCgtMb2dzUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUSDgoGZm9sbG93GAMgASgIEhEKBHRhaWwYBCABKAVIAIgBARIpCgVzaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcHJldmlvdXMYBiABKAhCBwoFX3RhaWwiVgoMTG9nc1Jlc3BvbnNlEigKBHRpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnN0cmVhbRgCIAEoCRIMCgRkYXRhGAMgASgMIo8BCgtFeGVjUmVxdWVzdBIiCgRvcGVuGAEgASgLMhIuYmVydGgudjEuRXhlY09wZW5IABIPCgVzdGRpbhgCIAEoDEgAEhYKDHN0ZGluX2Nsb3NlZBgDIAEoCEgAEigKBnJlc2l6ZRgEIAEoCzIWLmJlcnRoLnYxLlRlcm1pbmFsU2l6ZUgAQgkKB21lc3NhZ2Ui6AEKCEV4ZWNPcGVuEh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZRIaCgdjb21tYW5kGAMgAygJQgmStRgFCAEwgAgSEAoIdGVybWluYWwYBCABKAgSDQoFc3RkaW4YBSABKAgSJAoEc2l6ZRgGIAEoCzIWLmJlcnRoLnYxLlRlcm1pbmFsU2l6ZRIMCgR1c2VyGAcgASgJEg8KB3dvcmtkaXIYCCABKAkSHQoDZW52GAkgAygLMhAuYmVydGgudjEuRW52VmFyIi0KDFRlcm1pbmFsU2l6ZRIPCgdjb2x1bW5zGAEgASgFEgwKBHJvd3MYAiABKAUiZQoMRXhlY1Jlc3BvbnNlEhAKBnN0ZG91dBgBIAEoDEgAEhAKBnN0ZGVychgCIAEoDEgAEhMKCWV4aXRfY29kZRgDIAEoBUgAEhEKB3N0YXJ0ZWQYBCABKAhIAEIJCgdtZXNzYWdlMvcECgtUYXNrU2VydmljZRJiCgdHZXRUYXNrEhguYmVydGgudjEuR2V0VGFza1JlcXVlc3QaDi5iZXJ0aC52MS5UYXNrIi2KtRgpCicvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS90YXNrcy97bmFtZX0SbAoJTGlzdFRhc2tzEhouYmVydGgudjEuTGlzdFRhc2tzUmVxdWVzdBobLmJlcnRoLnYxLkxpc3RUYXNrc1Jlc3BvbnNlIiaKtRgiCiAvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS90YXNrcxJ3CgpXYXRjaFRhc2tzEhsuYmVydGgudjEuV2F0Y2hUYXNrc1JlcXVlc3QaHC5iZXJ0aC52MS5XYXRjaFRhc2tzUmVzcG9uc2UiLIq1GCgKJi92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3Rhc2tzOndhdGNoMAESdQoLUmVzdGFydFRhc2sSHC5iZXJ0aC52MS5SZXN0YXJ0VGFza1JlcXVlc3QaDi5iZXJ0aC52MS5UYXNrIjiKtRg0MgEqGi8vdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS90YXNrcy97bmFtZX06cmVzdGFydBJrCgRMb2dzEhUuYmVydGgudjEuTG9nc1JlcXVlc3QaFi5iZXJ0aC52MS5Mb2dzUmVzcG9uc2UiMoq1GC4KLC92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3Rhc2tzL3tuYW1lfS9sb2dzMAESOQoERXhlYxIVLmJlcnRoLnYxLkV4ZWNSZXF1ZXN0GhYuYmVydGgudjEuRXhlY1Jlc3BvbnNlKAEwAWIGcHJvdG8z", [file_berth_v1_meta, file_berth_v1_options, file_berth_v1_workload, file_google_protobuf_timestamp]);
 
 /**
  * One container that a workload asks for, assigned to one node. Made by the reconciler only.
@@ -94,6 +94,13 @@ export type TaskSpec = Message<"berth.v1.TaskSpec"> & {
    * @generated from field: string desired = 7;
    */
   desired: string;
+
+  /**
+   * Its node ends it when the node's lease runs out (onNodeLoss: stopThenReplace): never two of it at once.
+   *
+   * @generated from field: bool fence = 20;
+   */
+  fence: boolean;
 };
 
 /**
@@ -140,7 +147,8 @@ export type TaskStatus = Message<"berth.v1.TaskStatus"> & {
 
   /**
    * observed: the agent said so. unreachable: its node is silent, the phase is the last one known; the task possibly runs
-   * (until `possibly_until`, when that is bounded). unknown: it ended and nobody knows how.
+   * (until `possibly_until`, when that is bounded). fenced: its node is silent and has by now ended it, by its own stopper.
+   * unknown: it ended and nobody knows how.
    *
    * @generated from field: string certainty = 6;
    */
@@ -199,6 +207,13 @@ export type TaskStatus = Message<"berth.v1.TaskStatus"> & {
    * @generated from field: string health = 16;
    */
   health: string;
+
+  /**
+   * When is it safe to start another in its place, never two at once?
+   *
+   * @generated from field: berth.v1.ReplacementSafety replacement = 20;
+   */
+  replacement?: ReplacementSafety | undefined;
 };
 
 /**
@@ -207,6 +222,35 @@ export type TaskStatus = Message<"berth.v1.TaskStatus"> & {
  */
 export const TaskStatusSchema: GenMessage<TaskStatus> = /*@__PURE__*/
   messageDesc(file_berth_v1_task, 2);
+
+/**
+ * @generated from message berth.v1.ReplacementSafety
+ */
+export type ReplacementSafety = Message<"berth.v1.ReplacementSafety"> & {
+  /**
+   * safe: now. later: at `at`. unsafe: it runs, or nothing bounds how long it may.
+   *
+   * @generated from field: string verdict = 1;
+   */
+  verdict: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp at = 2;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * @generated from field: string why = 3;
+   */
+  why: string;
+};
+
+/**
+ * Describes the message berth.v1.ReplacementSafety.
+ * Use `create(ReplacementSafetySchema)` to create a new message.
+ */
+export const ReplacementSafetySchema: GenMessage<ReplacementSafety> = /*@__PURE__*/
+  messageDesc(file_berth_v1_task, 3);
 
 /**
  * @generated from message berth.v1.GetTaskRequest
@@ -228,7 +272,7 @@ export type GetTaskRequest = Message<"berth.v1.GetTaskRequest"> & {
  * Use `create(GetTaskRequestSchema)` to create a new message.
  */
 export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_task, 3);
+  messageDesc(file_berth_v1_task, 4);
 
 /**
  * @generated from message berth.v1.ListTasksRequest
@@ -272,7 +316,7 @@ export type ListTasksRequest = Message<"berth.v1.ListTasksRequest"> & {
  * Use `create(ListTasksRequestSchema)` to create a new message.
  */
 export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_task, 4);
+  messageDesc(file_berth_v1_task, 5);
 
 /**
  * @generated from message berth.v1.ListTasksResponse
@@ -299,7 +343,7 @@ export type ListTasksResponse = Message<"berth.v1.ListTasksResponse"> & {
  * Use `create(ListTasksResponseSchema)` to create a new message.
  */
 export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_task, 5);
+  messageDesc(file_berth_v1_task, 6);
 
 /**
  * @generated from message berth.v1.WatchTasksRequest
@@ -336,7 +380,7 @@ export type WatchTasksRequest = Message<"berth.v1.WatchTasksRequest"> & {
  * Use `create(WatchTasksRequestSchema)` to create a new message.
  */
 export const WatchTasksRequestSchema: GenMessage<WatchTasksRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_task, 6);
+  messageDesc(file_berth_v1_task, 7);
 
 /**
  * @generated from message berth.v1.WatchTasksResponse
@@ -358,7 +402,7 @@ export type WatchTasksResponse = Message<"berth.v1.WatchTasksResponse"> & {
  * Use `create(WatchTasksResponseSchema)` to create a new message.
  */
 export const WatchTasksResponseSchema: GenMessage<WatchTasksResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_task, 7);
+  messageDesc(file_berth_v1_task, 8);
 
 /**
  * @generated from message berth.v1.RestartTaskRequest
@@ -380,7 +424,7 @@ export type RestartTaskRequest = Message<"berth.v1.RestartTaskRequest"> & {
  * Use `create(RestartTaskRequestSchema)` to create a new message.
  */
 export const RestartTaskRequestSchema: GenMessage<RestartTaskRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_task, 8);
+  messageDesc(file_berth_v1_task, 9);
 
 /**
  * @generated from message berth.v1.LogsRequest
@@ -426,7 +470,7 @@ export type LogsRequest = Message<"berth.v1.LogsRequest"> & {
  * Use `create(LogsRequestSchema)` to create a new message.
  */
 export const LogsRequestSchema: GenMessage<LogsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_task, 9);
+  messageDesc(file_berth_v1_task, 10);
 
 /**
  * @generated from message berth.v1.LogsResponse
@@ -455,7 +499,7 @@ export type LogsResponse = Message<"berth.v1.LogsResponse"> & {
  * Use `create(LogsResponseSchema)` to create a new message.
  */
 export const LogsResponseSchema: GenMessage<LogsResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_task, 10);
+  messageDesc(file_berth_v1_task, 11);
 
 /**
  * @generated from message berth.v1.ExecRequest
@@ -496,7 +540,7 @@ export type ExecRequest = Message<"berth.v1.ExecRequest"> & {
  * Use `create(ExecRequestSchema)` to create a new message.
  */
 export const ExecRequestSchema: GenMessage<ExecRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_task, 11);
+  messageDesc(file_berth_v1_task, 12);
 
 /**
  * @generated from message berth.v1.ExecOpen
@@ -553,7 +597,7 @@ export type ExecOpen = Message<"berth.v1.ExecOpen"> & {
  * Use `create(ExecOpenSchema)` to create a new message.
  */
 export const ExecOpenSchema: GenMessage<ExecOpen> = /*@__PURE__*/
-  messageDesc(file_berth_v1_task, 12);
+  messageDesc(file_berth_v1_task, 13);
 
 /**
  * @generated from message berth.v1.TerminalSize
@@ -575,7 +619,7 @@ export type TerminalSize = Message<"berth.v1.TerminalSize"> & {
  * Use `create(TerminalSizeSchema)` to create a new message.
  */
 export const TerminalSizeSchema: GenMessage<TerminalSize> = /*@__PURE__*/
-  messageDesc(file_berth_v1_task, 13);
+  messageDesc(file_berth_v1_task, 14);
 
 /**
  * @generated from message berth.v1.ExecResponse
@@ -618,7 +662,7 @@ export type ExecResponse = Message<"berth.v1.ExecResponse"> & {
  * Use `create(ExecResponseSchema)` to create a new message.
  */
 export const ExecResponseSchema: GenMessage<ExecResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_task, 14);
+  messageDesc(file_berth_v1_task, 15);
 
 /**
  * @generated from service berth.v1.TaskService
