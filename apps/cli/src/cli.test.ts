@@ -263,6 +263,31 @@ void test("berth status ends with 0 when all is well, with 1 when something is t
   await ok(["-n", "shop", "delete", "workload", "nowhere", "--wait"]);
 });
 
+void test("berth explain tells why a task waits, as a screen and as JSON", async () => {
+  await ok(["-n", "shop", "apply", "-f", "-"], { input: manifest("lost", 1) });
+  const name = await eventually("its task", async () => {
+    const tasks = JSON.parse(await ok(["-n", "shop", "get", "tasks", "--workload", "lost", "-o", "json"])) as {
+      metadata: { name: string };
+      status?: { reason?: string };
+    }[];
+    return tasks[0]?.status?.reason === "NoNodeFits" && tasks[0].metadata.name;
+  });
+  const screen = await ok(["-n", "shop", "explain", "task", name]);
+  assert.match(screen, /^task\/lost-\w+ {2}has no node: Pending \(NoNodeFits\)$/m);
+  assert.match(screen, /^ {2}no node has joined the fleet yet$/m);
+  assert.match(screen, /^Now: 0 of 0 nodes would do$/m);
+  const json = JSON.parse(await ok(["-n", "shop", "explain", `task/${name}`, "-o", "json"])) as {
+    now: { reason: string };
+  };
+  assert.equal(json.now.reason, "no node has joined the fleet yet");
+  assert.match(await ok(["-n", "shop", "explain", "workload", "lost"]), /^workload\/lost {2}0 placed, 1 waiting$/m);
+  await fails(2, ["-n", "shop", "explain", "node", "n1"], /only tasks and workloads are placed/);
+  await fails(2, ["-n", "shop", "explain", "task"], /usage: berth explain task NAME/);
+  await fails(2, ["-n", "shop", "explain", "workload", "lost", "--node", "n1"], /--node and --all-nodes are of tasks/);
+  await fails(3, ["-n", "shop", "explain", "task", "nope"], /task "nope" does not exist/);
+  await ok(["-n", "shop", "delete", "workload", "lost", "--wait"]);
+});
+
 void test("berth taint says how taints are written", async () => {
   await fails(2, ["taint", "node", "n1"], /usage: berth taint node NAME\.\.\. KEY\[=VALUE\]:EFFECT/);
   await fails(

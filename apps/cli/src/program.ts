@@ -138,6 +138,15 @@ export function createProgram(
     .option("-l, --selector <labels>", "only nodes that these labels select", "")
     .option("-A, --all-namespaces", "tasks of every namespace")
     .action(run(() => import("./commands/top.ts"), "top"));
+  add(
+    "explain [target...]",
+    "why a task is where it is and not elsewhere, and what would place it: task NAME, workload NAME",
+  )
+    .usage("[options] task NAME | workload NAME")
+    .addOption(output())
+    .option("--node <name>", "everything for and against this node")
+    .option("--all-nodes", "everything for and against each node")
+    .action(run(() => import("./commands/explain.ts"), "explain"));
   add("status", "is the fleet healthy? exit code 1 when something is to be looked at")
     .addOption(output())
     .action(run(() => import("./commands/status.ts"), "status"));

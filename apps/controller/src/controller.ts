@@ -22,7 +22,7 @@ import {
 import { Metrics } from "@berth/telemetry";
 import { startApi } from "./api/serve.ts";
 import { makeChecks } from "./http/checks.ts";
-import { controllerName, startLoops } from "./loops.ts";
+import { controllerName, overcommitOf, startLoops } from "./loops.ts";
 import { makeControllerMetrics } from "./metrics.ts";
 
 export interface Controller extends AsyncDisposable {
@@ -82,6 +82,7 @@ async function compose(
         apiMetrics: instruments.api,
         failpoint,
         dropQueue: (node) => queues.drop(node),
+        overcommit: overcommitOf(config),
       },
       {
         grpc: parseHostPort(config.listen.grpc),

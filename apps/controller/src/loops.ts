@@ -14,6 +14,7 @@ import { startDrains } from "./drain/drains.ts";
 import { startIngest } from "./ingest/ingest.ts";
 import { startLeases } from "./lease/lease.ts";
 import type { ControllerMetrics } from "./metrics.ts";
+import type { OvercommitConfig } from "./placement/fleet.ts";
 import { startPlacement } from "./placement/placement.ts";
 import { startPrune } from "./prune.ts";
 import { startReconcile } from "./reconcile/reconcile.ts";
@@ -57,10 +58,7 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
       { ...common, metrics: metrics.placement },
       {
         resyncMs: Math.min(resyncMs, 10_000),
-        overcommit: {
-          cpuPercent: config.placement.cpuOvercommitPercent,
-          memoryPercent: config.placement.memoryOvercommitPercent,
-        },
+        overcommit: overcommitOf(config),
       },
     ),
   );
@@ -70,4 +68,8 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
   lifetime.own(await startDrains({ store, logger }, { evictAfterMs }));
   lifetime.own(await startCampaigns({ ...common, metrics: metrics.reconcile }, { resyncMs }));
   lifetime.own(await startLeases({ store, bus, logger, metrics: metrics.lease }, { ...lease, shards: JOURNAL_SHARDS }));
+}
+
+export function overcommitOf({ placement }: ControllerConfig): OvercommitConfig {
+  return { cpuPercent: placement.cpuOvercommitPercent, memoryPercent: placement.memoryOvercommitPercent };
 }

@@ -1,6 +1,6 @@
 /** Forgets what watches and events no longer need to remember, a little at a time. One controller does it. */
 import { Lifetime, type Logger } from "@berth/base";
-import { PRUNE_LOCK, pruneFeed, type HeldLock, type Store } from "@berth/store";
+import { PRUNE_LOCK, pruneDecisions, pruneFeed, type HeldLock, type Store } from "@berth/store";
 import { startLoop } from "./loop/loop.ts";
 
 export interface PruneConfig {
@@ -33,7 +33,8 @@ export function startPrune(
           if (lock === undefined) return intervalMs;
           const changes = await store.transaction((tx) => pruneFeed(tx, "changes", changesMaxAgeMs, ROWS));
           const events = await store.transaction((tx) => pruneFeed(tx, "events", eventsMaxAgeMs, ROWS));
-          return changes === ROWS || events === ROWS ? "again" : intervalMs;
+          const decisions = await store.transaction((tx) => pruneDecisions(tx, ROWS));
+          return [changes, events, decisions].includes(ROWS) ? "again" : intervalMs;
         },
       },
       lifetime.signal,

@@ -7,6 +7,7 @@ export * from "./gen/berth/v1/meta_pb.ts";
 export * from "./gen/berth/v1/namespace_pb.ts";
 export * from "./gen/berth/v1/node_pb.ts";
 export * from "./gen/berth/v1/options_pb.ts";
+export * from "./gen/berth/v1/placement_pb.ts";
 export * from "./gen/berth/v1/registry_mirror_pb.ts";
 export * from "./gen/berth/v1/status_pb.ts";
 export * from "./gen/berth/v1/task_pb.ts";

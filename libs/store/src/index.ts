@@ -171,6 +171,7 @@ export {
   tryTransactionLock,
   unplacedOf,
   unplacedTasks,
+  waitingTasks,
   workloadSizes,
   type PlacedRow,
   type UnplacedMark,

@@ -72,6 +72,15 @@ export async function unplacedOf(tx: Tx, workloadUids: readonly string[]): Promi
   return new Map([...found].filter(([uid, own]) => counts.find((each) => each.uid === uid)?.count === own.length));
 }
 
+/** Every task of a workload that waits for a node. Not locked. */
+export function waitingTasks(tx: Tx, workloadUid: string): Promise<TaskRow[]> {
+  return tx
+    .select()
+    .from(tasks)
+    .where(and(WAITS, eq(tasks.workloadUid, workloadUid)))
+    .orderBy(asc(tasks.createdAt), asc(tasks.uid));
+}
+
 /** Tasks for which room is being made. Not locked. */
 export function nominatedTasks(tx: Tx): Promise<TaskRow[]> {
   return tx

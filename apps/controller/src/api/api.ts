@@ -8,13 +8,14 @@ import { healthService, type HealthDeps } from "./health.ts";
 import { journalService } from "./journals.ts";
 import { namespaceService } from "./namespaces.ts";
 import { nodeService, type NodeDeps } from "./nodes.ts";
+import { placementService, type ExplainDeps } from "./placement.ts";
 import { registryMirrorService } from "./registry-mirrors.ts";
 import { statusService } from "./status.ts";
 import { taskService, type TaskDeps } from "./tasks.ts";
 import { usageService } from "./usage.ts";
 import { workloadService } from "./workloads.ts";
 
-export type ApiDeps = ApplyDeps & NodeDeps & TaskDeps & ProgressDeps & EventDeps & HealthDeps;
+export type ApiDeps = ExplainDeps & ApplyDeps & NodeDeps & TaskDeps & ProgressDeps & EventDeps & HealthDeps;
 
 export function apiServices(deps: ApiDeps): Implementation[] {
   return [
@@ -23,6 +24,7 @@ export function apiServices(deps: ApiDeps): Implementation[] {
     registryMirrorService(deps),
     workloadService(deps),
     taskService(deps),
+    placementService(deps),
     campaignService(deps),
     eventService(deps),
     journalService(deps),

@@ -22,6 +22,7 @@ import type { DescService } from "@bufbuild/protobuf";
 import { startApi } from "../api/serve.ts";
 import { makeChecks } from "../http/checks.ts";
 import { makeControllerMetrics } from "../metrics.ts";
+import { NO_OVERCOMMIT } from "../placement/fleet.ts";
 
 export interface TestServers extends AsyncDisposable {
   readonly postgres: PostgresServer;
@@ -94,6 +95,7 @@ async function startTestApi(databaseUrl: string, natsUrl: string): Promise<TestA
         version: "1.2.3",
         dropQueue: async () => {},
         failpoint: noFailpoints,
+        overcommit: NO_OVERCOMMIT,
       },
       { grpc: { host: "127.0.0.1", port: 0 }, http: { host: "127.0.0.1", port: 0 }, graceMs: 500, tokenCacheMs: 50 },
     ),

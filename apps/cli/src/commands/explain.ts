@@ -1,0 +1,39 @@
+/** `berth explain`: why a task is where it is, why not elsewhere, and what would have to change; of a workload, in groups. */
+import { toJson } from "@bufbuild/protobuf";
+import { PlacementService, TaskExplanationSchema, WorkloadExplanationSchema } from "@berth/proto";
+import { UsageError } from "../exit-code.ts";
+import { parseTarget, taskKind, workloadKind } from "../kinds.ts";
+import { taskScreen, workloadScreen } from "../output/explain-screen.ts";
+import { formatDocuments, parseOutput } from "../output/format.ts";
+import type { Session } from "../session.ts";
+
+export interface ExplainOptions {
+  readonly output: string;
+  readonly node?: string;
+  readonly allNodes?: boolean;
+}
+
+export async function explain(session: Session, target: readonly string[], options: ExplainOptions): Promise<void> {
+  const output = parseOutput(options.output);
+  const { kind, names } = parseTarget(target);
+  const [name] = names;
+  if (name === undefined || names.length > 1) throw new UsageError("usage: berth explain task NAME | workload NAME");
+  const client = session.client(PlacementService);
+  const namespace = session.namespace();
+  const print = async (json: unknown, lines: readonly string[]): Promise<void> => {
+    if (output === "json" || output === "yaml") session.out(await formatDocuments(output, [json], true));
+    else session.out(lines.join("\n"));
+  };
+  if (kind.kind === taskKind.kind) {
+    const { node = "", allNodes = false } = options;
+    const explained = await client.explainTask({ namespace, name, node, allNodes });
+    return await print(toJson(TaskExplanationSchema, explained), taskScreen(explained, session.paint));
+  }
+  if (kind.kind !== workloadKind.kind)
+    throw new UsageError("only tasks and workloads are placed: berth explain task NAME");
+  if (options.node !== undefined || options.allNodes === true) {
+    throw new UsageError("--node and --all-nodes are of tasks: berth explain task NAME --node NODE");
+  }
+  const explained = await client.explainWorkload({ namespace, name });
+  return await print(toJson(WorkloadExplanationSchema, explained), workloadScreen(explained, session.paint));
+}
