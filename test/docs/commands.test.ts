@@ -57,7 +57,7 @@ function problemsOf(program: Command, line: readonly string[]): string[] {
   let given = 0;
   const rest = [...line];
   for (let word = rest.shift(); word !== undefined && word !== "--"; word = rest.shift()) {
-    if (word.startsWith("-")) {
+    if (word.startsWith("-") && word !== "-") {
       const found = flagsOf(word).map((flag) => optionNamed(command, program, flag));
       const missing = flagsOf(word).filter((_, index) => found[index] === undefined);
       if (missing.length > 0) return [`${command.name()} has no option ${missing.join(", ")}`];

@@ -17,7 +17,7 @@ export const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] =
   ["6", "the controller, or what it needs, cannot be reached"],
   ["7", "`--wait` ran into its `--timeout`"],
   ["130", "interrupted"],
-  ["other", "`exec` and `run --follow` end with the container's own code"],
+  ["other", "`exec`, `attach` and `run --follow` end with the container's own code"],
 ];
 
 /** Ends the program with a container's own code, without a message. */

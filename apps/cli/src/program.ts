@@ -76,6 +76,9 @@ export function createProgram(
     .option("--volatile", "these files need not survive a crash of the host: never sync them")
     .option("-u, --user <user>", "uid[:gid] or a name of the image")
     .option("-w, --workdir <path>", "working directory")
+    .option("-i, --stdin", "give it a standard input, for berth attach -i")
+    .option("--stdin-once", "with --stdin: the end of the first attach -i is the end of its input")
+    .option("-t, --tty", "give it a terminal")
     .option("--network <mode>", "bridge, host or none")
     .option("--restart <policy>", "always, onFailure or never")
     .option("-l, --node-selector <labels>", "only nodes with these labels: key=value,…")
@@ -161,6 +164,22 @@ export function createProgram(
     .option("-e, --env <name=value...>", "with these variables")
     .passThroughOptions()
     .action(run(() => import("./commands/exec.ts"), "exec"));
+  add("attach <task>", "talk to a running task's own process; ends with it (ctrl-p ctrl-q leaves it)")
+    .usage("[options] TASK|WORKLOAD")
+    .option("-i, --stdin", "pass standard input on; its container has spec.container.stdin")
+    .option("-t, --tty", "with a terminal, where the container has one")
+    .option("--detach-keys <keys>", "leave the task with these keys, typed one after the other", "ctrl-p,ctrl-q")
+    .addHelpText("after", ATTACH_EXAMPLES)
+    .action(run(() => import("./commands/attach.ts"), "attach"));
+  add("cp [paths...]", "copy files and folders into a running task, or out of it")
+    .usage("FILE... TASK:PATH | TASK:PATH FILE | TASK:PATH -")
+    .addHelpText("after", CP_EXAMPLES)
+    .action(run(() => import("./commands/cp.ts"), "cp"));
+  add("port-forward <task> <ports...>", "connect local ports to a running task's own")
+    .usage("[options] TASK|WORKLOAD [LOCAL:]PORT...")
+    .option("--address <address>", "listen on this local address", "127.0.0.1")
+    .addHelpText("after", PORT_FORWARD_EXAMPLES)
+    .action(run(() => import("./commands/port-forward.ts"), "portForward"));
   add("pull <image...>", "bring images to nodes before they are needed")
     .option("--nodes <labels>", "nodes with these labels (key=value,…); all without it")
     .option("--parallelism <n>", "so many nodes at a time", "10")
@@ -285,6 +304,24 @@ function printHelp(to: ProgramOutput, program: Command, topic: readonly string[]
   if (command === undefined) throw new UsageError(`no help on ${JSON.stringify(topic.join(" "))}: see berth --help`);
   command.outputHelp();
 }
+
+const ATTACH_EXAMPLES = `
+Examples:
+  berth attach -it game                 a shell or a console; ctrl-p ctrl-q leaves it running
+  berth attach web-7k2mq                what it says from now on; Ctrl-C ends the looking, not the task
+  berth attach -i sum < numbers.txt     with stdinOnce, the end of the file is the end of its input`;
+
+const CP_EXAMPLES = `
+Examples:
+  berth cp nginx.conf web-7k2mq:/etc/nginx/       into a folder
+  berth cp site/ web:/srv                         a folder, to the first running task of a workload
+  berth cp web:/var/log/nginx logs                a folder out, under a new name
+  berth cp web:/etc/hosts -                       print a file; of a folder, its tar archive`;
+
+const PORT_FORWARD_EXAMPLES = `
+Examples:
+  berth port-forward web 8080:80        http://127.0.0.1:8080 is port 80 of the task
+  berth port-forward db-0 5432 :9187    the same port, and a free one (it is printed)`;
 
 const EXAMPLES = `
 Examples:

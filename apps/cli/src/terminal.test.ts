@@ -72,6 +72,10 @@ before(async () => {
     restartTask: refuse,
     logs: refuse,
     exec: shell,
+    attach: refuse,
+    portForward: refuse,
+    copyOut: refuse,
+    copyIn: refuse,
   });
   const campaigns = implement(CampaignService, {
     applyCampaign: async ({ campaign }) => campaign ?? create(CampaignSchema),

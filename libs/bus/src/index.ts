@@ -43,6 +43,7 @@ export {
 } from "./stream/open-stream.ts";
 export {
   serveStreams,
+  type CopyTotals,
   type ServedStream,
   type ServeStreamsOptions,
   type StreamHandlers,

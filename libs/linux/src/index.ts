@@ -68,6 +68,7 @@ export {
   type ProcessStat,
 } from "./process.ts";
 export { limitProject, projectBytes, projectQuotaProblem, unlimitProject } from "./project-quota.ts";
+export { connectSeqpacket, shutdownReading } from "./packet-socket.ts";
 export { openPty, setWindowSize, windowSize, type Pty, type WindowSize } from "./pty.ts";
 export { signalName, signalNumber } from "./signals.ts";
 export { fsyncDirectory, syncfs, syncfsBlocking } from "./sync.ts";

@@ -45,6 +45,8 @@ export const libc = {
   utimensat: declare<[Int, Path, Bytes, Int], Int>("int utimensat(int, const char *, const void *, int)"),
   futimens: declare<[Int, Bytes], Int>("int futimens(int, const void *)"),
   readlinkat: declare<[Int, Path, Bytes, Int], Int>("long readlinkat(int, const char *, void *, size_t)"),
+  connect: declare<[Int, Bytes, Int], Int>("int connect(int, const void *, uint32_t)"),
+  shutdown: declare<[Int, Int], Int>("int shutdown(int, int)"),
   pipe2: declare<[Bytes, Int], Int>("int pipe2(void *, int)"),
   fcntl: declare<[Int, Int, Int], Int>("int fcntl(int, int, long)"),
   statx: declare<[Int, Path, Int, Int, Bytes], Int>("int statx(int, const char *, int, uint32_t, void *)"),

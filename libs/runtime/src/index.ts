@@ -16,6 +16,8 @@ export { createOciRuntime } from "./oci/runtime.ts";
 export type {
   ContainerExit,
   ContainerHandle,
+  ContainerInput,
+  ContainerInputMode,
   ContainerState,
   ContainerStats,
   ContainerStatus,

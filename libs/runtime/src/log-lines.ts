@@ -51,8 +51,14 @@ interface Pending {
 
 /** Joins bytes of a log into lines. Bytes may be cut anywhere. */
 export class LogLineParser {
+  readonly #pieces: boolean;
   #rest: Buffer = Buffer.alloc(0);
   readonly #pending = new Map<"stdout" | "stderr", Pending>();
+
+  /** @param pieces give parts of lines as they were written, without waiting for the rest: prompts are such */
+  constructor(pieces = false) {
+    this.#pieces = pieces;
+  }
 
   /** The lines that end in this chunk. */
   push(chunk: Buffer): LogLine[] {
@@ -80,7 +86,7 @@ export class LogLineParser {
     const pending = this.#pending.get(record.stream) ?? { time: record.time, parts: [], sizeBytes: 0 };
     pending.parts.push(record.text);
     pending.sizeBytes += record.text.length;
-    const full = record.partial && pending.sizeBytes >= MAX_LINE_BYTES;
+    const full = record.partial && (this.#pieces || pending.sizeBytes >= MAX_LINE_BYTES);
     if (record.partial && !full) {
       this.#pending.set(record.stream, pending);
       return;

@@ -8,7 +8,7 @@
 import { watch, type BigIntStats } from "node:fs";
 import { open, readdir, stat, type FileHandle } from "node:fs/promises";
 import { dirname, basename } from "node:path";
-import { anySignal, aborted, throwIfAborted } from "@berth/base";
+import { anySignal, aborted, StatusError, throwIfAborted } from "@berth/base";
 import { LogLineParser, type LogLine } from "./log-lines.ts";
 import { numbered } from "./log-rotate.ts";
 import { tailPosition } from "./log-tail.ts";
@@ -20,6 +20,10 @@ export interface ReadLogOptions {
   readonly sinceMs?: number;
   /** Go on with lines as they are written. */
   readonly follow?: boolean;
+  /** Begin here in the current file: its size at some moment, for what is written from that moment on. */
+  readonly fromOffset?: number;
+  /** Give the bytes as they were written, newlines included, in pieces (`complete: false`), and a gap as an error. */
+  readonly live?: boolean;
   /** When following: fires when the writer is done; what is written by then is still given, then the iteration ends. */
   readonly ended?: AbortSignal;
   /** Ends at once with its reason (CANCELLED). */
@@ -30,13 +34,24 @@ export interface ReadLogOptions {
 const RECHECK_MS = 1000;
 const CHUNK_BYTES = 64 * 1024;
 
-/** A log that does not exist is an empty one. */
+/** A log that does not exist is an empty one. @throws RESOURCE_EXHAUSTED `LOG_READER_TOO_SLOW` for a gap in a live one. */
 export async function* readLog(path: string, options: ReadLogOptions = {}): AsyncGenerator<LogLine, void, void> {
   const since = options.sinceMs ?? -Infinity;
   const wanted = (line: LogLine): boolean => line.atMs >= since;
-  for await (const line of options.tail === undefined ? lines(path, options) : tailed(path, options.tail, options)) {
+  const all = lines(path, options, { number: 0, offset: await begin(path, options.fromOffset ?? 0) });
+  for await (const line of options.tail === undefined ? all : tailed(path, options.tail, options)) {
     if (wanted(line)) yield line;
   }
+}
+
+/** A file that is shorter by now is another one: it was rotated meanwhile. */
+async function begin(path: string, offset: number): Promise<number> {
+  if (offset === 0) return 0;
+  const size = await stat(path).then(
+    (info) => info.size,
+    () => 0,
+  );
+  return size < offset ? 0 : offset;
 }
 
 /** The last lines of what is there now; then, when following, the rest without a gap. */
@@ -56,7 +71,7 @@ async function* lines(
   position: { readonly number: number; readonly offset: number } = { number: 0, offset: 0 },
 ): AsyncGenerator<LogLine, void, void> {
   const { signal } = options;
-  const parser = new LogLineParser();
+  const parser = new LogLineParser(options.live);
   using changes = options.follow === true ? new FileChanges(path) : undefined;
   let file = await openLog(numbered(path, position.number));
   let successor: FileHandle | undefined;
@@ -67,10 +82,10 @@ async function* lines(
       // Looked at before reading: what was written until then is read below.
       const last = options.follow !== true || options.ended?.aborted === true;
       const changed = changes?.next();
-      successor = file === undefined ? await openLog(path) : await openSuccessor(file, path);
+      successor = file === undefined ? await openLog(path) : await openSuccessor(file, path, options.live);
       for await (const chunk of chunksFrom(file, offset)) {
         offset += chunk.length;
-        yield* parser.push(chunk);
+        yield* options.live === true ? joined(parser.push(chunk)) : parser.push(chunk);
         throwIfAborted(signal);
       }
       if (successor !== undefined) {
@@ -86,6 +101,20 @@ async function* lines(
   } finally {
     await file?.close();
     await successor?.close();
+  }
+}
+
+const NEWLINE = Buffer.from("\n");
+
+/** Neighbours of the same stream as one piece: a message for each line would cost more than the line. */
+function* joined(lines: readonly LogLine[]): Generator<LogLine> {
+  let parts: Buffer[] = [];
+  for (const [index, line] of lines.entries()) {
+    parts.push(line.text);
+    if (line.complete) parts.push(NEWLINE);
+    if (lines[index + 1]?.stream === line.stream) continue;
+    yield { ...line, text: Buffer.concat(parts), complete: false };
+    parts = [];
   }
 }
 
@@ -105,7 +134,7 @@ async function* chunksFrom(file: FileHandle | undefined, offset: number): AsyncG
  * A rotation is several renames, and more may follow at once, so what was found is believed only when the names stood for
  * the same files before and after opening it.
  */
-async function openSuccessor(file: FileHandle, path: string): Promise<FileHandle | undefined> {
+async function openSuccessor(file: FileHandle, path: string, live = false): Promise<FileHandle | undefined> {
   const own = fileId(await file.stat({ bigint: true }));
   for (;;) {
     const before = await generations(path);
@@ -115,9 +144,18 @@ async function openSuccessor(file: FileHandle, path: string): Promise<FileHandle
     if (next === undefined) return undefined;
     const opened = await openLog(next.path);
     const isNext = opened !== undefined && fileId(await opened.stat({ bigint: true })) === next.id;
-    if (isNext && sameFiles(before, await generations(path))) return opened;
+    if (isNext && sameFiles(before, await generations(path))) {
+      if (index >= 0 || !live) return opened;
+      await opened.close();
+      throw tooSlow();
+    }
     await opened?.close();
   }
+}
+
+function tooSlow(): StatusError {
+  const text = "the output came faster than it was read, and its log has been rotated away; begin again";
+  return new StatusError("RESOURCE_EXHAUSTED", text, { reason: "LOG_READER_TOO_SLOW" });
 }
 
 interface Generation {

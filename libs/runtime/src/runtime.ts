@@ -33,8 +33,12 @@ export interface CreateRequest {
   readonly logPath: string;
   readonly logMaxBytes?: number;
   readonly terminal: boolean;
+  /** Standard input: none, open for as long as it runs, or closed by the first writer that goes away. Default `none`. */
+  readonly input?: ContainerInputMode;
   readonly cgroupPath: string;
 }
+
+export type ContainerInputMode = "none" | "open" | "once";
 
 export interface ContainerHandle {
   readonly namespace: string;
@@ -70,6 +74,12 @@ export interface ExecProcess extends AsyncDisposable {
   readonly exitCode: Promise<number>;
 }
 
+/** A writer to a container's standard input; disposing it is its end. */
+export interface ContainerInput extends Disposable {
+  /** Resolves when the supervisor has taken it, which waits for the container to read. One that has ended takes anything. */
+  write(data: Uint8Array, signal: AbortSignal): Promise<void>;
+}
+
 export interface ContainerStats {
   readonly memoryUsageBytes: number;
   readonly cpuUsageSeconds: number;
@@ -91,6 +101,12 @@ export interface Runtime extends AsyncDisposable {
   /** Kills what still runs, and removes everything. A container that is not there is no error. */
   delete(handle: ContainerHandle): Promise<void>;
   exec(handle: ContainerHandle, request: ExecRequest): Promise<ExecProcess>;
+  /** Only of one that was made with an input. Output is in its log. @throws FAILED_PRECONDITION `SUPERVISOR_GONE`. */
+  openInput(handle: ContainerHandle): Promise<ContainerInput>;
+  /** The terminal of the first process, where it has one. */
+  resize(handle: ContainerHandle, columns: number, rows: number): Promise<void>;
+  /** Are files, sockets and processes of its containers the host kernel's own? Not those of a sandbox (gVisor). */
+  readonly sharesKernel: boolean;
   stats(handle: ContainerHandle): Promise<ContainerStats>;
   pause(handle: ContainerHandle): Promise<void>;
   resume(handle: ContainerHandle): Promise<void>;

@@ -139,7 +139,11 @@ async function argumentsFor(session: Session, command: Command, given: readonly 
       return first ? KINDS.map((kind) => kind.plural) : await names(session, kindByName(given[0]!));
     case "berth logs":
     case "berth exec":
+    case "berth attach":
+    case "berth port-forward":
       return first ? [...(await names(session, workloadOf)), ...(await names(session, taskOf))] : [];
+    case "berth cp":
+      return [...(await names(session, workloadOf)), ...(await names(session, taskOf))].map((name) => `${name}:/`);
     case "berth restart":
       return first ? await names(session, taskOf) : [];
     case "berth scale":

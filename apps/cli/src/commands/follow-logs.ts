@@ -73,11 +73,9 @@ const executionOf = (task: Task): string => `${task.metadata?.generation ?? 0}.$
 
 /** The execution after `executed`, once it has output; undefined when there will be none. */
 async function nextExecution(session: Session, query: LogQuery, executed: string): Promise<Task | undefined> {
-  const { namespace, name } = query;
+  const { name } = query;
   let told = false;
-  for await (const { event, object: task } of follow(session, taskKind, { namespace, selector: "" })) {
-    if (task.metadata?.name !== name) continue;
-    if (event.type === "DELETED") return undefined;
+  for await (const task of versionsOf(session, query)) {
     const { phase = "", reason = "", startedAt } = task.status ?? {};
     const isNew = executionOf(task) !== executed;
     if (isNew && !WITHOUT_OUTPUT.has(phase) && startedAt !== undefined) return task;
@@ -87,6 +85,20 @@ async function nextExecution(session: Session, query: LogQuery, executed: string
     told = true;
   }
   return undefined;
+}
+
+/** A task as it is and as it changes, until it is gone; nothing of one that is gone already. */
+async function* versionsOf(session: Session, { namespace, name }: LogQuery): AsyncGenerator<Task> {
+  const scope = { namespace, selector: "" };
+  const listing = await persistCall(session, () => taskKind.list(session, scope));
+  const present = listing.items.find((task) => task.metadata?.name === name);
+  if (present === undefined) return;
+  yield present;
+  for await (const { event, object } of follow(session, taskKind, scope, listing)) {
+    if (object.metadata?.name !== name) continue;
+    if (event.type === "DELETED") return;
+    yield object;
+  }
 }
 
 /** As the controller will decide: it may not have yet. */

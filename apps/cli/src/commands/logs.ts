@@ -9,7 +9,8 @@ import { parseDurationMs } from "../output/units.ts";
 import type { Session } from "../session.ts";
 import { parseCount } from "./arguments.ts";
 import { followLogs } from "./follow-logs.ts";
-import { tasksNamed } from "./tasks-named.ts";
+import { followWorkload } from "./follow-workload.ts";
+import { taskOrWorkload, tasksNamed } from "./tasks-named.ts";
 
 export interface LogsOptions {
   readonly follow?: boolean;
@@ -30,18 +31,29 @@ export async function logs(session: Session, target: string, options: LogsOption
       ? {}
       : { since: timestampFromMs(Date.now() - parseDurationMs(options.since, "--since")) }),
   };
+  const printer =
+    (name: string, prefixed: boolean) =>
+    (entry: LogsResponse): Promise<void> =>
+      printEntry(session, entry, prefixed ? `${session.paint.blue(name)} ` : "", options.timestamps === true);
+  if (options.follow === true) {
+    const { task, workload } = await taskOrWorkload(session, namespace, target);
+    if (task !== undefined) {
+      const { name } = task.metadata!;
+      return await followLogs(session, { namespace, name, ...range }, printer(name, false));
+    }
+    // Of a task that comes later everything is new: its range is not the one that was asked for.
+    return await followWorkload(session, { namespace, workload }, (name, isLater) =>
+      followLogs(session, { namespace, name, ...(isLater ? {} : range) }, printer(name, true)),
+    );
+  }
   const tasks = await tasksNamed(session, namespace, target);
   // Of several, one that waits for a node is no reason to complain.
-  const shown = options.follow === true || tasks.length === 1 ? tasks : tasks.filter((task) => task.spec?.node !== "");
+  const shown = tasks.length === 1 ? tasks : tasks.filter((task) => task.spec?.node !== "");
   const names = shown.map((task) => task.metadata!.name);
   const results = await Promise.allSettled(
     names.map(async (name) => {
-      const prefix = names.length === 1 ? "" : `${session.paint.blue(name)} `;
-      const print = (entry: LogsResponse): Promise<void> =>
-        printEntry(session, entry, prefix, options.timestamps === true);
-      if (options.follow === true) return await followLogs(session, { namespace, name, ...range }, print);
       const query = { namespace, name, ...range, previous: options.previous === true };
-      await printPast(session, query, print);
+      await printPast(session, query, printer(name, names.length > 1));
     }),
   );
   const failed = results.find((result) => result.status === "rejected");

@@ -24,6 +24,9 @@ export interface RunOptions {
   readonly memory?: string;
   readonly disk?: string;
   readonly volatile?: boolean;
+  readonly stdin?: boolean;
+  readonly stdinOnce?: boolean;
+  readonly tty?: boolean;
   readonly user?: string;
   readonly workdir?: string;
   readonly network?: string;
@@ -45,6 +48,7 @@ export async function run(
   if (options.rm === true && options.follow !== true) throw new UsageError("--rm needs --follow");
   if (options.everyNode === true && options.follow === true)
     throw new UsageError("--follow shows one task: leave --every-node out");
+  if (options.stdinOnce === true && options.stdin !== true) throw new UsageError("--stdin-once needs --stdin");
   const namespace = session.namespace();
   const name = options.name ?? nameFrom(image);
   const workload = create(WorkloadSchema, {
@@ -79,6 +83,9 @@ function containerFrom(
     mounts: (options.volume ?? []).map(parseVolume),
     resources: { cpu: options.cpu ?? "", memory: options.memory ?? "", disk: options.disk ?? "" },
     volatileRootfs: options.volatile ?? false,
+    stdin: options.stdin ?? false,
+    stdinOnce: options.stdinOnce ?? false,
+    tty: options.tty ?? false,
     network: { mode: options.network ?? "", ports: (options.publish ?? []).map(parsePort) },
     user: options.user ?? "",
     workdir: options.workdir ?? "",

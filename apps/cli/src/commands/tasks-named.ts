@@ -9,11 +9,25 @@ import type { Session } from "../session.ts";
  * @throws NOT_FOUND when there is none
  */
 export async function tasksNamed(session: Session, namespace: string, target: string): Promise<readonly Task[]> {
+  const found = await taskOrWorkload(session, namespace, target);
+  if (found.task !== undefined) return [found.task];
+  const { workload: name } = found;
+  const { items } = await taskKind.list(session, { namespace, selector: "", workload: name });
+  if (items.length > 0) return items;
+  throw new StatusError("NOT_FOUND", `workload "${name}" has no tasks; see berth describe workload ${name}`);
+}
+
+export type Named =
+  | { readonly task: Task; readonly workload?: undefined }
+  | { readonly task?: undefined; readonly workload: string };
+
+/** Which of the two is meant. @throws NOT_FOUND when there is neither */
+export async function taskOrWorkload(session: Session, namespace: string, target: string): Promise<Named> {
   const [, kind, name = ""] = /^(?:(task|t|workload|wl)\/)?(.*)$/.exec(target) ?? [];
   const isTask = kind === "task" || kind === "t";
   if (kind === undefined || isTask) {
     try {
-      return [await taskKind.get(session, namespace, name)];
+      return { task: await taskKind.get(session, namespace, name) };
     } catch (error) {
       if (isTask || !hasCode(error, "NOT_FOUND")) throw error;
     }
@@ -27,7 +41,13 @@ export async function tasksNamed(session: Session, namespace: string, target: st
       `neither a task nor a workload "${name}" in namespace "${namespace}"; see berth get tasks`,
     );
   }
-  const { items } = await taskKind.list(session, { namespace, selector: "", workload: name });
-  if (items.length > 0) return items;
-  throw new StatusError("NOT_FOUND", `workload "${name}" has no tasks; see berth describe workload ${name}`);
+  return { workload: name };
+}
+
+/** The task of that name, else the first running one of the workload of that name; which one is said. */
+export async function runningTask(session: Session, namespace: string, target: string): Promise<string> {
+  const tasks = await tasksNamed(session, namespace, target);
+  const found = tasks.find((task) => task.status?.phase === "Running") ?? tasks[0]!;
+  if (tasks.length > 1) session.note(`in task ${found.metadata!.name}`);
+  return found.metadata!.name;
 }

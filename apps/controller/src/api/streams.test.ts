@@ -47,7 +47,14 @@ before(async () => {
   serving = serveStreams(
     agent,
     "node-a",
-    { exec: (open) => handlers.exec(open), logs: (open) => handlers.logs(open) },
+    {
+      exec: (open) => handlers.exec(open),
+      logs: (open) => handlers.logs(open),
+      attach: (open) => handlers.attach(open),
+      forward: (open) => handlers.forward(open),
+      copyOut: (open) => handlers.copyOut(open),
+      copyIn: (open) => handlers.copyIn(open),
+    },
     { logger: silentLogger },
   );
   await api.client(NamespaceService).applyNamespace({ namespace: { metadata: { name: "demo" } } });
@@ -65,10 +72,8 @@ before(async () => {
   });
 });
 beforeEach(() => {
-  handlers = {
-    exec: () => Promise.reject(new StatusError("UNIMPLEMENTED", "no exec in this test")),
-    logs: () => Promise.reject(new StatusError("UNIMPLEMENTED", "no logs in this test")),
-  };
+  const none = () => Promise.reject(new StatusError("UNIMPLEMENTED", "not in this test"));
+  handlers = { exec: none, logs: none, attach: none, forward: none, copyOut: none, copyIn: none };
 });
 after(async () => {
   await serving[Symbol.asyncDispose]();

@@ -1,6 +1,6 @@
 /**
  * TaskService: what runs where. Tasks are made by the reconciler; here they are shown, ended (restart), read (logs) and
- * entered (exec).
+ * entered (exec, attach, port-forward, copies: `streams/`).
  */
 import { create } from "@bufbuild/protobuf";
 import { StatusError } from "@berth/base";
@@ -23,7 +23,11 @@ import { nextAttempt } from "../reconcile/execution.ts";
 import { allPages, listPage } from "./list.ts";
 import { goingAway, notFound } from "./refusals.ts";
 import { namespaceScope, selectorScope } from "./scope.ts";
-import { exec, logs } from "./task-streams.ts";
+import { copyIn, copyOut } from "./streams/copy.ts";
+import { portForward } from "./streams/forward.ts";
+import { logs } from "./streams/logs.ts";
+import { attach, exec } from "./streams/process.ts";
+import type { StreamDeps } from "./streams/relay.ts";
 import { watchResources, type WatchDeps } from "./watch.ts";
 
 export interface TaskDeps extends WatchDeps {
@@ -39,6 +43,8 @@ interface TaskQuery {
 
 export function taskService(deps: TaskDeps): Implementation {
   const { store } = deps;
+  const find: StreamDeps["find"] = (namespace, name) => existingTask(store.db, namespace, name);
+  const streams: StreamDeps = { bus: deps.bus, find };
   return implement(TaskService, {
     async getTask({ namespace, name }) {
       return taskMessage(await existingTask(store.db, namespace, name));
@@ -70,9 +76,11 @@ export function taskService(deps: TaskDeps): Implementation {
     async *logs(request, { signal }) {
       yield* logs(deps.bus, await existingTask(store.db, request.namespace, request.name), request, signal);
     },
-    async *exec(requests, { signal }) {
-      yield* exec(deps.bus, (namespace, name) => existingTask(store.db, namespace, name), requests, signal);
-    },
+    exec: (requests, { signal }) => exec(streams, requests, signal),
+    attach: (requests, { signal }) => attach(streams, requests, signal),
+    portForward: (requests, { signal }) => portForward(streams, requests, signal),
+    copyOut: (request, { signal }) => copyOut(streams, request, signal),
+    copyIn: (requests, { signal }) => copyIn(streams, requests, signal),
   });
 }
 

@@ -7,7 +7,7 @@
 import { KeyedLock, noFailpoints, StatusError, type Clock, type Failpoint, type Logger } from "@berth/base";
 import type { Journal } from "@berth/journal";
 import type { Statement } from "@berth/metadata";
-import type { ExecProcess, ExecRequest, Runtime } from "@berth/runtime";
+import type { ContainerExit, ExecProcess, ExecRequest, Runtime } from "@berth/runtime";
 import { containerOf, logDirectoryOf, type Container, type EnginePaths } from "./container.ts";
 import { compareKeys, type Execution, type ExecutionKey } from "./execution.ts";
 import type { IntentOutcome, RunIntent, TaskIntent } from "./intent.ts";
@@ -36,6 +36,19 @@ export interface TaskLog extends Disposable {
   readonly path: string;
   /** Fires when no more will be written. */
   readonly ended: AbortSignal;
+}
+
+/** The container of a running task, for whoever enters it. */
+export interface RunningTask {
+  readonly name: string;
+  readonly container: Container;
+  readonly runtime: Runtime;
+}
+
+/** A running task's log and end. */
+export interface TaskOutput extends TaskLog {
+  /** Once `ended` has fired; undefined when it was the agent that ended. */
+  exit(): ContainerExit | undefined;
 }
 
 export class Engine {
@@ -105,15 +118,34 @@ export class Engine {
 
   /** @throws NOT_FOUND `TASK_MISSING`; FAILED_PRECONDITION `TASK_NOT_RUNNING`. */
   async exec(taskUid: string, request: ExecRequest): Promise<ExecProcess> {
-    const execution = this.#find(taskUid);
-    if (execution.state !== "running" || execution.plan === undefined) {
-      throw new StatusError("FAILED_PRECONDITION", `task ${execution.name} is not running: it is ${execution.state}`, {
-        reason: "TASK_NOT_RUNNING",
-      });
-    }
-    const container = containerOf(execution, execution.plan, this.#deps.paths);
-    const runtime = this.#deps.runtime(execution.plan.handler);
+    const { container, runtime } = this.enter(taskUid);
     return await observed(this.#deps.observer, "exec_sync", () => runtime.exec(container, request));
+  }
+
+  /** @throws NOT_FOUND `TASK_MISSING`; FAILED_PRECONDITION `TASK_NOT_RUNNING`. */
+  enter(taskUid: string): RunningTask {
+    const execution = this.#find(taskUid);
+    const { name, plan, state } = execution;
+    if (state === "running" && plan !== undefined) {
+      const container = containerOf(execution, plan, this.#deps.paths);
+      return { name, container, runtime: this.#deps.runtime(plan.handler) };
+    }
+    throw new StatusError("FAILED_PRECONDITION", `task ${name} is not running: it is ${state}`, {
+      reason: "TASK_NOT_RUNNING",
+    });
+  }
+
+  /** The output of what runs now. @throws like {@link enter}. */
+  output(taskUid: string): TaskOutput {
+    const { container } = this.enter(taskUid);
+    const { lifecycle, logReaders } = this.#deps;
+    const hold = logReaders.hold(taskUid);
+    return {
+      path: container.logPath,
+      ended: lifecycle.ended(container),
+      exit: lifecycle.exitOf(container),
+      [Symbol.dispose]: () => hold[Symbol.dispose](),
+    };
   }
 
   /** @throws NOT_FOUND `TASK_MISSING` or `LOG_MISSING`. */

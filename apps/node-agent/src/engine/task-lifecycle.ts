@@ -21,7 +21,7 @@ import type { LeaseGate } from "../stopper/lease-gate.ts";
 import type { Stopper } from "../stopper/stopper.ts";
 import { containerOf, logDirectoryOf, type Container, type EnginePaths } from "./container.ts";
 import { StartFailure, type ContainerRunner } from "./container-runner.ts";
-import { describeKey, type Execution } from "./execution.ts";
+import { describeKey, type Execution, type ExecutionKey } from "./execution.ts";
 import type { HealthKeeper } from "./health/keeper.ts";
 import { healthAtStart } from "./health/probe-plan.ts";
 import { exitFacts, fencedFacts, fencedReason } from "./exits.ts";
@@ -62,6 +62,12 @@ const LOG_GRACE_MS = 5_000;
 /** Why a start is called off: told apart from a failure and from the end of the agent. */
 const CALLED_OFF = new StatusError("ABORTED", "the start was called off", { reason: "START_CALLED_OFF" });
 
+interface Watched {
+  /** Fires when the execution has ended (or the agent ends). */
+  readonly ended: AbortController;
+  exit: ContainerExit | undefined;
+}
+
 export class TaskLifecycle implements AsyncDisposable {
   readonly #deps: LifecycleDeps;
   readonly #lock = new KeyedLock();
@@ -71,8 +77,7 @@ export class TaskLifecycle implements AsyncDisposable {
   readonly #failures = new Map<string, number>();
   /** The start under way of each task. */
   readonly #starting = new Map<string, AbortController>();
-  /** Fires when the execution has ended (or the agent ends). */
-  readonly #watched = new Map<string, AbortController>();
+  readonly #watched = new Map<string, Watched>();
 
   constructor(deps: LifecycleDeps) {
     this.#deps = deps;
@@ -91,8 +96,14 @@ export class TaskLifecycle implements AsyncDisposable {
   }
 
   /** Fires when this execution has ended; at once when it does not run. */
-  ended(execution: Execution): AbortSignal {
-    return this.#watched.get(describeKey(execution))?.signal ?? AbortSignal.abort();
+  ended(execution: ExecutionKey): AbortSignal {
+    return this.#watched.get(describeKey(execution))?.ended.signal ?? AbortSignal.abort();
+  }
+
+  /** How a running execution ends, once {@link ended} has fired; undefined when it was the agent that ended. */
+  exitOf(execution: ExecutionKey): () => ContainerExit | undefined {
+    const watched = this.#watched.get(describeKey(execution));
+    return () => watched?.exit;
   }
 
   /** Resolves when no turn is under way or due; for tests and for the start of the agent. */
@@ -104,7 +115,7 @@ export class TaskLifecycle implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     await Promise.all(this.#turns);
-    for (const watch of this.#watched.values()) watch.abort();
+    for (const { ended } of this.#watched.values()) ended.abort();
   }
 
   #track(turn: Promise<void>): void {
@@ -245,11 +256,13 @@ export class TaskLifecycle implements AsyncDisposable {
     const key = describeKey(execution);
     if (this.#watched.has(key) || this.#closing.signal.aborted || execution.plan === undefined) return;
     const container = containerOf(execution, execution.plan, this.#deps.paths);
-    const ended = new AbortController();
-    this.#watched.set(key, ended);
+    const watched: Watched = { ended: new AbortController(), exit: undefined };
+    const { ended } = watched;
+    this.#watched.set(key, watched);
     this.#watchHealth(execution, container, anySignal(ended.signal, this.#closing.signal));
     const watching = (async () => {
       const exit = await this.#wait(container, this.#closing.signal);
+      watched.exit = exit;
       ended.abort();
       await this.#lock.run(execution.taskUid, () => this.#exited(execution, exit), this.#closing.signal);
       this.kick(execution.taskUid);

@@ -8,6 +8,7 @@ import { StatusError, systemClock, withSignal } from "@berth/base";
 import type { SimulationProfile } from "@berth/config";
 import type {
   ContainerExit,
+  ContainerInput,
   ContainerHandle,
   ContainerState,
   ContainerStats,
@@ -40,6 +41,7 @@ const LONGEST_MS = 2 ** 31 - 1;
 export class PretendRuntime implements Runtime {
   readonly name = "runc";
   readonly version = "simulated";
+  readonly sharesKernel = false;
   readonly #deps: PretendDeps;
   readonly #containers = new Map<string, Pretended>();
 
@@ -84,6 +86,13 @@ export class PretendRuntime implements Runtime {
     const text = `task ${handle.id} is simulated: there is no process to run a command beside`;
     return Promise.reject(new StatusError("FAILED_PRECONDITION", text, { reason: "SIMULATED" }));
   }
+
+  openInput(handle: Handle): Promise<ContainerInput> {
+    const text = `task ${handle.id} is simulated: there is no process to write to`;
+    return Promise.reject(new StatusError("FAILED_PRECONDITION", text, { reason: "SIMULATED" }));
+  }
+
+  async resize(): Promise<void> {}
 
   async stats(): Promise<ContainerStats> {
     return { memoryUsageBytes: 0, cpuUsageSeconds: 0, pids: 1 };

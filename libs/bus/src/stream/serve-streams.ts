@@ -3,22 +3,28 @@ import { create } from "@bufbuild/protobuf";
 import { StatusError, type Logger } from "@berth/base";
 import {
   LogsResponseSchema,
+  StreamDoneSchema,
   StreamOpenReplySchema,
   type LogsResponse,
+  type StreamAttach,
+  type StreamCopyIn,
+  type StreamCopyOut,
   type StreamExec,
+  type StreamForward,
   type StreamLogs,
   type StreamOpen,
   type StreamOpenReply,
 } from "@berth/proto";
 import type { FrameBus } from "../bus.ts";
 import { streamOpenEndpoint, streamSubject } from "../subjects.ts";
-import { DEFAULT_WINDOW_BYTES, StreamEnd, type StreamTimings } from "./stream-end.ts";
+import { windowOf } from "./open-stream.ts";
+import { StreamEnd, type StreamTimings } from "./stream-end.ts";
 
 /** What a running handler has of its stream. */
 export interface ServedStream {
   /** Fires when the reader cancelled, was lost, or the agent stops: kill the process and return. */
   readonly signal: AbortSignal;
-  /** Standard input until the other end closes it. Throws when the stream breaks. */
+  /** Standard input, an archive, a connection's bytes, until the other end closes it. Throws when the stream breaks. */
   readonly input: AsyncIterable<Uint8Array>;
   onResize(listener: (columns: number, rows: number) => void): void;
   started(): void;
@@ -26,6 +32,14 @@ export interface ServedStream {
   stdout(data: Uint8Array): Promise<void>;
   stderr(data: Uint8Array): Promise<void>;
   log(entry: LogsResponse): Promise<void>;
+  /** Of a forwarded connection: no more `stdout` will come, `input` goes on. */
+  closeOutput(): void;
+}
+
+/** What a copy moved. */
+export interface CopyTotals {
+  readonly files: number;
+  readonly bytes: number;
 }
 
 /**
@@ -37,12 +51,20 @@ export interface StreamHandlers {
   exec(open: StreamExec): Promise<(stream: ServedStream) => Promise<number>>;
   /** The second step resolves after the last line. */
   logs(open: StreamLogs): Promise<(stream: ServedStream) => Promise<void>>;
+  /** The second step resolves with the exit code of the task. */
+  attach(open: StreamAttach): Promise<(stream: ServedStream) => Promise<number>>;
+  /** The second step resolves when both halves are closed. */
+  forward(open: StreamForward): Promise<(stream: ServedStream) => Promise<void>>;
+  /** The second step sends an archive as `stdout`. */
+  copyOut(open: StreamCopyOut): Promise<(stream: ServedStream) => Promise<CopyTotals>>;
+  /** The second step takes `input` for an archive and resolves when all of it is written. */
+  copyIn(open: StreamCopyIn): Promise<(stream: ServedStream) => Promise<CopyTotals>>;
 }
 
 export interface ServeStreamsOptions extends StreamTimings {
   readonly logger: Logger;
   readonly windowBytes?: number;
-  /** Default 64. */
+  /** Default 256: each connection of a port-forward is one. */
   readonly maxStreams?: number;
 }
 
@@ -54,7 +76,7 @@ export function serveStreams(
   options: ServeStreamsOptions,
 ): AsyncDisposable {
   const open = new Map<StreamEnd, Promise<void>>();
-  const limit = options.maxStreams ?? 64;
+  const limit = options.maxStreams ?? 256;
 
   const accept = async (request: StreamOpen): Promise<StreamOpenReply> => {
     if (open.size >= limit) {
@@ -63,7 +85,7 @@ export function serveStreams(
       });
     }
     const run = await begin(handlers, request);
-    const windowBytes = options.windowBytes ?? DEFAULT_WINDOW_BYTES;
+    const windowBytes = options.windowBytes ?? windowOf(request.kind.case);
     const { end, stream } = serverEnd(bus, node, request, windowBytes, options);
     const running = serveOne(end, stream, run, options.logger).finally(() => open.delete(end));
     open.set(end, running);
@@ -91,27 +113,46 @@ export function serveStreams(
 
 type Run = (stream: ServedStream, end: StreamEnd) => Promise<void>;
 
-async function begin(handlers: StreamHandlers, request: StreamOpen): Promise<Run> {
-  switch (request.kind.case) {
-    case "exec": {
-      const exec = await handlers.exec(request.kind.value);
-      return async (stream, end) => {
-        const exitCode = await exec(stream);
-        end.send({ case: "exitCode", value: exitCode });
-      };
-    }
+async function begin(handlers: StreamHandlers, { kind }: StreamOpen): Promise<Run> {
+  switch (kind.case) {
+    case "exec":
+      return untilExit(await handlers.exec(kind.value));
+    case "attach":
+      return untilExit(await handlers.attach(kind.value));
     case "logs": {
-      const logs = await handlers.logs(request.kind.value);
+      const logs = await handlers.logs(kind.value);
       return async (stream, end) => {
         await logs(stream);
         end.send({ case: "halfClose", value: true });
       };
     }
+    case "forward": {
+      const forward = await handlers.forward(kind.value);
+      return untilDone(async (stream) => {
+        await forward(stream);
+        return { files: 0, bytes: 0 };
+      });
+    }
+    case "copyOut":
+      return untilDone(await handlers.copyOut(kind.value));
+    case "copyIn":
+      return untilDone(await handlers.copyIn(kind.value));
     case undefined:
       throw new StatusError("UNIMPLEMENTED", "stream: this agent does not know this kind of stream", {
         reason: "STREAM_KIND_UNKNOWN",
       });
   }
+}
+
+function untilExit(run: (stream: ServedStream) => Promise<number>): Run {
+  return async (stream, end) => end.send({ case: "exitCode", value: await run(stream) });
+}
+
+function untilDone(run: (stream: ServedStream) => Promise<CopyTotals>): Run {
+  return async (stream, end) => {
+    const { files, bytes } = await run(stream);
+    end.send({ case: "done", value: create(StreamDoneSchema, { files: BigInt(files), bytes: BigInt(bytes) }) });
+  };
 }
 
 async function serveOne(end: StreamEnd, stream: ServedStream, run: Run, logger: Logger): Promise<void> {
@@ -153,6 +194,7 @@ function serverEnd(
     stdout: (data) => end.sendData(data, (part) => ({ case: "stdout", value: part })),
     stderr: (data) => end.sendData(data, (part) => ({ case: "stderr", value: part })),
     log: (entry) => sendLog(end, entry),
+    closeOutput: () => end.send({ case: "halfClose", value: true }),
   };
   return { end, stream };
 }

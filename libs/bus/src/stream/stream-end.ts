@@ -17,7 +17,10 @@ import type { FrameBus } from "../bus.ts";
 import { statusOf } from "../errors.ts";
 
 export const MAX_FRAME_BYTES = 32 * 1024;
+/** For streams that people look at: what a stalled one may hold in memory. */
 export const DEFAULT_WINDOW_BYTES = 256 * 1024;
+/** For streams that carry files: 100 MB/s over a round trip of 10 ms. */
+export const BULK_WINDOW_BYTES = 1024 * 1024;
 
 export type FrameBody = StreamFrame["body"];
 
@@ -34,6 +37,8 @@ export interface StreamEndOptions extends StreamTimings {
   readonly receiveSubject: string;
   readonly receiveWindowBytes: number;
   readonly role: "opener" | "server";
+  /** The opener's: which frame of the server is its last. */
+  readonly endsWith?: FrameBody["case"];
   /** Gets resizes at once; everything else that is not bookkeeping waits for {@link StreamEnd.next}. */
   readonly onResize?: (columns: number, rows: number) => void;
 }
@@ -188,6 +193,7 @@ export class StreamEnd {
       case "halfClose":
       case "exitCode":
       case "started":
+      case "done":
         this.#enqueue(body);
         return;
     }
@@ -206,7 +212,7 @@ export class StreamEnd {
     }
     this.#queue.push(body);
     // The opener knows by this that the server has ended: no ping will be answered, nothing can be sent.
-    if (this.#options.role === "opener" && (body.case === "exitCode" || body.case === "halfClose")) this.#end({});
+    if (body.case === this.#options.endsWith) this.#end({});
     this.#reader?.();
   }
 

@@ -69,7 +69,8 @@ describe("streams on a real nats-server", () => {
     const missing = async (): Promise<never> => {
       throw new StatusError("NOT_FOUND", "no such task");
     };
-    const all = { exec: missing, logs: missing, ...handlers };
+    const none = { exec: missing, logs: missing, attach: missing, forward: missing, copyOut: missing, copyIn: missing };
+    const all = { ...none, ...handlers };
     cleanup.push(serveStreams(bus, "a", all, { logger: silentLogger, ...timings }));
     await agent.connection().flush();
   };
@@ -147,7 +148,7 @@ describe("streams on a real nats-server", () => {
         return 0;
       },
     });
-    await using stream = await openStream(controller, "a", exec);
+    await using stream = await openStream(controller, "a", exec, { windowBytes: 256 * 1024 });
     let frames = 0;
     for await (const event of stream.events) {
       if (event.kind !== "stdout") continue;
@@ -178,12 +179,12 @@ describe("streams on a real nats-server", () => {
     });
     const stalled = await openStream(controller, "a", { exec: create(StreamExecSchema, { taskUid: "stalled" }) });
     cleanup.push(stalled);
-    await until("the stalled one has used its window", () => stalledSent === 256 * 1024);
+    await until("the stalled one has used its window", () => stalledSent === MIB);
     await using lively = await openStream(controller, "a", exec);
     let received = 0;
     for await (const event of lively.events) if (event.kind === "stdout") received += event.data.length;
     assert.equal(received, 4 * MIB);
-    assert.equal(stalledSent, 256 * 1024);
+    assert.equal(stalledSent, MIB);
   });
 
   test("a lost frame ends the stream with DATA_LOSS on both sides, upwards", async () => {

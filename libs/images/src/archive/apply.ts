@@ -10,6 +10,7 @@
  * All three give the same tree in the end: `whiteouts.ts` and `detached.ts` say how what is below is hidden.
  */
 import { closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync, writeSync } from "node:fs";
+import { StatusError } from "@berth/base";
 import {
   chmodAt,
   chownAt,
@@ -47,8 +48,9 @@ const MAX_LINK_TARGET = 4095;
 /**
  * `base`: nothing is below, so that whiteouts say nothing. `merged`: over the mounted chain; whiteouts are deletions there.
  * `detached`: into an empty upper directory of an overlay, the chain being put below later; see {@link TreeWriter.notes}.
+ * `live`: into a tree in use; there are no whiteouts, and nothing takes the place of a folder, nor a folder that of anything.
  */
-export type ApplyMode = "base" | "merged" | "detached";
+export type ApplyMode = "base" | "merged" | "detached" | "live";
 
 /** Device nodes of archives: made as they are (as containerd does), a reason to refuse the layer, or left out. */
 export type DevicePolicy = "allow" | "refuse" | "skip";
@@ -169,8 +171,9 @@ export class TreeWriter implements TarSink, Disposable {
   #apply(entry: TarEntry): void {
     const path = resolveName(entry.name, this.#limits);
     // The root belongs to the snapshotter; containerd leaves what archives say of it out as well.
-    if (path === undefined || isMetaPath(path)) return;
-    if (isWhiteoutName(path.base)) {
+    const layer = this.#options.mode !== "live";
+    if (path === undefined || (layer && isMetaPath(path))) return;
+    if (layer && isWhiteoutName(path.base)) {
       applyWhiteout(path, this.#directories, this.#below);
       return;
     }
@@ -223,6 +226,7 @@ export class TreeWriter implements TarSink, Disposable {
     let [merges, replaced] = [false, false];
     if (!mkdirAt(parent, name, 0o700)) {
       merges = statAt(parent, name)?.type === "directory";
+      if (!merges && this.#options.mode === "live") throw this.#occupied("no folder");
       if (!merges) {
         this.#remove(parent, path.base);
         mkdirAt(parent, name, 0o700);
@@ -330,10 +334,16 @@ export class TreeWriter implements TarSink, Disposable {
 
   #remove(parent: number, base: string): void {
     const type = statAt(parent, pathArg(base))?.type;
+    if (type === "directory" && this.#options.mode === "live") throw this.#occupied("a folder");
     removeTree(parent, base);
     if (type === "directory") this.#below?.removed(this.#directories.canonical(parent), base);
     // Not forgotten at once: this step still uses `parent`, which is a kept descriptor.
     if (type === "directory" || type === "symlink") this.#stale = true;
+  }
+
+  #occupied(by: string): StatusError {
+    const text = `there is ${by} of this name already, which is not replaced; remove it first`;
+    return new StatusError("ALREADY_EXISTS", text, { reason: "PATH_OCCUPIED" });
   }
 
   /** @param inode of the directory that is meant; another one may stand there by now */

@@ -41,6 +41,10 @@ function tasks(over: Partial<Handlers<typeof TaskService>>): Implementation {
     restartTask: refuse,
     logs: refuse,
     exec: refuse,
+    attach: refuse,
+    portForward: refuse,
+    copyOut: refuse,
+    copyIn: refuse,
     ...over,
   });
 }

@@ -42,6 +42,10 @@ function tasks(over: Partial<Handlers<typeof TaskService>> = {}): Implementation
     restartTask: async ({ namespace, name }) => create(TaskSchema, { metadata: { namespace, name } }),
     logs: refuse,
     exec: refuse,
+    attach: refuse,
+    portForward: refuse,
+    copyOut: refuse,
+    copyIn: refuse,
     ...over,
   });
 }

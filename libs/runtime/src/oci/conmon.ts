@@ -15,6 +15,7 @@ import type { Readable, Writable } from "node:stream";
 import { StatusError, withSignal } from "@berth/base";
 import { binaryUnusable, lastLoggedError, RUNTIME_ENV, runtimeFailed, type RuntimeCommand } from "./command.ts";
 import type { ContainerPaths } from "./layout.ts";
+import type { ContainerInputMode } from "../runtime.ts";
 import { readPid } from "./observe.ts";
 
 export interface ConmonRequest {
@@ -28,6 +29,7 @@ export interface ConmonRequest {
   readonly logPath: string;
   readonly logMaxBytes?: number;
   readonly terminal: boolean;
+  readonly input: ContainerInputMode;
   /** Called with conmon's process id before it forks: the moment to move it into a cgroup. */
   readonly onSpawned: (pid: number) => void;
 }
@@ -93,6 +95,8 @@ function conmonArgs(request: ConmonRequest): string[] {
     ["--log-path", `k8s-file:${request.logPath}`, "--no-sync-log", "--log-level", "error"],
     request.logMaxBytes === undefined ? [] : ["--log-size-max", String(request.logMaxBytes)],
     request.terminal ? ["--terminal"] : [],
+    request.input === "none" ? [] : ["--stdin"],
+    request.input === "open" ? ["--leave-stdin-open"] : [],
   ].flat();
 }
 
@@ -147,6 +151,10 @@ function parseMessage(line: string): { readonly pid: number; readonly text?: str
 
 /** For conmon's control pipe, which takes lines `type height width`: close the log and open it anew. */
 export const REOPEN_LOG = "2 0 0\n";
+
+export function resizeTerminal(columns: number, rows: number): string {
+  return `1 ${rows} ${columns}\n`;
+}
 
 /** @throws INVALID_ARGUMENT: conmon cuts the log path at colons (strtok in parse_log_path). */
 export function checkLogPath(path: string): void {

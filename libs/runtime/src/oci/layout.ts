@@ -18,6 +18,7 @@ export interface ContainerPaths {
   readonly oomMark: string;
   readonly runtimeLog: string;
   readonly control: string;
+  readonly attach: string;
   /** What conmon leaves in the bundle itself. */
   readonly bundleSockets: readonly string[];
 }
@@ -34,6 +35,7 @@ export function containerPaths(bundle: string): ContainerPaths {
     oomMark: join(supervisor, "oom"),
     runtimeLog: join(supervisor, "runtime.log"),
     control: join(bundle, "ctl"),
+    attach: join(bundle, "attach"),
     bundleSockets: ["ctl", "winsz", "attach"].map((name) => join(bundle, name)),
   };
 }

@@ -24,6 +24,7 @@ import {
 import type {
   ContainerExit,
   ContainerHandle,
+  ContainerInput,
   ContainerState,
   ContainerStats,
   ContainerStatus,
@@ -33,10 +34,11 @@ import type {
   Runtime,
 } from "../runtime.ts";
 import { mustRunRuntime, type RuntimeCommand } from "./command.ts";
-import { checkLogPath, REOPEN_LOG, startConmon } from "./conmon.ts";
+import { checkLogPath, REOPEN_LOG, resizeTerminal, startConmon } from "./conmon.ts";
 import { deleteContainer } from "./delete.ts";
 import { startExec } from "./exec.ts";
 import { ExitWatch } from "./exit-watch.ts";
+import { openInput } from "./input.ts";
 import { carriesWindowSize, hasNativeInit, identifyRuntime, type RuntimeIdentity } from "./flavour.ts";
 import { checkNames, containerPaths, statePaths, type StatePaths } from "./layout.ts";
 import { observe, saveIdentity, supervisorAlive, type Identity, type Observation } from "./observe.ts";
@@ -60,6 +62,7 @@ export async function createOciRuntime(deps: OciRuntimeDeps, options: OciRuntime
 class OciRuntime implements Runtime {
   readonly name: string;
   readonly version: string;
+  readonly sharesKernel: boolean;
   readonly #options: ResolvedOptions;
   readonly #identity: RuntimeIdentity;
   readonly #command: RuntimeCommand;
@@ -71,6 +74,7 @@ class OciRuntime implements Runtime {
   constructor(options: ResolvedOptions, identity: RuntimeIdentity, cgroups: CgroupLayout) {
     this.name = options.name;
     this.version = identity.version;
+    this.sharesKernel = hasNativeInit(identity.flavour);
     this.#options = options;
     this.#identity = identity;
     this.#command = { name: options.name, binary: options.binary, globalArgs: options.globalArgs };
@@ -159,6 +163,14 @@ class OciRuntime implements Runtime {
     return await startExec({ command: this.#command, root, id, bundle, carriesWindowSize: carries }, request);
   }
 
+  async openInput(handle: ContainerHandle): Promise<ContainerInput> {
+    return openInput(containerPaths(handle.bundle).attach, handle.id);
+  }
+
+  async resize(handle: ContainerHandle, columns: number, rows: number): Promise<void> {
+    sendControl(containerPaths(handle.bundle).control, resizeTerminal(columns, rows), handle.id);
+  }
+
   stats(handle: ContainerHandle): Promise<ContainerStats> {
     const stats = cgroupStats(this.#cgroups, handle.cgroupPath);
     return Promise.resolve({
@@ -220,11 +232,11 @@ class OciRuntime implements Runtime {
     for (const directory of [paths.supervisor, root, exitDir]) mkdirSync(directory, { recursive: true, mode: 0o700 });
     mkdirSync(dirname(request.logPath), { recursive: true, mode: 0o750 });
     try {
-      const { id, bundle, logPath, logMaxBytes, terminal } = request;
+      const { id, bundle, logPath, logMaxBytes, terminal, input = "none" } = request;
       const command = this.#command;
       const onSpawned = (pid: number): void => this.#toSupervisors(pid);
       const { conmonPath } = this.#options;
-      const conmon = { conmonPath, command, root, id, bundle, paths, exitDir, logPath, terminal, onSpawned };
+      const conmon = { conmonPath, command, root, id, bundle, paths, exitDir, logPath, terminal, input, onSpawned };
       const size = logMaxBytes === undefined ? {} : { logMaxBytes };
       const { initPid, conmonPid } = await startConmon({ ...conmon, ...size }, signal);
       saveIdentity(paths, initPid, conmonPid);

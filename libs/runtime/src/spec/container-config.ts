@@ -2,6 +2,7 @@
  * What a user asks of a container beyond its image: the input of {@link generateSpec}. Plain data, not yet validated; names
  * and meanings are those of Kubernetes where it has them. Errors name fields under `spec.`, e.g. `spec.mounts[1].source`.
  */
+import type { ContainerInputMode } from "../runtime.ts";
 
 export interface ContainerConfig {
   /** Replaces the image's Entrypoint, and drops its Cmd unless `args` is given, too. */
@@ -15,6 +16,8 @@ export interface ContainerConfig {
   readonly user?: string;
   readonly additionalGroups?: readonly number[];
   readonly terminal?: boolean;
+  /** Default `none`. */
+  readonly input?: ContainerInputMode;
   readonly hostname?: string;
   readonly mounts?: readonly ContainerMount[];
   readonly devices?: readonly ContainerDevice[];

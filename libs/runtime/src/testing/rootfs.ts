@@ -91,7 +91,15 @@ export function makeScratch(namespace = "test"): Scratch {
       const input = { image: BUSYBOX_IMAGE, container, rootfs, hostname: id, cgroupPath, etc: etcFiles(bundle) };
       await writeSpec(bundle, await generateSpec({ ...input, host: await host, ...changes }));
       const logPath = join(directory, "logs", `${id}.log`);
-      return { namespace, id, bundle, logPath, cgroupPath, terminal: container.terminal === true };
+      return {
+        namespace,
+        id,
+        bundle,
+        logPath,
+        cgroupPath,
+        terminal: container.terminal === true,
+        ...(container.input && { input: container.input }),
+      };
     },
     async [Symbol.asyncDispose]() {
       await removeCgroup(detectCgroupLayout(), cgroupRoot, { kill: true });

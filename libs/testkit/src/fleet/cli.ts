@@ -1,5 +1,5 @@
 /** The real `berth` as a child process. */
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcessWithoutNullStreams } from "node:child_process";
 import { text } from "node:stream/consumers";
 import { programArgv, programEnv } from "./programs.ts";
 
@@ -17,9 +17,10 @@ export interface CliOptions {
   readonly timeoutMs?: number;
 }
 
-export async function runCli(args: readonly string[], options: CliOptions): Promise<CliResult> {
+/** A command that goes on; its caller ends it. */
+export function startCli(args: readonly string[], options: CliOptions): ChildProcessWithoutNullStreams {
   const [command, ...rest] = programArgv("cli", ...args);
-  const child = spawn(command!, rest, {
+  return spawn(command!, rest, {
     stdio: ["pipe", "pipe", "pipe"],
     env: programEnv({
       BERTH_ENDPOINT: options.endpoint,
@@ -30,6 +31,10 @@ export async function runCli(args: readonly string[], options: CliOptions): Prom
     timeout: options.timeoutMs ?? 120_000,
     killSignal: "SIGKILL",
   });
+}
+
+export async function runCli(args: readonly string[], options: CliOptions): Promise<CliResult> {
+  const child = startCli(args, options);
   child.stdin.on("error", () => {});
   child.stdin.end(options.input ?? "");
   const [stdout, stderr, code] = await Promise.all([

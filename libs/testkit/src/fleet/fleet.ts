@@ -10,7 +10,7 @@
  * Programs are started as users start them, by their launchers' main files and configuration files, so that what is tested
  * is what ships. Leaves what a fleet must do to the tests.
  */
-import { execFileSync } from "node:child_process";
+import { execFileSync, type ChildProcessWithoutNullStreams } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Lifetime } from "@berth/base";
@@ -23,7 +23,7 @@ import { startRegistry, type RegistryServer } from "../servers/registry.ts";
 import { freePort } from "../servers/ports.ts";
 import { scratchDir } from "../servers/scratch.ts";
 import { startAgent, type AgentProcess } from "./agent-process.ts";
-import { runCli, type CliResult } from "./cli.ts";
+import { runCli, startCli, type CliOptions, type CliResult } from "./cli.ts";
 import { createControllerProcess, type ControllerProcess } from "./controller-process.ts";
 
 export interface FleetOptions {
@@ -58,6 +58,8 @@ export interface Fleet extends AsyncDisposable {
   cli(...args: string[]): Promise<CliResult>;
   /** The same, with standard input; a code other than 0 throws with what it printed. */
   berth(args: readonly string[], input?: string): Promise<string>;
+  /** The same as a child process that its caller talks to and ends; it is killed after two minutes. */
+  startBerth(...args: string[]): ChildProcessWithoutNullStreams;
 }
 
 export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
@@ -121,8 +123,8 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
     }),
   );
   const token = (): string => readFileSync(tokenFile, "utf8").trim();
-  const cli = (args: readonly string[], input?: string): Promise<CliResult> =>
-    runCli(args, { endpoint: controller.grpcEndpoint, token: token(), home: makeHome(dir), input });
+  const cliOptions = (): CliOptions => ({ endpoint: controller.grpcEndpoint, token: token(), home: makeHome(dir) });
+  const cli = (args: readonly string[], input?: string): Promise<CliResult> => runCli(args, { ...cliOptions(), input });
   return {
     dir,
     postgres,
@@ -141,6 +143,7 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
         throw new Error(`berth ${args.join(" ")} ended with ${result.code}: ${result.stderr || result.stdout}`);
       return result.stdout;
     },
+    startBerth: (...args) => startCli(args, cliOptions()),
     [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose](),
   };
 }

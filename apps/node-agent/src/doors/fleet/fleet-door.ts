@@ -24,7 +24,7 @@ import { NodeStatus, type NodeFacts } from "./node-status.ts";
 import type { NodeDefaults } from "./plan-of.ts";
 import { startProgressReporter } from "./progress.ts";
 import { MirrorSync } from "./mirror-sync.ts";
-import { streamHandlers } from "./streams.ts";
+import { streamHandlers } from "./streams/handlers.ts";
 import { serveUsage } from "./usage.ts";
 
 export interface FleetDoorDeps {

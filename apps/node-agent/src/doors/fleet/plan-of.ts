@@ -66,6 +66,8 @@ function containerConfig(spec: ContainerSpec): ContainerConfig {
     privileged: security?.privileged ?? false,
     noNewPrivileges: !(security?.allowPrivilegeEscalation === true || security?.privileged === true),
     readOnlyRootfs: security?.readOnlyRootfs ?? false,
+    ...(spec.tty ? { terminal: true } : {}),
+    ...(spec.stdin ? { input: spec.stdinOnce ? ("once" as const) : ("open" as const) } : {}),
     ...(security?.seccomp === "unconfined" ? { seccomp: "unconfined" as const } : {}),
     ...(resources === undefined ? {} : { resources }),
   };

@@ -9,7 +9,8 @@ export function createStep({ runtime, logMaxBytes }: Pick<StepDeps, "runtime" | 
       const { namespace, id, bundle, logPath, cgroupPath, plan } = container;
       const terminal = plan.container.terminal === true;
       const size = logMaxBytes === undefined ? {} : { logMaxBytes };
-      await runtime(plan.handler).create({ namespace, id, bundle, logPath, terminal, cgroupPath, ...size }, signal);
+      const request = { namespace, id, bundle, logPath, terminal, cgroupPath, input: plan.container.input ?? "none" };
+      await runtime(plan.handler).create({ ...request, ...size }, signal);
     },
     async undo(container) {
       await runtime(container.plan.handler).delete(container);

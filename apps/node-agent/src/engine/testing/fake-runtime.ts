@@ -3,6 +3,7 @@ import { StatusError, withSignal } from "@berth/base";
 import type {
   ContainerExit,
   ContainerHandle,
+  ContainerInput,
   ContainerState,
   ContainerStats,
   ContainerStatus,
@@ -20,6 +21,7 @@ interface FakeContainer {
 export class FakeRuntime implements Runtime {
   readonly name = "fake";
   readonly version = "1";
+  readonly sharesKernel = true;
   readonly containers = new Map<string, FakeContainer>();
   /** Signals that end a container, with the code that it then has. */
   readonly obeys = new Map<string, number>([
@@ -74,6 +76,12 @@ export class FakeRuntime implements Runtime {
   exec(): Promise<ExecProcess> {
     return Promise.reject(new StatusError("UNIMPLEMENTED", "the fake runs no commands"));
   }
+
+  openInput(): Promise<ContainerInput> {
+    return Promise.reject(new StatusError("UNIMPLEMENTED", "the fake takes no input"));
+  }
+
+  async resize(): Promise<void> {}
 
   stats(): Promise<ContainerStats> {
     return Promise.resolve({ memoryUsageBytes: 0, cpuUsageSeconds: 0, pids: 0 });

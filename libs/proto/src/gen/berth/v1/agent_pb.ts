@@ -39,7 +39,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/agent.proto.
  */
 export const file_berth_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChRiZXJ0aC92MS9hZ2VudC5wcm90bxIIYmVydGgudjEixgMKDExlYXNlUmVxdWVzdBIMCgRub2RlGAEgASgJEg8KB2Jvb3RfaWQYAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSFQoNYWdlbnRfdmVyc2lvbhgEIAEoCRIyCgZsYWJlbHMYBSADKAsyIi5iZXJ0aC52MS5MZWFzZVJlcXVlc3QuTGFiZWxzRW50cnkSKQoIY2FwYWNpdHkYBiABKAsyFy5iZXJ0aC52MS5Ob2RlUmVzb3VyY2VzEhgKEHJ1bnRpbWVfaGFuZGxlcnMYByADKAkSFAoMc25hcHNob3R0ZXJzGAggAygJEicKCmNvbmRpdGlvbnMYCSADKAsyEy5iZXJ0aC52MS5Db25kaXRpb24SFQoNam91cm5hbF9lcG9jaBgKIAEoCRIYChBqb3VybmFsX2hlYWRfc2VxGAsgASgDEhMKC3N0b3JlX2Vwb2NoGAwgASgJEhgKEGFwcGxpZWRfcmV2aXNpb24YDSABKAMSFgoOa2VybmVsX3ZlcnNpb24YDiABKAkSDwoHYWRkcmVzcxgPIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIr8CCgpMZWFzZVJlcGx5Eg4KBnR0bF9tcxgBIAEoAxIWCg5yZW5ld19hZnRlcl9tcxgCIAEoAxITCgtzdG9yZV9lcG9jaBgDIAEoCRIQCghyZXZpc2lvbhgEIAEoAxIVCg1qb3VybmFsX2Vwb2NoGAUgASgJEhoKEmpvdXJuYWxfc3RvcmVkX3NlcRgGIAEoAxINCgVzaGFyZBgHIAEoDRIPCgdyZWZ1c2VkGAggASgJEj8KDmpvdXJuYWxfc3RvcmVkGAkgAygLMicuYmVydGgudjEuTGVhc2VSZXBseS5Kb3VybmFsU3RvcmVkRW50cnkSGAoQbWlycm9yc19yZXZpc2lvbhgKIAEoAxo0ChJKb3VybmFsU3RvcmVkRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASIyChJBc3NpZ25tZW50c1JlcXVlc3QSDAoEbm9kZRgBIAEoCRIOCgZvZmZzZXQYAiABKA0iuwEKEEFzc2lnbm1lbnRzUmVwbHkSEwoLc3RvcmVfZXBvY2gYASABKAkSEAoIcmV2aXNpb24YAiABKAMSJwoFdGFza3MYAyADKAsyGC5iZXJ0aC52MS5UYXNrQXNzaWdubWVudBIpCgZpbWFnZXMYBCADKAsyGS5iZXJ0aC52MS5JbWFnZUFzc2lnbm1lbnQSEwoLbmV4dF9vZmZzZXQYBSABKA0SFwoPc3RvcHNfY29uZmlybWVkGAYgASgIIi4KDk1pcnJvcnNSZXF1ZXN0EgwKBG5vZGUYASABKAkSDgoGb2Zmc2V0GAIgASgNInUKDE1pcnJvcnNSZXBseRITCgtzdG9yZV9lcG9jaBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIpCgdtaXJyb3JzGAMgAygLMhguYmVydGgudjEuUmVnaXN0cnlNaXJyb3ISEwoLbmV4dF9vZmZzZXQYBCABKA0ixgEKDlRhc2tBc3NpZ25tZW50EhEKCW5hbWVzcGFjZRgBIAEoCRIQCgh0YXNrX3VpZBgCIAEoCRIMCgRuYW1lGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKAMSDwoHYXR0ZW1wdBgFIAEoBRIPCgdkZXNpcmVkGAYgASgJEioKCWNvbnRhaW5lchgHIAEoCzIXLmJlcnRoLnYxLkNvbnRhaW5lclNwZWMSEAoId29ya2xvYWQYCCABKAkSDQoFZmVuY2UYFCABKAgilAEKD0ltYWdlQXNzaWdubWVudBIRCgluYW1lc3BhY2UYASABKAkSDQoFaW1hZ2UYAiABKAkSFAoMY2FtcGFpZ25fdWlkGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKAMSDwoHYXR0ZW1wdBgFIAEoBRIPCgdkZXNpcmVkGAYgASgJEhMKC3NuYXBzaG90dGVyGAcgASgJIn4KA0pvYhITCgtzdG9yZV9lcG9jaBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxImCgR0YXNrGAMgASgLMhguYmVydGgudjEuVGFza0Fzc2lnbm1lbnQSKAoFaW1hZ2UYBCABKAsyGS5iZXJ0aC52MS5JbWFnZUFzc2lnbm1lbnQicQoMSm91cm5hbEJhdGNoEgwKBG5vZGUYASABKAkSDQoFZXBvY2gYAiABKAkSJwoHZW50cmllcxgDIAMoCzIWLmJlcnRoLnYxLkpvdXJuYWxFbnRyeRIbChNmaXJzdF9hdmFpbGFibGVfc2VxGAQgASgDIvgBCgxKb3VybmFsRW50cnkSCwoDc2VxGAEgASgDEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCW5hbWVzcGFjZRgDIAEoCRIlCgR0YXNrGAQgASgLMhUuYmVydGgudjEuVGFza0NoYW5nZWRIABInCgVpbWFnZRgFIAEoCzIWLmJlcnRoLnYxLkltYWdlQ2hhbmdlZEgAEicKBWFnZW50GAYgASgLMhYuYmVydGgudjEuQWdlbnRDaGFuZ2VkSAASDwoHcGF5bG9hZBgHIAEoDBIMCgRoYXNoGAggASgMQgYKBGJvZHkiigIKC1Rhc2tDaGFuZ2VkEhAKCHRhc2tfdWlkGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAMSDwoHYXR0ZW1wdBgDIAEoBRIMCgRzdGVwGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdtZXNzYWdlGAYgASgJEhYKCWV4aXRfY29kZRgHIAEoBUgAiAEBEhIKCm9vbV9raWxsZWQYCCABKAgSFAoMZXhpdF91bmtub3duGAkgASgIEhEKCWFkZHJlc3NlcxgKIAMoCRIUCgxpbWFnZV9kaWdlc3QYCyABKAkSDAoEbmFtZRgMIAEoCRIOCgZoZWFsdGgYDSABKAlCDAoKX2V4aXRfY29kZSKrAQoMSW1hZ2VDaGFuZ2VkEg0KBWltYWdlGAEgASgJEhQKDGNhbXBhaWduX3VpZBgCIAEoCRISCgpnZW5lcmF0aW9uGAMgASgDEg8KB2F0dGVtcHQYBCABKAUSDAoEc3RlcBgFIAEoCRIOCgZyZWFzb24YBiABKAkSDwoHbWVzc2FnZRgHIAEoCRIOCgZkaWdlc3QYCCABKAkSEgoKc2l6ZV9ieXRlcxgJIAEoAyI9CgxBZ2VudENoYW5nZWQSDAoEc3RlcBgBIAEoCRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCSJFChNKb3VybmFsRmV0Y2hSZXF1ZXN0Eg0KBWVwb2NoGAEgASgJEhAKCGZyb21fc2VxGAIgASgDEg0KBWxpbWl0GAMgASgNIkcKDlByb2dyZXNzUmVwb3J0EgwKBG5vZGUYASABKAkSJwoGaW1hZ2VzGAIgAygLMhcuYmVydGgudjEuSW1hZ2VQcm9ncmVzcyJbCg1JbWFnZVByb2dyZXNzEhEKCW5hbWVzcGFjZRgBIAEoCRINCgVpbWFnZRgCIAEoCRIoCghwcm9ncmVzcxgDIAEoCzIWLmJlcnRoLnYxLlB1bGxQcm9ncmVzcyKJAQoKU3RyZWFtT3BlbhIRCglzdHJlYW1faWQYASABKAkSJAoEZXhlYxgCIAEoCzIULmJlcnRoLnYxLlN0cmVhbUV4ZWNIABIkCgRsb2dzGAMgASgLMhQuYmVydGgudjEuU3RyZWFtTG9nc0gAEhQKDHdpbmRvd19ieXRlcxgEIAEoDUIGCgRraW5kIkAKClN0cmVhbUV4ZWMSEAoIdGFza191aWQYASABKAkSIAoEb3BlbhgCIAEoCzISLmJlcnRoLnYxLkV4ZWNPcGVuIocBCgpTdHJlYW1Mb2dzEhAKCHRhc2tfdWlkGAEgASgJEg4KBmZvbGxvdxgCIAEoCBIRCgR0YWlsGAMgASgFSACIAQESKQoFc2luY2UYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHByZXZpb3VzGAUgASgIQgcKBV90YWlsIlIKD1N0cmVhbU9wZW5SZXBseRISCgplcnJvcl9jb2RlGAEgASgJEhUKDWVycm9yX21lc3NhZ2UYAiABKAkSFAoMd2luZG93X2J5dGVzGAMgASgNIrACCgtTdHJlYW1GcmFtZRILCgNzZXEYASABKAQSDwoFc3RkaW4YAiABKAxIABIQCgZzdGRvdXQYAyABKAxIABIQCgZzdGRlcnIYBCABKAxIABIlCgNsb2cYBSABKAsyFi5iZXJ0aC52MS5Mb2dzUmVzcG9uc2VIABIoCgZyZXNpemUYBiABKAsyFi5iZXJ0aC52MS5UZXJtaW5hbFNpemVIABIUCgpoYWxmX2Nsb3NlGAcgASgISAASEwoJZXhpdF9jb2RlGAggASgFSAASJgoFZXJyb3IYCSABKAsyFS5iZXJ0aC52MS5TdHJlYW1FcnJvckgAEhAKBmNyZWRpdBgKIAEoDUgAEg4KBHBpbmcYCyABKAhIABIRCgdzdGFydGVkGAwgASgISABCBgoEYm9keSIsCgtTdHJlYW1FcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkiHQoMVXNhZ2VSZXF1ZXN0Eg0KBXRhc2tzGAEgASgIIscBCgpVc2FnZVJlcGx5EhUKDXNhbXBsZWRfYXRfbXMYASABKAESEAoIaW5zdGFuY2UYAiABKAkSEwoLY3B1X3NlY29uZHMYAyABKAESDAoEY3B1cxgEIAEoBRIZChFtZW1vcnlfdXNlZF9ieXRlcxgFIAEoAxIUCgxtZW1vcnlfYnl0ZXMYBiABKAMSFQoNcnVubmluZ190YXNrcxgHIAEoBRIlCgV0YXNrcxgIIAMoCzIWLmJlcnRoLnYxLlRhc2tDb3VudGVycyJ7CgxUYXNrQ291bnRlcnMSEQoJbmFtZXNwYWNlGAEgASgJEgwKBG5hbWUYAiABKAkSEQoJZXhlY3V0aW9uGAMgASgJEhMKC2NwdV9zZWNvbmRzGAQgASgBEhQKDG1lbW9yeV9ieXRlcxgFIAEoAxIMCgRwaWRzGAYgASgDYgZwcm90bzM", [file_berth_v1_campaign, file_berth_v1_meta, file_berth_v1_node, file_berth_v1_registry_mirror, file_berth_v1_task, file_berth_v1_workload, file_google_protobuf_timestamp]);
+  fileDesc("ChRiZXJ0aC92MS9hZ2VudC5wcm90bxIIYmVydGgudjEixgMKDExlYXNlUmVxdWVzdBIMCgRub2RlGAEgASgJEg8KB2Jvb3RfaWQYAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSFQoNYWdlbnRfdmVyc2lvbhgEIAEoCRIyCgZsYWJlbHMYBSADKAsyIi5iZXJ0aC52MS5MZWFzZVJlcXVlc3QuTGFiZWxzRW50cnkSKQoIY2FwYWNpdHkYBiABKAsyFy5iZXJ0aC52MS5Ob2RlUmVzb3VyY2VzEhgKEHJ1bnRpbWVfaGFuZGxlcnMYByADKAkSFAoMc25hcHNob3R0ZXJzGAggAygJEicKCmNvbmRpdGlvbnMYCSADKAsyEy5iZXJ0aC52MS5Db25kaXRpb24SFQoNam91cm5hbF9lcG9jaBgKIAEoCRIYChBqb3VybmFsX2hlYWRfc2VxGAsgASgDEhMKC3N0b3JlX2Vwb2NoGAwgASgJEhgKEGFwcGxpZWRfcmV2aXNpb24YDSABKAMSFgoOa2VybmVsX3ZlcnNpb24YDiABKAkSDwoHYWRkcmVzcxgPIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIr8CCgpMZWFzZVJlcGx5Eg4KBnR0bF9tcxgBIAEoAxIWCg5yZW5ld19hZnRlcl9tcxgCIAEoAxITCgtzdG9yZV9lcG9jaBgDIAEoCRIQCghyZXZpc2lvbhgEIAEoAxIVCg1qb3VybmFsX2Vwb2NoGAUgASgJEhoKEmpvdXJuYWxfc3RvcmVkX3NlcRgGIAEoAxINCgVzaGFyZBgHIAEoDRIPCgdyZWZ1c2VkGAggASgJEj8KDmpvdXJuYWxfc3RvcmVkGAkgAygLMicuYmVydGgudjEuTGVhc2VSZXBseS5Kb3VybmFsU3RvcmVkRW50cnkSGAoQbWlycm9yc19yZXZpc2lvbhgKIAEoAxo0ChJKb3VybmFsU3RvcmVkRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASIyChJBc3NpZ25tZW50c1JlcXVlc3QSDAoEbm9kZRgBIAEoCRIOCgZvZmZzZXQYAiABKA0iuwEKEEFzc2lnbm1lbnRzUmVwbHkSEwoLc3RvcmVfZXBvY2gYASABKAkSEAoIcmV2aXNpb24YAiABKAMSJwoFdGFza3MYAyADKAsyGC5iZXJ0aC52MS5UYXNrQXNzaWdubWVudBIpCgZpbWFnZXMYBCADKAsyGS5iZXJ0aC52MS5JbWFnZUFzc2lnbm1lbnQSEwoLbmV4dF9vZmZzZXQYBSABKA0SFwoPc3RvcHNfY29uZmlybWVkGAYgASgIIi4KDk1pcnJvcnNSZXF1ZXN0EgwKBG5vZGUYASABKAkSDgoGb2Zmc2V0GAIgASgNInUKDE1pcnJvcnNSZXBseRITCgtzdG9yZV9lcG9jaBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIpCgdtaXJyb3JzGAMgAygLMhguYmVydGgudjEuUmVnaXN0cnlNaXJyb3ISEwoLbmV4dF9vZmZzZXQYBCABKA0ixgEKDlRhc2tBc3NpZ25tZW50EhEKCW5hbWVzcGFjZRgBIAEoCRIQCgh0YXNrX3VpZBgCIAEoCRIMCgRuYW1lGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKAMSDwoHYXR0ZW1wdBgFIAEoBRIPCgdkZXNpcmVkGAYgASgJEioKCWNvbnRhaW5lchgHIAEoCzIXLmJlcnRoLnYxLkNvbnRhaW5lclNwZWMSEAoId29ya2xvYWQYCCABKAkSDQoFZmVuY2UYFCABKAgilAEKD0ltYWdlQXNzaWdubWVudBIRCgluYW1lc3BhY2UYASABKAkSDQoFaW1hZ2UYAiABKAkSFAoMY2FtcGFpZ25fdWlkGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKAMSDwoHYXR0ZW1wdBgFIAEoBRIPCgdkZXNpcmVkGAYgASgJEhMKC3NuYXBzaG90dGVyGAcgASgJIn4KA0pvYhITCgtzdG9yZV9lcG9jaBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxImCgR0YXNrGAMgASgLMhguYmVydGgudjEuVGFza0Fzc2lnbm1lbnQSKAoFaW1hZ2UYBCABKAsyGS5iZXJ0aC52MS5JbWFnZUFzc2lnbm1lbnQicQoMSm91cm5hbEJhdGNoEgwKBG5vZGUYASABKAkSDQoFZXBvY2gYAiABKAkSJwoHZW50cmllcxgDIAMoCzIWLmJlcnRoLnYxLkpvdXJuYWxFbnRyeRIbChNmaXJzdF9hdmFpbGFibGVfc2VxGAQgASgDIvgBCgxKb3VybmFsRW50cnkSCwoDc2VxGAEgASgDEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCW5hbWVzcGFjZRgDIAEoCRIlCgR0YXNrGAQgASgLMhUuYmVydGgudjEuVGFza0NoYW5nZWRIABInCgVpbWFnZRgFIAEoCzIWLmJlcnRoLnYxLkltYWdlQ2hhbmdlZEgAEicKBWFnZW50GAYgASgLMhYuYmVydGgudjEuQWdlbnRDaGFuZ2VkSAASDwoHcGF5bG9hZBgHIAEoDBIMCgRoYXNoGAggASgMQgYKBGJvZHkiigIKC1Rhc2tDaGFuZ2VkEhAKCHRhc2tfdWlkGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAMSDwoHYXR0ZW1wdBgDIAEoBRIMCgRzdGVwGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdtZXNzYWdlGAYgASgJEhYKCWV4aXRfY29kZRgHIAEoBUgAiAEBEhIKCm9vbV9raWxsZWQYCCABKAgSFAoMZXhpdF91bmtub3duGAkgASgIEhEKCWFkZHJlc3NlcxgKIAMoCRIUCgxpbWFnZV9kaWdlc3QYCyABKAkSDAoEbmFtZRgMIAEoCRIOCgZoZWFsdGgYDSABKAlCDAoKX2V4aXRfY29kZSKrAQoMSW1hZ2VDaGFuZ2VkEg0KBWltYWdlGAEgASgJEhQKDGNhbXBhaWduX3VpZBgCIAEoCRISCgpnZW5lcmF0aW9uGAMgASgDEg8KB2F0dGVtcHQYBCABKAUSDAoEc3RlcBgFIAEoCRIOCgZyZWFzb24YBiABKAkSDwoHbWVzc2FnZRgHIAEoCRIOCgZkaWdlc3QYCCABKAkSEgoKc2l6ZV9ieXRlcxgJIAEoAyI9CgxBZ2VudENoYW5nZWQSDAoEc3RlcBgBIAEoCRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCSJFChNKb3VybmFsRmV0Y2hSZXF1ZXN0Eg0KBWVwb2NoGAEgASgJEhAKCGZyb21fc2VxGAIgASgDEg0KBWxpbWl0GAMgASgNIkcKDlByb2dyZXNzUmVwb3J0EgwKBG5vZGUYASABKAkSJwoGaW1hZ2VzGAIgAygLMhcuYmVydGgudjEuSW1hZ2VQcm9ncmVzcyJbCg1JbWFnZVByb2dyZXNzEhEKCW5hbWVzcGFjZRgBIAEoCRINCgVpbWFnZRgCIAEoCRIoCghwcm9ncmVzcxgDIAEoCzIWLmJlcnRoLnYxLlB1bGxQcm9ncmVzcyK3AgoKU3RyZWFtT3BlbhIRCglzdHJlYW1faWQYASABKAkSJAoEZXhlYxgCIAEoCzIULmJlcnRoLnYxLlN0cmVhbUV4ZWNIABIkCgRsb2dzGAMgASgLMhQuYmVydGgudjEuU3RyZWFtTG9nc0gAEigKBmF0dGFjaBgFIAEoCzIWLmJlcnRoLnYxLlN0cmVhbUF0dGFjaEgAEioKB2ZvcndhcmQYBiABKAsyFy5iZXJ0aC52MS5TdHJlYW1Gb3J3YXJkSAASKwoIY29weV9vdXQYByABKAsyFy5iZXJ0aC52MS5TdHJlYW1Db3B5T3V0SAASKQoHY29weV9pbhgIIAEoCzIWLmJlcnRoLnYxLlN0cmVhbUNvcHlJbkgAEhQKDHdpbmRvd19ieXRlcxgEIAEoDUIGCgRraW5kIkAKClN0cmVhbUV4ZWMSEAoIdGFza191aWQYASABKAkSIAoEb3BlbhgCIAEoCzISLmJlcnRoLnYxLkV4ZWNPcGVuIocBCgpTdHJlYW1Mb2dzEhAKCHRhc2tfdWlkGAEgASgJEg4KBmZvbGxvdxgCIAEoCBIRCgR0YWlsGAMgASgFSACIAQESKQoFc2luY2UYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHByZXZpb3VzGAUgASgIQgcKBV90YWlsIlUKDFN0cmVhbUF0dGFjaBIQCgh0YXNrX3VpZBgBIAEoCRINCgVzdGRpbhgCIAEoCBIkCgRzaXplGAMgASgLMhYuYmVydGgudjEuVGVybWluYWxTaXplIi8KDVN0cmVhbUZvcndhcmQSEAoIdGFza191aWQYASABKAkSDAoEcG9ydBgCIAEoBSIvCg1TdHJlYW1Db3B5T3V0EhAKCHRhc2tfdWlkGAEgASgJEgwKBHBhdGgYAiABKAkiLgoMU3RyZWFtQ29weUluEhAKCHRhc2tfdWlkGAEgASgJEgwKBHBhdGgYAiABKAkiUgoPU3RyZWFtT3BlblJlcGx5EhIKCmVycm9yX2NvZGUYASABKAkSFQoNZXJyb3JfbWVzc2FnZRgCIAEoCRIUCgx3aW5kb3dfYnl0ZXMYAyABKA0i1gIKC1N0cmVhbUZyYW1lEgsKA3NlcRgBIAEoBBIPCgVzdGRpbhgCIAEoDEgAEhAKBnN0ZG91dBgDIAEoDEgAEhAKBnN0ZGVychgEIAEoDEgAEiUKA2xvZxgFIAEoCzIWLmJlcnRoLnYxLkxvZ3NSZXNwb25zZUgAEigKBnJlc2l6ZRgGIAEoCzIWLmJlcnRoLnYxLlRlcm1pbmFsU2l6ZUgAEhQKCmhhbGZfY2xvc2UYByABKAhIABITCglleGl0X2NvZGUYCCABKAVIABImCgVlcnJvchgJIAEoCzIVLmJlcnRoLnYxLlN0cmVhbUVycm9ySAASEAoGY3JlZGl0GAogASgNSAASDgoEcGluZxgLIAEoCEgAEhEKB3N0YXJ0ZWQYDCABKAhIABIkCgRkb25lGA0gASgLMhQuYmVydGgudjEuU3RyZWFtRG9uZUgAQgYKBGJvZHkiKgoKU3RyZWFtRG9uZRINCgVmaWxlcxgBIAEoAxINCgVieXRlcxgCIAEoAyIsCgtTdHJlYW1FcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkiHQoMVXNhZ2VSZXF1ZXN0Eg0KBXRhc2tzGAEgASgIIscBCgpVc2FnZVJlcGx5EhUKDXNhbXBsZWRfYXRfbXMYASABKAESEAoIaW5zdGFuY2UYAiABKAkSEwoLY3B1X3NlY29uZHMYAyABKAESDAoEY3B1cxgEIAEoBRIZChFtZW1vcnlfdXNlZF9ieXRlcxgFIAEoAxIUCgxtZW1vcnlfYnl0ZXMYBiABKAMSFQoNcnVubmluZ190YXNrcxgHIAEoBRIlCgV0YXNrcxgIIAMoCzIWLmJlcnRoLnYxLlRhc2tDb3VudGVycyJ7CgxUYXNrQ291bnRlcnMSEQoJbmFtZXNwYWNlGAEgASgJEgwKBG5hbWUYAiABKAkSEQoJZXhlY3V0aW9uGAMgASgJEhMKC2NwdV9zZWNvbmRzGAQgASgBEhQKDG1lbW9yeV9ieXRlcxgFIAEoAxIMCgRwaWRzGAYgASgDYgZwcm90bzM", [file_berth_v1_campaign, file_berth_v1_meta, file_berth_v1_node, file_berth_v1_registry_mirror, file_berth_v1_task, file_berth_v1_workload, file_google_protobuf_timestamp]);
 
 /**
  * "I am here." The controller's answer, given after its Postgres write, is the lease.
@@ -856,6 +856,30 @@ export type StreamOpen = Message<"berth.v1.StreamOpen"> & {
      */
     value: StreamLogs;
     case: "logs";
+  } | {
+    /**
+     * @generated from field: berth.v1.StreamAttach attach = 5;
+     */
+    value: StreamAttach;
+    case: "attach";
+  } | {
+    /**
+     * @generated from field: berth.v1.StreamForward forward = 6;
+     */
+    value: StreamForward;
+    case: "forward";
+  } | {
+    /**
+     * @generated from field: berth.v1.StreamCopyOut copy_out = 7;
+     */
+    value: StreamCopyOut;
+    case: "copyOut";
+  } | {
+    /**
+     * @generated from field: berth.v1.StreamCopyIn copy_in = 8;
+     */
+    value: StreamCopyIn;
+    case: "copyIn";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -933,6 +957,99 @@ export const StreamLogsSchema: GenMessage<StreamLogs> = /*@__PURE__*/
   messageDesc(file_berth_v1_agent, 19);
 
 /**
+ * @generated from message berth.v1.StreamAttach
+ */
+export type StreamAttach = Message<"berth.v1.StreamAttach"> & {
+  /**
+   * @generated from field: string task_uid = 1;
+   */
+  taskUid: string;
+
+  /**
+   * @generated from field: bool stdin = 2;
+   */
+  stdin: boolean;
+
+  /**
+   * @generated from field: berth.v1.TerminalSize size = 3;
+   */
+  size?: TerminalSize | undefined;
+};
+
+/**
+ * Describes the message berth.v1.StreamAttach.
+ * Use `create(StreamAttachSchema)` to create a new message.
+ */
+export const StreamAttachSchema: GenMessage<StreamAttach> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent, 20);
+
+/**
+ * @generated from message berth.v1.StreamForward
+ */
+export type StreamForward = Message<"berth.v1.StreamForward"> & {
+  /**
+   * @generated from field: string task_uid = 1;
+   */
+  taskUid: string;
+
+  /**
+   * @generated from field: int32 port = 2;
+   */
+  port: number;
+};
+
+/**
+ * Describes the message berth.v1.StreamForward.
+ * Use `create(StreamForwardSchema)` to create a new message.
+ */
+export const StreamForwardSchema: GenMessage<StreamForward> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent, 21);
+
+/**
+ * @generated from message berth.v1.StreamCopyOut
+ */
+export type StreamCopyOut = Message<"berth.v1.StreamCopyOut"> & {
+  /**
+   * @generated from field: string task_uid = 1;
+   */
+  taskUid: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+};
+
+/**
+ * Describes the message berth.v1.StreamCopyOut.
+ * Use `create(StreamCopyOutSchema)` to create a new message.
+ */
+export const StreamCopyOutSchema: GenMessage<StreamCopyOut> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent, 22);
+
+/**
+ * @generated from message berth.v1.StreamCopyIn
+ */
+export type StreamCopyIn = Message<"berth.v1.StreamCopyIn"> & {
+  /**
+   * @generated from field: string task_uid = 1;
+   */
+  taskUid: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+};
+
+/**
+ * Describes the message berth.v1.StreamCopyIn.
+ * Use `create(StreamCopyInSchema)` to create a new message.
+ */
+export const StreamCopyInSchema: GenMessage<StreamCopyIn> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent, 23);
+
+/**
  * @generated from message berth.v1.StreamOpenReply
  */
 export type StreamOpenReply = Message<"berth.v1.StreamOpenReply"> & {
@@ -959,7 +1076,7 @@ export type StreamOpenReply = Message<"berth.v1.StreamOpenReply"> & {
  * Use `create(StreamOpenReplySchema)` to create a new message.
  */
 export const StreamOpenReplySchema: GenMessage<StreamOpenReply> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 20);
+  messageDesc(file_berth_v1_agent, 24);
 
 /**
  * At most 32 KiB of data. A sequence number that is not the last one plus 1 ends the stream with DATA_LOSS.
@@ -977,6 +1094,8 @@ export type StreamFrame = Message<"berth.v1.StreamFrame"> & {
    */
   body: {
     /**
+     * Towards the agent: standard input, an archive, a connection's bytes; `stdout` is the other direction of the same.
+     *
      * @generated from field: bytes stdin = 2;
      */
     value: Uint8Array;
@@ -1047,6 +1166,14 @@ export type StreamFrame = Message<"berth.v1.StreamFrame"> & {
      */
     value: boolean;
     case: "started";
+  } | {
+    /**
+     * Of a copy or a forwarded connection: both directions are done, and all of it is as it should be.
+     *
+     * @generated from field: berth.v1.StreamDone done = 13;
+     */
+    value: StreamDone;
+    case: "done";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1055,7 +1182,29 @@ export type StreamFrame = Message<"berth.v1.StreamFrame"> & {
  * Use `create(StreamFrameSchema)` to create a new message.
  */
 export const StreamFrameSchema: GenMessage<StreamFrame> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 21);
+  messageDesc(file_berth_v1_agent, 25);
+
+/**
+ * @generated from message berth.v1.StreamDone
+ */
+export type StreamDone = Message<"berth.v1.StreamDone"> & {
+  /**
+   * @generated from field: int64 files = 1;
+   */
+  files: bigint;
+
+  /**
+   * @generated from field: int64 bytes = 2;
+   */
+  bytes: bigint;
+};
+
+/**
+ * Describes the message berth.v1.StreamDone.
+ * Use `create(StreamDoneSchema)` to create a new message.
+ */
+export const StreamDoneSchema: GenMessage<StreamDone> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent, 26);
 
 /**
  * @generated from message berth.v1.StreamError
@@ -1077,7 +1226,7 @@ export type StreamError = Message<"berth.v1.StreamError"> & {
  * Use `create(StreamErrorSchema)` to create a new message.
  */
 export const StreamErrorSchema: GenMessage<StreamError> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 22);
+  messageDesc(file_berth_v1_agent, 27);
 
 /**
  * @generated from message berth.v1.UsageRequest
@@ -1096,7 +1245,7 @@ export type UsageRequest = Message<"berth.v1.UsageRequest"> & {
  * Use `create(UsageRequestSchema)` to create a new message.
  */
 export const UsageRequestSchema: GenMessage<UsageRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 23);
+  messageDesc(file_berth_v1_agent, 28);
 
 /**
  * Counters, so that whoever asks twice knows the rate, whoever else asks meanwhile.
@@ -1154,7 +1303,7 @@ export type UsageReply = Message<"berth.v1.UsageReply"> & {
  * Use `create(UsageReplySchema)` to create a new message.
  */
 export const UsageReplySchema: GenMessage<UsageReply> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 24);
+  messageDesc(file_berth_v1_agent, 29);
 
 /**
  * @generated from message berth.v1.TaskCounters
@@ -1198,5 +1347,5 @@ export type TaskCounters = Message<"berth.v1.TaskCounters"> & {
  * Use `create(TaskCountersSchema)` to create a new message.
  */
 export const TaskCountersSchema: GenMessage<TaskCounters> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 25);
+  messageDesc(file_berth_v1_agent, 30);
 

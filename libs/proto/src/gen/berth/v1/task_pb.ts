@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/task.proto.
  */
 export const file_berth_v1_task: GenFile = /*@__PURE__*/
-  fileDesc("ChNiZXJ0aC92MS90YXNrLnByb3RvEghiZXJ0aC52MSJ0CgRUYXNrEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESIAoEc3BlYxgCIAEoCzISLmJlcnRoLnYxLlRhc2tTcGVjEiQKBnN0YXR1cxgDIAEoCzIULmJlcnRoLnYxLlRhc2tTdGF0dXMitwEKCFRhc2tTcGVjEhAKCHdvcmtsb2FkGAEgASgJEhQKDHdvcmtsb2FkX3VpZBgCIAEoCRIMCgRzbG90GAMgASgFEgwKBG5vZGUYBCABKAkSKgoJY29udGFpbmVyGAUgASgLMhcuYmVydGgudjEuQ29udGFpbmVyU3BlYxIbChN3b3JrbG9hZF9nZW5lcmF0aW9uGAYgASgDEg8KB2Rlc2lyZWQYByABKAkSDQoFZmVuY2UYFCABKAgi/gMKClRhc2tTdGF0dXMSGwoTb2JzZXJ2ZWRfZ2VuZXJhdGlvbhgBIAEoAxIPCgdhdHRlbXB0GAIgASgFEg0KBXBoYXNlGAMgASgJEg4KBnJlYXNvbhgEIAEoCRIPCgdtZXNzYWdlGAUgASgJEhEKCWNlcnRhaW50eRgGIAEoCRIyCg5wb3NzaWJseV91bnRpbBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoJZXhpdF9jb2RlGAggASgFSACIAQESEgoKb29tX2tpbGxlZBgJIAEoCBIuCgpzdGFydGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJYWRkcmVzc2VzGAwgAygJEhAKCHJlc3RhcnRzGA0gASgFEhQKDGltYWdlX2RpZ2VzdBgOIAEoCRIzCg9uZXh0X2F0dGVtcHRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmhlYWx0aBgQIAEoCRIwCgtyZXBsYWNlbWVudBgUIAEoCzIbLmJlcnRoLnYxLlJlcGxhY2VtZW50U2FmZXR5QgwKCl9leGl0X2NvZGUiWQoRUmVwbGFjZW1lbnRTYWZldHkSDwoHdmVyZGljdBgBIAEoCRImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCwoDd2h5GAMgASgJIk0KDkdldFRhc2tSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZSKhAQoQTGlzdFRhc2tzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISEAoId29ya2xvYWQYAyABKAkSDAoEbm9kZRgEIAEoCRIcCglwYWdlX3NpemUYBSABKAVCCZK1GAUgACjoBxISCgpwYWdlX3Rva2VuGAYgASgJIlsKEUxpc3RUYXNrc1Jlc3BvbnNlEh0KBWl0ZW1zGAEgAygLMg4uYmVydGgudjEuVGFzaxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDgoGY3Vyc29yGAMgASgJIoABChFXYXRjaFRhc2tzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISEAoId29ya2xvYWQYAyABKAkSDAoEbm9kZRgEIAEoCRIOCgZjdXJzb3IYBSABKAkiVwoSV2F0Y2hUYXNrc1Jlc3BvbnNlEiMKBWV2ZW50GAEgASgLMhQuYmVydGgudjEuV2F0Y2hFdmVudBIcCgR0YXNrGAIgASgLMg4uYmVydGgudjEuVGFzayJRChJSZXN0YXJ0VGFza1JlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lIrMBCgtMb2dzUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUSDgoGZm9sbG93GAMgASgIEhEKBHRhaWwYBCABKAVIAIgBARIpCgVzaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcHJldmlvdXMYBiABKAhCBwoFX3RhaWwiVgoMTG9nc1Jlc3BvbnNlEigKBHRpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnN0cmVhbRgCIAEoCRIMCgRkYXRhGAMgASgMIo8BCgtFeGVjUmVxdWVzdBIiCgRvcGVuGAEgASgLMhIuYmVydGgudjEuRXhlY09wZW5IABIPCgVzdGRpbhgCIAEoDEgAEhYKDHN0ZGluX2Nsb3NlZBgDIAEoCEgAEigKBnJlc2l6ZRgEIAEoCzIWLmJlcnRoLnYxLlRlcm1pbmFsU2l6ZUgAQgkKB21lc3NhZ2Ui6AEKCEV4ZWNPcGVuEh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZRIaCgdjb21tYW5kGAMgAygJQgmStRgFCAEwgAgSEAoIdGVybWluYWwYBCABKAgSDQoFc3RkaW4YBSABKAgSJAoEc2l6ZRgGIAEoCzIWLmJlcnRoLnYxLlRlcm1pbmFsU2l6ZRIMCgR1c2VyGAcgASgJEg8KB3dvcmtkaXIYCCABKAkSHQoDZW52GAkgAygLMhAuYmVydGgudjEuRW52VmFyIi0KDFRlcm1pbmFsU2l6ZRIPCgdjb2x1bW5zGAEgASgFEgwKBHJvd3MYAiABKAUiZQoMRXhlY1Jlc3BvbnNlEhAKBnN0ZG91dBgBIAEoDEgAEhAKBnN0ZGVychgCIAEoDEgAEhMKCWV4aXRfY29kZRgDIAEoBUgAEhEKB3N0YXJ0ZWQYBCABKAhIAEIJCgdtZXNzYWdlMvcECgtUYXNrU2VydmljZRJiCgdHZXRUYXNrEhguYmVydGgudjEuR2V0VGFza1JlcXVlc3QaDi5iZXJ0aC52MS5UYXNrIi2KtRgpCicvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS90YXNrcy97bmFtZX0SbAoJTGlzdFRhc2tzEhouYmVydGgudjEuTGlzdFRhc2tzUmVxdWVzdBobLmJlcnRoLnYxLkxpc3RUYXNrc1Jlc3BvbnNlIiaKtRgiCiAvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS90YXNrcxJ3CgpXYXRjaFRhc2tzEhsuYmVydGgudjEuV2F0Y2hUYXNrc1JlcXVlc3QaHC5iZXJ0aC52MS5XYXRjaFRhc2tzUmVzcG9uc2UiLIq1GCgKJi92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3Rhc2tzOndhdGNoMAESdQoLUmVzdGFydFRhc2sSHC5iZXJ0aC52MS5SZXN0YXJ0VGFza1JlcXVlc3QaDi5iZXJ0aC52MS5UYXNrIjiKtRg0MgEqGi8vdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS90YXNrcy97bmFtZX06cmVzdGFydBJrCgRMb2dzEhUuYmVydGgudjEuTG9nc1JlcXVlc3QaFi5iZXJ0aC52MS5Mb2dzUmVzcG9uc2UiMoq1GC4KLC92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3Rhc2tzL3tuYW1lfS9sb2dzMAESOQoERXhlYxIVLmJlcnRoLnYxLkV4ZWNSZXF1ZXN0GhYuYmVydGgudjEuRXhlY1Jlc3BvbnNlKAEwAWIGcHJvdG8z", [file_berth_v1_meta, file_berth_v1_options, file_berth_v1_workload, file_google_protobuf_timestamp]);
+  fileDesc("ChNiZXJ0aC92MS90YXNrLnByb3RvEghiZXJ0aC52MSJ0CgRUYXNrEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESIAoEc3BlYxgCIAEoCzISLmJlcnRoLnYxLlRhc2tTcGVjEiQKBnN0YXR1cxgDIAEoCzIULmJlcnRoLnYxLlRhc2tTdGF0dXMitwEKCFRhc2tTcGVjEhAKCHdvcmtsb2FkGAEgASgJEhQKDHdvcmtsb2FkX3VpZBgCIAEoCRIMCgRzbG90GAMgASgFEgwKBG5vZGUYBCABKAkSKgoJY29udGFpbmVyGAUgASgLMhcuYmVydGgudjEuQ29udGFpbmVyU3BlYxIbChN3b3JrbG9hZF9nZW5lcmF0aW9uGAYgASgDEg8KB2Rlc2lyZWQYByABKAkSDQoFZmVuY2UYFCABKAgi/gMKClRhc2tTdGF0dXMSGwoTb2JzZXJ2ZWRfZ2VuZXJhdGlvbhgBIAEoAxIPCgdhdHRlbXB0GAIgASgFEg0KBXBoYXNlGAMgASgJEg4KBnJlYXNvbhgEIAEoCRIPCgdtZXNzYWdlGAUgASgJEhEKCWNlcnRhaW50eRgGIAEoCRIyCg5wb3NzaWJseV91bnRpbBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoJZXhpdF9jb2RlGAggASgFSACIAQESEgoKb29tX2tpbGxlZBgJIAEoCBIuCgpzdGFydGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJYWRkcmVzc2VzGAwgAygJEhAKCHJlc3RhcnRzGA0gASgFEhQKDGltYWdlX2RpZ2VzdBgOIAEoCRIzCg9uZXh0X2F0dGVtcHRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmhlYWx0aBgQIAEoCRIwCgtyZXBsYWNlbWVudBgUIAEoCzIbLmJlcnRoLnYxLlJlcGxhY2VtZW50U2FmZXR5QgwKCl9leGl0X2NvZGUiWQoRUmVwbGFjZW1lbnRTYWZldHkSDwoHdmVyZGljdBgBIAEoCRImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCwoDd2h5GAMgASgJIk0KDkdldFRhc2tSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZSKhAQoQTGlzdFRhc2tzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISEAoId29ya2xvYWQYAyABKAkSDAoEbm9kZRgEIAEoCRIcCglwYWdlX3NpemUYBSABKAVCCZK1GAUgACjoBxISCgpwYWdlX3Rva2VuGAYgASgJIlsKEUxpc3RUYXNrc1Jlc3BvbnNlEh0KBWl0ZW1zGAEgAygLMg4uYmVydGgudjEuVGFzaxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDgoGY3Vyc29yGAMgASgJIoABChFXYXRjaFRhc2tzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISEAoId29ya2xvYWQYAyABKAkSDAoEbm9kZRgEIAEoCRIOCgZjdXJzb3IYBSABKAkiVwoSV2F0Y2hUYXNrc1Jlc3BvbnNlEiMKBWV2ZW50GAEgASgLMhQuYmVydGgudjEuV2F0Y2hFdmVudBIcCgR0YXNrGAIgASgLMg4uYmVydGgudjEuVGFzayJRChJSZXN0YXJ0VGFza1JlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lIrMBCgtMb2dzUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUSDgoGZm9sbG93GAMgASgIEhEKBHRhaWwYBCABKAVIAIgBARIpCgVzaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcHJldmlvdXMYBiABKAhCBwoFX3RhaWwiVgoMTG9nc1Jlc3BvbnNlEigKBHRpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnN0cmVhbRgCIAEoCRIMCgRkYXRhGAMgASgMIo8BCgtFeGVjUmVxdWVzdBIiCgRvcGVuGAEgASgLMhIuYmVydGgudjEuRXhlY09wZW5IABIPCgVzdGRpbhgCIAEoDEgAEhYKDHN0ZGluX2Nsb3NlZBgDIAEoCEgAEigKBnJlc2l6ZRgEIAEoCzIWLmJlcnRoLnYxLlRlcm1pbmFsU2l6ZUgAQgkKB21lc3NhZ2Ui6AEKCEV4ZWNPcGVuEh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZRIaCgdjb21tYW5kGAMgAygJQgmStRgFCAEwgAgSEAoIdGVybWluYWwYBCABKAgSDQoFc3RkaW4YBSABKAgSJAoEc2l6ZRgGIAEoCzIWLmJlcnRoLnYxLlRlcm1pbmFsU2l6ZRIMCgR1c2VyGAcgASgJEg8KB3dvcmtkaXIYCCABKAkSHQoDZW52GAkgAygLMhAuYmVydGgudjEuRW52VmFyIi0KDFRlcm1pbmFsU2l6ZRIPCgdjb2x1bW5zGAEgASgFEgwKBHJvd3MYAiABKAUiZQoMRXhlY1Jlc3BvbnNlEhAKBnN0ZG91dBgBIAEoDEgAEhAKBnN0ZGVychgCIAEoDEgAEhMKCWV4aXRfY29kZRgDIAEoBUgAEhEKB3N0YXJ0ZWQYBCABKAhIAEIJCgdtZXNzYWdlIpMBCg1BdHRhY2hSZXF1ZXN0EiQKBG9wZW4YASABKAsyFC5iZXJ0aC52MS5BdHRhY2hPcGVuSAASDwoFc3RkaW4YAiABKAxIABIWCgxzdGRpbl9jbG9zZWQYAyABKAhIABIoCgZyZXNpemUYBCABKAsyFi5iZXJ0aC52MS5UZXJtaW5hbFNpemVIAEIJCgdtZXNzYWdlIn4KCkF0dGFjaE9wZW4SHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lEg0KBXN0ZGluGAMgASgIEiQKBHNpemUYBCABKAsyFi5iZXJ0aC52MS5UZXJtaW5hbFNpemUibAoSUG9ydEZvcndhcmRSZXF1ZXN0EikKBG9wZW4YASABKAsyGS5iZXJ0aC52MS5Qb3J0Rm9yd2FyZE9wZW5IABIOCgRkYXRhGAIgASgMSAASEAoGY2xvc2VkGAMgASgISABCCQoHbWVzc2FnZSJqCg9Qb3J0Rm9yd2FyZE9wZW4SHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lEhoKBHBvcnQYAyABKAVCDJK1GAgIASABKP//AyJXChNQb3J0Rm9yd2FyZFJlc3BvbnNlEhMKCWNvbm5lY3RlZBgBIAEoCEgAEg4KBGRhdGEYAiABKAxIABIQCgZjbG9zZWQYAyABKAhIAEIJCgdtZXNzYWdlImkKDkNvcHlPdXRSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZRIaCgRwYXRoGAMgASgJQgyStRgICAEaBHBhdGgiHwoPQ29weU91dFJlc3BvbnNlEgwKBGRhdGEYASABKAwiZAoNQ29weUluUmVxdWVzdBIkCgRvcGVuGAEgASgLMhQuYmVydGgudjEuQ29weUluT3BlbkgAEg4KBGRhdGEYAiABKAxIABISCghmaW5pc2hlZBgDIAEoCEgAQgkKB21lc3NhZ2UiZQoKQ29weUluT3BlbhIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUSGgoEcGF0aBgDIAEoCUIMkrUYCAgBGgRwYXRoIi4KDkNvcHlJblJlc3BvbnNlEg0KBWZpbGVzGAEgASgDEg0KBWJ5dGVzGAIgASgDMr4HCgtUYXNrU2VydmljZRJiCgdHZXRUYXNrEhguYmVydGgudjEuR2V0VGFza1JlcXVlc3QaDi5iZXJ0aC52MS5UYXNrIi2KtRgpCicvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS90YXNrcy97bmFtZX0SbAoJTGlzdFRhc2tzEhouYmVydGgudjEuTGlzdFRhc2tzUmVxdWVzdBobLmJlcnRoLnYxLkxpc3RUYXNrc1Jlc3BvbnNlIiaKtRgiCiAvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS90YXNrcxJ3CgpXYXRjaFRhc2tzEhsuYmVydGgudjEuV2F0Y2hUYXNrc1JlcXVlc3QaHC5iZXJ0aC52MS5XYXRjaFRhc2tzUmVzcG9uc2UiLIq1GCgKJi92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3Rhc2tzOndhdGNoMAESdQoLUmVzdGFydFRhc2sSHC5iZXJ0aC52MS5SZXN0YXJ0VGFza1JlcXVlc3QaDi5iZXJ0aC52MS5UYXNrIjiKtRg0MgEqGi8vdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS90YXNrcy97bmFtZX06cmVzdGFydBJrCgRMb2dzEhUuYmVydGgudjEuTG9nc1JlcXVlc3QaFi5iZXJ0aC52MS5Mb2dzUmVzcG9uc2UiMoq1GC4KLC92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3Rhc2tzL3tuYW1lfS9sb2dzMAESOQoERXhlYxIVLmJlcnRoLnYxLkV4ZWNSZXF1ZXN0GhYuYmVydGgudjEuRXhlY1Jlc3BvbnNlKAEwARI9CgZBdHRhY2gSFy5iZXJ0aC52MS5BdHRhY2hSZXF1ZXN0GhYuYmVydGgudjEuRXhlY1Jlc3BvbnNlKAEwARJOCgtQb3J0Rm9yd2FyZBIcLmJlcnRoLnYxLlBvcnRGb3J3YXJkUmVxdWVzdBodLmJlcnRoLnYxLlBvcnRGb3J3YXJkUmVzcG9uc2UoATABEnUKB0NvcHlPdXQSGC5iZXJ0aC52MS5Db3B5T3V0UmVxdWVzdBoZLmJlcnRoLnYxLkNvcHlPdXRSZXNwb25zZSIzirUYLwotL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vdGFza3Mve25hbWV9L2ZpbGVzMAESPwoGQ29weUluEhcuYmVydGgudjEuQ29weUluUmVxdWVzdBoYLmJlcnRoLnYxLkNvcHlJblJlc3BvbnNlKAEwAWIGcHJvdG8z", [file_berth_v1_meta, file_berth_v1_options, file_berth_v1_workload, file_google_protobuf_timestamp]);
 
 /**
  * One container that a workload asks for, assigned to one node. Made by the reconciler only.
@@ -665,6 +665,323 @@ export const ExecResponseSchema: GenMessage<ExecResponse> = /*@__PURE__*/
   messageDesc(file_berth_v1_task, 15);
 
 /**
+ * @generated from message berth.v1.AttachRequest
+ */
+export type AttachRequest = Message<"berth.v1.AttachRequest"> & {
+  /**
+   * @generated from oneof berth.v1.AttachRequest.message
+   */
+  message: {
+    /**
+     * @generated from field: berth.v1.AttachOpen open = 1;
+     */
+    value: AttachOpen;
+    case: "open";
+  } | {
+    /**
+     * @generated from field: bytes stdin = 2;
+     */
+    value: Uint8Array;
+    case: "stdin";
+  } | {
+    /**
+     * @generated from field: bool stdin_closed = 3;
+     */
+    value: boolean;
+    case: "stdinClosed";
+  } | {
+    /**
+     * @generated from field: berth.v1.TerminalSize resize = 4;
+     */
+    value: TerminalSize;
+    case: "resize";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message berth.v1.AttachRequest.
+ * Use `create(AttachRequestSchema)` to create a new message.
+ */
+export const AttachRequestSchema: GenMessage<AttachRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_task, 16);
+
+/**
+ * @generated from message berth.v1.AttachOpen
+ */
+export type AttachOpen = Message<"berth.v1.AttachOpen"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Input will be sent. Refused where the container has none.
+   *
+   * @generated from field: bool stdin = 3;
+   */
+  stdin: boolean;
+
+  /**
+   * Of the caller's terminal, for a container that has one.
+   *
+   * @generated from field: berth.v1.TerminalSize size = 4;
+   */
+  size?: TerminalSize | undefined;
+};
+
+/**
+ * Describes the message berth.v1.AttachOpen.
+ * Use `create(AttachOpenSchema)` to create a new message.
+ */
+export const AttachOpenSchema: GenMessage<AttachOpen> = /*@__PURE__*/
+  messageDesc(file_berth_v1_task, 17);
+
+/**
+ * @generated from message berth.v1.PortForwardRequest
+ */
+export type PortForwardRequest = Message<"berth.v1.PortForwardRequest"> & {
+  /**
+   * @generated from oneof berth.v1.PortForwardRequest.message
+   */
+  message: {
+    /**
+     * @generated from field: berth.v1.PortForwardOpen open = 1;
+     */
+    value: PortForwardOpen;
+    case: "open";
+  } | {
+    /**
+     * @generated from field: bytes data = 2;
+     */
+    value: Uint8Array;
+    case: "data";
+  } | {
+    /**
+     * The caller has sent all; it may still receive.
+     *
+     * @generated from field: bool closed = 3;
+     */
+    value: boolean;
+    case: "closed";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message berth.v1.PortForwardRequest.
+ * Use `create(PortForwardRequestSchema)` to create a new message.
+ */
+export const PortForwardRequestSchema: GenMessage<PortForwardRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_task, 18);
+
+/**
+ * @generated from message berth.v1.PortForwardOpen
+ */
+export type PortForwardOpen = Message<"berth.v1.PortForwardOpen"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: int32 port = 3;
+   */
+  port: number;
+};
+
+/**
+ * Describes the message berth.v1.PortForwardOpen.
+ * Use `create(PortForwardOpenSchema)` to create a new message.
+ */
+export const PortForwardOpenSchema: GenMessage<PortForwardOpen> = /*@__PURE__*/
+  messageDesc(file_berth_v1_task, 19);
+
+/**
+ * @generated from message berth.v1.PortForwardResponse
+ */
+export type PortForwardResponse = Message<"berth.v1.PortForwardResponse"> & {
+  /**
+   * @generated from oneof berth.v1.PortForwardResponse.message
+   */
+  message: {
+    /**
+     * Sent once the task has taken the connection.
+     *
+     * @generated from field: bool connected = 1;
+     */
+    value: boolean;
+    case: "connected";
+  } | {
+    /**
+     * @generated from field: bytes data = 2;
+     */
+    value: Uint8Array;
+    case: "data";
+  } | {
+    /**
+     * The task has sent all; it may still receive.
+     *
+     * @generated from field: bool closed = 3;
+     */
+    value: boolean;
+    case: "closed";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message berth.v1.PortForwardResponse.
+ * Use `create(PortForwardResponseSchema)` to create a new message.
+ */
+export const PortForwardResponseSchema: GenMessage<PortForwardResponse> = /*@__PURE__*/
+  messageDesc(file_berth_v1_task, 20);
+
+/**
+ * @generated from message berth.v1.CopyOutRequest
+ */
+export type CopyOutRequest = Message<"berth.v1.CopyOutRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Absolute, as the container sees it.
+   *
+   * @generated from field: string path = 3;
+   */
+  path: string;
+};
+
+/**
+ * Describes the message berth.v1.CopyOutRequest.
+ * Use `create(CopyOutRequestSchema)` to create a new message.
+ */
+export const CopyOutRequestSchema: GenMessage<CopyOutRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_task, 21);
+
+/**
+ * @generated from message berth.v1.CopyOutResponse
+ */
+export type CopyOutResponse = Message<"berth.v1.CopyOutResponse"> & {
+  /**
+   * The archive's next bytes.
+   *
+   * @generated from field: bytes data = 1;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message berth.v1.CopyOutResponse.
+ * Use `create(CopyOutResponseSchema)` to create a new message.
+ */
+export const CopyOutResponseSchema: GenMessage<CopyOutResponse> = /*@__PURE__*/
+  messageDesc(file_berth_v1_task, 22);
+
+/**
+ * @generated from message berth.v1.CopyInRequest
+ */
+export type CopyInRequest = Message<"berth.v1.CopyInRequest"> & {
+  /**
+   * @generated from oneof berth.v1.CopyInRequest.message
+   */
+  message: {
+    /**
+     * @generated from field: berth.v1.CopyInOpen open = 1;
+     */
+    value: CopyInOpen;
+    case: "open";
+  } | {
+    /**
+     * @generated from field: bytes data = 2;
+     */
+    value: Uint8Array;
+    case: "data";
+  } | {
+    /**
+     * The archive is complete. A stream that ends without it is an archive cut short.
+     *
+     * @generated from field: bool finished = 3;
+     */
+    value: boolean;
+    case: "finished";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message berth.v1.CopyInRequest.
+ * Use `create(CopyInRequestSchema)` to create a new message.
+ */
+export const CopyInRequestSchema: GenMessage<CopyInRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_task, 23);
+
+/**
+ * @generated from message berth.v1.CopyInOpen
+ */
+export type CopyInOpen = Message<"berth.v1.CopyInOpen"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Absolute, as the container sees it. A folder that is there gets the archive's thing by its own name; else this is its new
+   * name, in a folder that must be there. With a slash at its end it must be a folder.
+   *
+   * @generated from field: string path = 3;
+   */
+  path: string;
+};
+
+/**
+ * Describes the message berth.v1.CopyInOpen.
+ * Use `create(CopyInOpenSchema)` to create a new message.
+ */
+export const CopyInOpenSchema: GenMessage<CopyInOpen> = /*@__PURE__*/
+  messageDesc(file_berth_v1_task, 24);
+
+/**
+ * @generated from message berth.v1.CopyInResponse
+ */
+export type CopyInResponse = Message<"berth.v1.CopyInResponse"> & {
+  /**
+   * @generated from field: int64 files = 1;
+   */
+  files: bigint;
+
+  /**
+   * @generated from field: int64 bytes = 2;
+   */
+  bytes: bigint;
+};
+
+/**
+ * Describes the message berth.v1.CopyInResponse.
+ * Use `create(CopyInResponseSchema)` to create a new message.
+ */
+export const CopyInResponseSchema: GenMessage<CopyInResponse> = /*@__PURE__*/
+  messageDesc(file_berth_v1_task, 25);
+
+/**
  * @generated from service berth.v1.TaskService
  */
 export const TaskService: GenService<{
@@ -721,6 +1038,50 @@ export const TaskService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof ExecRequestSchema;
     output: typeof ExecResponseSchema;
+  },
+  /**
+   * Standard input and output of a running task's own process, from now on; ends with it. The first message opens, the others
+   * carry input. Whoever reads slowly falls behind in the task's log and never slows the task. gRPC only.
+   *
+   * @generated from rpc berth.v1.TaskService.Attach
+   */
+  attach: {
+    methodKind: "bidi_streaming";
+    input: typeof AttachRequestSchema;
+    output: typeof ExecResponseSchema;
+  },
+  /**
+   * One TCP connection to a port on the task's own loopback. The first message opens, the others carry bytes; each side may
+   * close its half. Ends when both are closed. gRPC only.
+   *
+   * @generated from rpc berth.v1.TaskService.PortForward
+   */
+  portForward: {
+    methodKind: "bidi_streaming";
+    input: typeof PortForwardRequestSchema;
+    output: typeof PortForwardResponseSchema;
+  },
+  /**
+   * A file or a folder of a running task as a tar archive (pax), whose first entry is the thing itself. Made by the node: the
+   * image needs no tar.
+   *
+   * @generated from rpc berth.v1.TaskService.CopyOut
+   */
+  copyOut: {
+    methodKind: "server_streaming";
+    input: typeof CopyOutRequestSchema;
+    output: typeof CopyOutResponseSchema;
+  },
+  /**
+   * Unpacks a tar archive of one file or one folder in a running task. The first message opens, the others carry the archive;
+   * the answer comes when all of it is written. gRPC only.
+   *
+   * @generated from rpc berth.v1.TaskService.CopyIn
+   */
+  copyIn: {
+    methodKind: "bidi_streaming";
+    input: typeof CopyInRequestSchema;
+    output: typeof CopyInResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_berth_v1_task, 0);
