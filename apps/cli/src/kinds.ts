@@ -75,7 +75,7 @@ export interface Kind<T extends Resource = Resource> {
   /** Absent where users do not delete. */
   delete?(session: Session, namespace: string, name: string): Promise<T>;
   /** Absent where users do not apply. */
-  apply?(session: Session, object: T, options: { readonly dryRun: boolean }): Promise<T>;
+  apply?(session: Session, object: T, options: { readonly dryRun: boolean; readonly cause?: string }): Promise<T>;
 }
 
 const PAGE_SIZE = 500;
@@ -126,8 +126,8 @@ const workload: Kind<MessageShape<typeof WorkloadSchema>> = {
   async delete(session, namespace, name) {
     return session.client(WorkloadService).deleteWorkload({ namespace, name });
   },
-  async apply(session, object, { dryRun }) {
-    return session.client(WorkloadService).applyWorkload({ workload: object, dryRun });
+  async apply(session, object, { dryRun, cause = "" }) {
+    return session.client(WorkloadService).applyWorkload({ workload: object, dryRun, cause });
   },
 };
 

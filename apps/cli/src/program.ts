@@ -56,6 +56,7 @@ export function createProgram(
   add("apply", "make the fleet as a manifest says")
     .requiredOption("-f, --filename <path...>", "manifest files or folders; - for standard input")
     .option("--dry-run", "check and show what would change, change nothing")
+    .option("--cause <text>", "why, for the history of rollouts", "")
     .option("--wait", "wait until workloads run and campaigns are done")
     .option("--timeout <duration>", "give up waiting after this long", "5m")
     .action(run(() => import("./commands/apply.ts"), "apply"));
@@ -91,6 +92,8 @@ export function createProgram(
     .option("--wait", "wait until it is so")
     .option("--timeout <duration>", "give up waiting after this long", "5m")
     .action(run(() => import("./commands/scale.ts"), "scale"));
+  const rollout = add("rollout", "see, hold, undo and restart rollouts of workloads");
+  addRollout(rollout, (action) => run(() => import("./commands/rollout.ts"), action));
   add("delete [target...]", "delete resources: workload NAME, or -f manifests")
     .usage("[options] KIND NAME... | KIND/NAME... | -f FILE")
     .option("-f, --filename <path...>", "delete what these manifests name")
@@ -271,11 +274,35 @@ export function createProgram(
     .action(run(() => import("./commands/completion.ts"), "complete"));
 
   program.addHelpText("after", EXAMPLES);
-  for (const group of [ns, context, journal, store])
+  for (const group of [ns, context, journal, store, rollout])
     group.helpCommand(false).commands.forEach((sub) => settle(sub, program));
   for (const group of [ns, context]) refuseUnknown(group);
   for (const command of allCommands(program)) command.showHelpAfterError(`(see ${commandPath(command)} --help)`);
   return program;
+}
+
+function addRollout(rollout: Command, action: (name: string) => (...args: unknown[]) => Promise<void>): void {
+  const add = (usage: string, summary: string): Command => rollout.command(usage).summary(summary);
+  const waits = (command: Command): Command =>
+    command
+      .option("--wait", "wait until it is rolled out")
+      .option("--timeout <duration>", "give up waiting after this long", "15m");
+  add("status <workload>", "how far it is, and why it is no further")
+    .option("-w, --watch", "follow it to its end; exit code 4 when it failed")
+    .option("--timeout <duration>", "give up following after this long", "15m")
+    .action(action("status"));
+  add("history <workload>", "the revisions that are kept, and what each is")
+    .option("--revision <n>", "all of this one")
+    .action(action("history"));
+  waits(add("undo <workload>", "make the spec what it was in an earlier revision"))
+    .option("--to-revision <n>", "this one (default: the one before)")
+    .option("--cause <text>", "why, for the history")
+    .action(action("undo"));
+  add("pause <workload>", "hold this rollout and those to come where they are").action(action("pause"));
+  waits(add("resume <workload>", "let a rollout go on")).action(action("resume"));
+  waits(add("restart <workload>", "start every task anew, within the rollout's bounds"))
+    .option("--cause <text>", "why, for the history")
+    .action(action("restart"));
 }
 
 /** What subcommands do not inherit by themselves. */

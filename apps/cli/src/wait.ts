@@ -29,14 +29,31 @@ export async function waitFor<T extends Resource>(
 export function isSettled(workload: Workload): boolean {
   const status = workload.status;
   if (status === undefined || status.observedGeneration < (workload.metadata?.generation ?? 0n)) return false;
-  return status.running + status.succeeded >= status.desired && status.updated >= status.desired;
+  if (status.rollout !== undefined && status.rollout.phase !== "Complete") return false;
+  return status.available + status.succeeded >= status.desired && status.updated >= status.desired;
 }
+
+/** @throws FAILED_PRECONDITION `ROLLOUT_FAILED` when the newest spec has failed: waiting longer would not help */
+function refuseFailed(workload: Workload): void {
+  const { observedGeneration = 0n, rollout } = workload.status ?? {};
+  if (rollout === undefined || observedGeneration < (workload.metadata?.generation ?? 0n)) return;
+  const name = workload.metadata?.name ?? "";
+  const said = `workload "${name}": revision ${rollout.revision} has failed: ${rollout.message}`;
+  const next = `see berth rollout status ${name}`;
+  if (rollout.phase === "Failed") throw new StatusError("FAILED_PRECONDITION", `${said}; ${next}`, FAILED);
+  if (rollout.phase !== "RolledBack") return;
+  const back = `its tasks are back at revision ${rollout.targetRevision}`;
+  throw new StatusError("FAILED_PRECONDITION", `${said}; ${back}; ${next}`, FAILED);
+}
+
+const FAILED = { reason: "ROLLOUT_FAILED" };
 
 export async function waitForWorkload(
   session: Session,
   namespace: string,
   name: string,
   timeoutMs: number,
+  onChange: (workload: Workload) => void = () => {},
 ): Promise<void> {
   let last: Workload | undefined;
   await waitFor(
@@ -49,6 +66,8 @@ export async function waitForWorkload(
         if (object.metadata?.name !== name) return false;
         last = object;
         if (event.type === "DELETED") throw new StatusError("NOT_FOUND", `workload "${name}" was deleted meanwhile`);
+        onChange(object);
+        refuseFailed(object);
         return isSettled(object);
       },
       pending: () => describePending(name, last),
@@ -60,6 +79,7 @@ function describePending(name: string, workload: Workload | undefined): string {
   const status = workload?.status;
   if (status === undefined) return `workload "${name}" was not seen`;
   const why = status.conditions.find((condition) => condition.status !== "True" && condition.message !== "");
+  const unwell = status.available < status.running ? ` (${status.available} of them are well)` : "";
   const tail = why === undefined ? "" : ` (${why.message})`;
-  return `workload "${name}" runs ${status.running} of ${status.desired} tasks, ${status.failed} failed${tail}; see berth describe workload ${name}`;
+  return `workload "${name}" runs ${status.running} of ${status.desired} tasks${unwell}, ${status.failed} failed${tail}; see berth describe workload ${name}`;
 }

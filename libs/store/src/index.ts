@@ -248,3 +248,4 @@ export {
   type NamespacedQuery,
   type WorkloadRow,
 } from "./workloads.ts";
+export { revisionMessage, revisionSpec, revisionsOf, withTemplate, type RevisionRow } from "./workload-revisions.ts";

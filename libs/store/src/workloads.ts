@@ -17,6 +17,7 @@ import { metadataOf, optional, parse } from "./messages.ts";
 import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
 import { workloads } from "./schema/index.ts";
 import { selectorSql } from "./selector-sql.ts";
+import { describeChange, insertRevision, pruneRevisions, removeRevisions, sameTemplate } from "./workload-revisions.ts";
 
 export type WorkloadRow = typeof workloads.$inferSelect;
 
@@ -86,18 +87,26 @@ export async function insertWorkload(
     readonly name: string;
     readonly labels: Record<string, string>;
     readonly spec: WorkloadSpec;
+    /** Of its first revision. */
+    readonly cause?: string;
   },
 ): Promise<WorkloadRow> {
+  const { cause = "", ...rest } = workload;
   const spec = toJson(WorkloadSpecSchema, workload.spec) as JsonObject;
   const [row] = await tx
     .insert(workloads)
-    .values({ ...workload, uid: uuidv7(), spec })
+    .values({ ...rest, uid: uuidv7(), spec })
     .returning();
+  const { uid: workloadUid, revision, generation } = row!;
+  await insertRevision(tx, { workloadUid, revision, generation, restart: false, cause }, workload.spec);
   await recordWorkload(tx, row!, "ADDED");
   return row!;
 }
 
-/** Of a row that this transaction has locked. A new spec raises the generation. */
+/**
+ * Of a row that this transaction has locked. A new spec raises the generation, and makes a new revision where it says something
+ * new of the tasks, or where they are to be restarted.
+ */
 export async function updateWorkload(
   tx: Tx,
   row: WorkloadRow,
@@ -106,15 +115,21 @@ export async function updateWorkload(
     readonly spec?: WorkloadSpec;
     readonly status?: WorkloadStatus;
     readonly deletedAt?: Date;
+    readonly paused?: boolean;
+    /** Of the revision, if one is made. */
+    readonly cause?: string;
+    readonly restart?: boolean;
   },
 ): Promise<WorkloadRow> {
-  const { spec, status, ...rest } = patch;
+  const { spec, status, cause = "", restart = false, ...rest } = patch;
+  const revision = spec === undefined ? row.revision : await nextRevision(tx, row, spec, { cause, restart });
   const [updated] = await tx
     .update(workloads)
     .set({
       ...rest,
       ...optional("spec", spec && (toJson(WorkloadSpecSchema, spec) as JsonObject)),
       ...optional("status", status && (toJson(WorkloadStatusSchema, status) as JsonObject)),
+      revision,
       generation: row.generation + (spec === undefined ? 0 : 1),
       resourceVersion: row.resourceVersion + 1,
     })
@@ -124,8 +139,26 @@ export async function updateWorkload(
   return updated!;
 }
 
+async function nextRevision(
+  tx: Tx,
+  row: WorkloadRow,
+  spec: WorkloadSpec,
+  { cause, restart }: { readonly cause: string; readonly restart: boolean },
+): Promise<number> {
+  const before = workloadSpec(row);
+  if (!restart && sameTemplate(before, spec)) return row.revision;
+  const revision = row.revision + 1;
+  const why = cause || (restart ? "restart" : describeChange(before, spec));
+  const made = { workloadUid: row.uid, revision, generation: row.generation + 1, restart, cause: why };
+  await insertRevision(tx, made, spec);
+  const { targetRevision = 0n, stableRevision = 0n } = workloadStatus(row).rollout ?? {};
+  await pruneRevisions(tx, row.uid, revision, spec, [Number(targetRevision), Number(stableRevision)]);
+  return revision;
+}
+
 /** The last step: it has no tasks any more. */
 export async function removeWorkload(tx: Tx, row: WorkloadRow): Promise<void> {
+  await removeRevisions(tx, row.uid);
   await tx.delete(workloads).where(eq(workloads.uid, row.uid));
   await recordWorkload(tx, row, "DELETED");
 }

@@ -11,6 +11,7 @@ import { followCampaign } from "./pull.ts";
 export interface ApplyOptions {
   readonly filename: readonly string[];
   readonly dryRun?: boolean;
+  readonly cause?: string;
   readonly wait?: boolean;
   readonly timeout: string;
 }
@@ -28,7 +29,7 @@ export async function apply(session: Session, options: ApplyOptions): Promise<vo
     const after =
       options.dryRun === true && made.has(resource.object.metadata?.namespace ?? "")
         ? resource.object
-        : await applyOne(session, resource, options.dryRun === true);
+        : await applyOne(session, resource, options.dryRun === true, options.cause);
     const verb = before === undefined ? "created" : sameSpec(resource, before, after) ? "unchanged" : "configured";
     const suffix = options.dryRun === true ? " (dry run)" : "";
     session.out(`${targetName(resource)} ${session.paint.green(verb)}${suffix}`);
@@ -64,10 +65,11 @@ export async function applyOne(
   session: Session,
   resource: LoadedResource,
   dryRun: boolean,
+  cause = "",
 ): Promise<LoadedResource["object"]> {
   const { kind, object, document } = resource;
   try {
-    return (await kind.apply!(session, object, { dryRun })) as LoadedResource["object"];
+    return (await kind.apply!(session, object, { dryRun, cause })) as LoadedResource["object"];
   } catch (error) {
     if (!(error instanceof StatusError) || error.violations.length === 0) throw error;
     throw StatusError.invalid(placeViolations(document, error.violations), "MANIFEST_INVALID");

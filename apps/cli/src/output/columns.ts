@@ -65,7 +65,9 @@ function again(task: Task): string {
 export const workloadColumns: Columns<Workload> = (now) => [
   { heading: "NAME", cell: (w) => w.metadata?.name ?? "" },
   { heading: "RUNNING", cell: (w) => `${w.status?.running ?? 0}/${w.status?.desired ?? 0}` },
+  { heading: "AVAILABLE", cell: (w) => String(w.status?.available ?? 0) },
   { heading: "UPDATED", cell: (w) => String(w.status?.updated ?? 0) },
+  { heading: "ROLLOUT", cell: (w) => w.status?.rollout?.phase || "-" },
   { heading: "PENDING", cell: (w) => String(w.status?.pending ?? 0) },
   { heading: "FAILED", cell: (w) => String(w.status?.failed ?? 0) },
   { heading: "UNKNOWN", cell: (w) => String(w.status?.unknown ?? 0) },

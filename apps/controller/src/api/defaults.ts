@@ -19,6 +19,7 @@ import {
 import { defaultWord } from "@berth/rpc";
 import { healthViolations } from "./health-probes.ts";
 import { placementViolations } from "./placement-rules.ts";
+import { rolloutViolations } from "./rollout-bounds.ts";
 
 /** @throws INVALID_ARGUMENT `FIELD_INVALID` for fields that contradict each other */
 export function storedWorkloadSpec(given: WorkloadSpec): WorkloadSpec {
@@ -35,6 +36,7 @@ export function storedWorkloadSpec(given: WorkloadSpec): WorkloadSpec {
     violations.push({ field: "spec.disruption.maxUnavailable", description });
   }
   violations.push(...fencingViolations(spec));
+  violations.push(...rolloutViolations(spec, "spec"));
   if (violations.length > 0) throw StatusError.invalid(violations);
   if (!spec.everyNode) spec.replicas ??= 1;
   spec.restart ??= create(RestartSchema);

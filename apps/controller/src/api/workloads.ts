@@ -32,13 +32,15 @@ import { storedWorkloadSpec } from "./defaults.ts";
 import { allPages, listPage } from "./list.ts";
 import { holdForUse } from "./namespaces.ts";
 import { goingAway, notFound } from "./refusals.ts";
+import { rolloutMethods } from "./rollouts.ts";
 import { appliedMetadata, namespaceScope, selectorScope } from "./scope.ts";
 import { watchResources, type WatchDeps } from "./watch.ts";
 
 export function workloadService(deps: ApplyDeps & WatchDeps): Implementation {
   const { store } = deps;
   return implement(WorkloadService, {
-    applyWorkload: ({ workload, dryRun }) => applyWorkload(deps, workload!, dryRun),
+    ...rolloutMethods(store),
+    applyWorkload: ({ workload, dryRun, cause }) => applyWorkload(deps, workload!, dryRun, cause),
     async getWorkload({ namespace, name }) {
       const row = await getWorkload(store.db, namespace, name);
       if (row === undefined) throw notFound("workload", name, namespace);
@@ -76,7 +78,7 @@ export function workloadService(deps: ApplyDeps & WatchDeps): Implementation {
   });
 }
 
-function applyWorkload(deps: ApplyDeps, workload: Workload, dryRun: boolean): Promise<Workload> {
+function applyWorkload(deps: ApplyDeps, workload: Workload, dryRun: boolean, cause: string): Promise<Workload> {
   const metadata = appliedMetadata(workload.metadata, true);
   const { namespace, name, labels } = metadata;
   const spec = storedWorkloadSpec(workload.spec!);
@@ -92,12 +94,12 @@ function applyWorkload(deps: ApplyDeps, workload: Workload, dryRun: boolean): Pr
     },
     specOf: (row: WorkloadRow) => workloadSpec(row),
     async insert(tx) {
-      const row = await insertWorkload(tx, { namespace, name, labels, spec });
+      const row = await insertWorkload(tx, { namespace, name, labels, spec, cause });
       await insertEvents(tx, [eventOf(row, "/workloads/create", "Created", "")]);
       return row;
     },
     async update(tx, row, patch) {
-      const updated = await updateWorkload(tx, row, patch);
+      const updated = await updateWorkload(tx, row, { ...patch, cause });
       await insertEvents(tx, [eventOf(updated, "/workloads/update", "Updated", `generation ${updated.generation}`)]);
       return updated;
     },

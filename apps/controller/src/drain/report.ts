@@ -6,7 +6,7 @@ import { create } from "@bufbuild/protobuf";
 import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { DrainingTaskSchema, NodeDrainStatusSchema, type DrainingTask, type NodeDrainStatus } from "@berth/proto";
 import { drainOf, drainStatusOf, workloadSpec, type NodeRow, type TaskRow, type WorkloadRow } from "@berth/store";
-import { planWorkload, type DrainWait, type FleetNode } from "../reconcile/plan.ts";
+import { heldRollout, planWorkload, type DrainWait, type FleetNode } from "../reconcile/plan.ts";
 import { drainDeadline } from "./mode.ts";
 
 export interface DrainInput {
@@ -70,6 +70,7 @@ function waitsOf({ row, workloads, tasks, nodes, now }: DrainInput): DrainWait[]
     const plan = planWorkload({
       workload,
       spec,
+      rollout: heldRollout(workload, spec),
       tasks: own,
       nodes: asked,
       now,

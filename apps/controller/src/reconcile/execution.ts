@@ -33,13 +33,19 @@ export function nextAttempt(row: TaskRow): Patch {
 }
 
 /** A new spec: (task, generation + 1, 1). */
-export function nextGeneration(row: TaskRow, workload: WorkloadRow, columns: ContainerColumns, fence: boolean): Patch {
+export function nextGeneration(
+  row: TaskRow,
+  workload: WorkloadRow,
+  workloadGeneration: number,
+  columns: ContainerColumns,
+  fence: boolean,
+): Patch {
   return {
     ...freshExecution(row),
     ...columns,
     fence,
     labels: workload.labels,
-    workloadGeneration: workload.generation,
+    workloadGeneration,
     generation: row.generation + 1,
     attempt: 1,
     failures: 0,

@@ -9,6 +9,7 @@ import { isAvailable, type RestartRule } from "@berth/model";
 import type { ContainerSpec, WorkloadSpec } from "@berth/proto";
 import type { NewEvent, NewTask, TaskRow, TaskUpdate, WorkloadRow } from "@berth/store";
 import { containerColumns, type ContainerColumns } from "./container.ts";
+import { rolloutBounds, type RolloutBounds } from "./rollout-bounds.ts";
 
 /** A node as the reconciler needs it. */
 export interface FleetNode {
@@ -22,9 +23,35 @@ export interface FleetNode {
   readonly drain?: "moving" | "forced" | undefined;
 }
 
+/** What tasks of a revision are. */
+export interface Revision {
+  /** Of the workload when it was made; tasks carry it. */
+  readonly generation: number;
+  readonly template: WorkloadSpec;
+  /** Tasks begin anew for it, though their container is the same. */
+  readonly restart: boolean;
+}
+
+/** What the rollout wants of the plan (`rollout.ts`). */
+export interface RolloutPlan {
+  readonly target: Revision;
+  /** What tasks that are made anew become: while it is held, the last good one. */
+  readonly fresh: Revision;
+  /** May tasks be moved to the target now? */
+  readonly advance: boolean;
+  readonly bounds: RolloutBounds;
+}
+
+/** Of the spec as it is, and held: for looking at a plan that nobody carries out. */
+export function heldRollout({ generation }: WorkloadRow, spec: WorkloadSpec): RolloutPlan {
+  const target: Revision = { generation, template: spec, restart: false };
+  return { target, fresh: target, advance: false, bounds: rolloutBounds(spec.rollout, spec.replicas ?? 1) };
+}
+
 export interface PlanInput {
   readonly workload: WorkloadRow;
   readonly spec: WorkloadSpec;
+  readonly rollout: RolloutPlan;
   readonly tasks: readonly TaskRow[];
   readonly nodes: ReadonlyMap<string, FleetNode>;
   readonly now: Date;
@@ -50,29 +77,41 @@ export interface Plan {
 }
 
 export interface Context extends PlanInput {
+  /** Of the target. */
   readonly container: ContainerSpec;
   readonly columns: ContainerColumns;
+  readonly freshColumns: ContainerColumns;
   readonly restart: RestartRule;
   readonly selector: Readonly<Record<string, string>>;
-  /** What new executions are made with: their node ends them when its lease runs out. */
+  /** Executions of the target are made with it: their node ends them when its lease runs out. */
   readonly fence: boolean;
+  readonly freshFence: boolean;
   readonly plan: Plan;
 }
 
 export function contextOf(input: PlanInput, plan: Plan): Context {
-  const { spec } = input;
-  const container = spec.container!;
+  const { target, fresh } = input.rollout;
+  const container = target.template.container!;
+  const columns = containerColumns(container);
   return {
     ...input,
     container,
-    columns: containerColumns(container),
-    restart: {
-      policy: (spec.restart?.policy || "always") as RestartRule["policy"],
-      maxAttempts: spec.restart?.maxAttempts ?? 0,
-    },
-    selector: spec.placement?.nodeSelector ?? {},
-    fence: spec.onNodeLoss === "stopThenReplace",
+    columns,
+    freshColumns: fresh === target ? columns : containerColumns(fresh.template.container!),
+    restart: restartRule(target.template),
+    selector: target.template.placement?.nodeSelector ?? {},
+    fence: isFenced(target),
+    freshFence: isFenced(fresh),
     plan,
+  };
+}
+
+const isFenced = ({ template }: Revision): boolean => template.onNodeLoss === "stopThenReplace";
+
+export function restartRule(spec: WorkloadSpec): RestartRule {
+  return {
+    policy: (spec.restart?.policy || "always") as RestartRule["policy"],
+    maxAttempts: spec.restart?.maxAttempts ?? 0,
   };
 }
 
@@ -94,7 +133,7 @@ export function stop(plan: Plan, row: TaskRow, why: string): void {
 }
 
 export function newTask(context: Context, slot: number, pinnedNode: string | null): NewTask {
-  const { workload, columns, fence } = context;
+  const { workload, rollout, freshColumns, freshFence } = context;
   return {
     uid: context.newUid(),
     namespace: workload.namespace,
@@ -103,11 +142,11 @@ export function newTask(context: Context, slot: number, pinnedNode: string | nul
     labels: workload.labels,
     workload: workload.name,
     workloadUid: workload.uid,
-    workloadGeneration: workload.generation,
+    workloadGeneration: rollout.fresh.generation,
     slot,
     pinnedNode,
-    ...columns,
-    fence,
+    ...freshColumns,
+    fence: freshFence,
   };
 }
 

@@ -6,7 +6,7 @@ import { WorkloadSpecSchema, type WorkloadSpec } from "@berth/proto";
 import type { TaskRow } from "@berth/store";
 import fc from "fast-check";
 import { carriedOut, CONTAINER, NOW, taskRow, WORKLOAD } from "../testing/plan-rows.ts";
-import { planWorkload, type FleetNode, type Plan } from "./plan.ts";
+import { heldRollout, planWorkload, type FleetNode, type Plan } from "./plan.ts";
 
 const NODES = ["n0", "n1", "n2", "n3"] as const;
 type NodeName = (typeof NODES)[number];
@@ -31,7 +31,8 @@ class Play {
   plan(): Plan {
     const next = (): string => `${(this.#made += 1)}`;
     const { spec, tasks, nodes } = this;
-    return planWorkload({ workload: WORKLOAD, spec, tasks, nodes, now: NOW, newUid: next, newSuffix: next });
+    const rollout = { ...heldRollout(WORKLOAD, spec), advance: true };
+    return planWorkload({ workload: WORKLOAD, spec, rollout, tasks, nodes, now: NOW, newUid: next, newSuffix: next });
   }
 
   look(): Plan {

@@ -1,55 +1,68 @@
 /**
- * How a new spec reaches the tasks that stay: in place where it fits, elsewhere where it does not, and within a budget of
- * tasks that may be down because of it. Pure.
+ * How tasks are moved to the target of the rollout: in place where it fits, elsewhere where it does not. Pure.
+ *
+ * Invariants:
+ *  1. A task that is available is taken down for the rollout only while more than `wanted - maxUnavailable` are available,
+ *     the surge included. What is not available goes first and costs nothing. A task that has just become the target's
+ *     counts again when it has been available for `minReady`, so a target that does not come up stops its own rollout.
+ *  2. A surge task fills a slot above the wanted ones, runs the target from its beginning, and is made only while tasks wait
+ *     to be moved; there are never more than `maxSurge`. It goes when the tasks that are not done are fewer (`plan-slots.ts`).
+ *  3. While the rollout is held (`advance` is false) nothing is moved; what ends is tried again as ever.
  */
+import { isAvailable } from "@berth/model";
 import type { TaskRow } from "@berth/store";
-import { sameContainer } from "./container.ts";
 import { nextAttempt, nextGeneration } from "./execution.ts";
-import { carries, isUp, newTask, noteWake, stop, taskEvent, type Context } from "./plan-context.ts";
+import { newTask, noteWake, stop, taskEvent, type Context } from "./plan-context.ts";
+import { isOutdated, isRolledOut, mustMove } from "./plan-revision.ts";
 import { isFree } from "./plan-slots.ts";
 import { planRestart } from "./plan-restart.ts";
 
-interface Rollout {
-  /** How many more running tasks may be taken down for it. */
-  budget: number;
+interface Budget {
+  /** How many more available tasks may be taken down. */
+  left: number;
 }
 
-export function tendAll(context: Context, kept: readonly TaskRow[]): void {
-  const rollout: Rollout = { budget: budgetOf(context, kept) };
-  // Tasks that are down go first: they cost nothing of the budget.
-  for (const row of [...kept].sort((a, b) => Number(isUp(a)) - Number(isUp(b)) || a.slot - b.slot))
-    tend(context, rollout, row);
+/** @param kept every task that stays, the surge included, of `wanted` that are wanted */
+export function tendAll(context: Context, kept: readonly TaskRow[], wanted: number): void {
+  const budget: Budget = { left: budgetOf(context, kept, wanted) };
+  for (const row of [...kept].sort((a, b) => Number(isAvailable(a)) - Number(isAvailable(b)) || a.slot - b.slot))
+    tend(context, budget, row);
 }
 
-/** One task that stays: rolled to the newest spec, or tried again, or left alone. */
-function tend(context: Context, rollout: Rollout, row: TaskRow): void {
-  const { workload, plan, container } = context;
-  if (row.workloadGeneration === workload.generation) {
-    tendRestart(context, row);
-    return;
-  }
-  const moves = mustMove(context, row);
-  if (!moves && sameContainer(row.container, container) && row.fence === context.fence) {
-    const outcome = planRestart(context.restart, row, context.now);
-    // Another generation of the workload, the same container: nothing has to be started anew.
-    plan.update.push({ before: row, patch: { workloadGeneration: workload.generation, ...outcome.patch } });
-    noteWake(plan, outcome.wakeAt);
-    return;
-  }
-  if (isUp(row)) {
-    if (rollout.budget <= 0) {
-      tendRestart(context, row);
-      return;
-    }
-    rollout.budget -= 1;
-  }
-  if (moves) {
+/** One task that stays: moved to the target, or tried again, or left alone. */
+function tend(context: Context, budget: Budget, row: TaskRow): void {
+  const { rollout } = context;
+  const current = row.workloadGeneration === rollout.target.generation;
+  if (current || !rollout.advance) tendRestart(context, row);
+  else if (!isOutdated(context, row)) relabel(context, row);
+  else if (mayTakeDown(budget, row)) move(context, row);
+  else tendRestart(context, row);
+}
+
+function mayTakeDown(budget: Budget, row: TaskRow): boolean {
+  if (!isAvailable(row)) return true;
+  if (budget.left <= 0) return false;
+  budget.left -= 1;
+  return true;
+}
+
+/** Another revision, the same container: nothing has to be started anew. */
+function relabel({ rollout, restart, plan, now }: Context, row: TaskRow): void {
+  const outcome = planRestart(restart, row, now);
+  plan.update.push({ before: row, patch: { workloadGeneration: rollout.target.generation, ...outcome.patch } });
+  noteWake(plan, outcome.begin ? now : outcome.wakeAt);
+}
+
+function move(context: Context, row: TaskRow): void {
+  const { workload, plan, rollout, columns } = context;
+  const { generation } = rollout.target;
+  if (mustMove(context, row)) {
     stop(plan, row, "the new spec needs another place");
     if (row.slot >= 0 && isFree(context, row.slot)) plan.create.push(newTask(context, row.slot, null));
     return;
   }
-  plan.update.push({ before: row, patch: nextGeneration(row, workload, context.columns, context.fence) });
-  plan.events.push(taskEvent(row, "/tasks/update", "Updated", `updated to generation ${workload.generation}`));
+  plan.update.push({ before: row, patch: nextGeneration(row, workload, generation, columns, context.fence) });
+  plan.events.push(taskEvent(row, "/tasks/update", "Updated", `updated to generation ${generation}`));
 }
 
 function tendRestart(context: Context, row: TaskRow): void {
@@ -62,28 +75,10 @@ function tendRestart(context: Context, row: TaskRow): void {
   } else if (outcome.patch !== undefined) plan.update.push({ before: row, patch: outcome.patch });
 }
 
-/** A new spec that does not fit the task's place (labels, or more room or ports than it holds) goes to another task. */
-function mustMove(context: Context, row: TaskRow): boolean {
-  if (row.node === null) return false;
-  const { columns, nodes, selector } = context;
-  const node = nodes.get(row.node);
-  if (node === undefined || !carries(node.labels, selector)) return true;
-  if (row.pinnedNode !== null) return false;
-  const before = row.container as { runtimeHandler?: string; snapshotter?: string };
-  const after = columns.container as { runtimeHandler?: string; snapshotter?: string };
-  return (
-    columns.cpuMillis > row.cpuMillis ||
-    columns.memoryBytes > row.memoryBytes ||
-    columns.hostPorts.some((port) => !row.hostPorts.includes(port)) ||
-    ((after.runtimeHandler ?? "") !== "" && after.runtimeHandler !== before.runtimeHandler) ||
-    ((after.snapshotter ?? "") !== "" && after.snapshotter !== before.snapshotter)
-  );
-}
-
-function budgetOf(context: Context, kept: readonly TaskRow[]): number {
-  const { spec, plan } = context;
-  // A slot that waits for its predecessor's end is down, too.
-  const missing = spec.everyNode ? 0 : (spec.replicas ?? 1) - kept.length;
-  const down = kept.filter((row) => !isUp(row)).length + Math.max(plan.create.length, missing);
-  return (context.spec.rollout?.maxUnavailable ?? 1) - down;
+function budgetOf(context: Context, kept: readonly TaskRow[], wanted: number): number {
+  const { target, bounds } = context.rollout;
+  const available = kept.filter(
+    (row) => isAvailable(row) && (row.workloadGeneration !== target.generation || isRolledOut(context, row)),
+  ).length;
+  return available - (wanted - bounds.maxUnavailable);
 }

@@ -3,22 +3,23 @@
  * tasks that stay. What becomes of those on silent nodes is `plan-loss.ts`'s to say.
  */
 import type { TaskRow } from "@berth/store";
-import { carries, newTask, stop, type Context } from "./plan-context.ts";
+import { carries, newTask, stop, type Context, type FleetNode } from "./plan-context.ts";
 import { isLost, isSafeToReplace, replaceLost } from "./plan-loss.ts";
+import { isOutdated, isRolledOut } from "./plan-revision.ts";
 
-/** Fills the slots 0 … replicas-1 but those that are `taken`, frees those above. Returns the tasks that stay. */
+/** Fills the slots 0 … replicas-1 but those that are `taken`, keeps what surge is needed above them, frees the rest. Returns the tasks that stay. */
 export function keepSlots(context: Context, live: readonly TaskRow[], taken: ReadonlySet<number>): TaskRow[] {
-  const { plan, spec } = context;
-  const wanted = spec.replicas ?? 1;
+  const { plan } = context;
+  const wanted = wantedOf(context, live);
+  const surge = surgeOf(context, live, wanted);
   const kept = new Map<number, TaskRow>();
   // Highest slots go first, so that what stays is what was there longest.
   for (const row of [...live].sort((a, b) => b.slot - a.slot)) {
-    const surplus = row.slot < 0 || row.slot >= wanted;
-    if (surplus) stop(plan, row, "scaled down");
+    if (isSurplus(context, row, wanted, surge.keep)) stop(plan, row, "scaled down");
     else if (isLost(context, row)) replaceLost(context, row);
     else kept.set(row.slot, row);
   }
-  for (let slot = 0; slot < wanted; slot += 1) {
+  for (let slot = 0; slot < wanted + surge.make; slot += 1) {
     if (!kept.has(slot) && !taken.has(slot) && isFree(context, slot)) plan.create.push(newTask(context, slot, null));
   }
   return [...kept.values()];
@@ -28,6 +29,49 @@ export function keepSlots(context: Context, live: readonly TaskRow[], taken: Rea
 export function isFree({ tasks, plan, nodes }: Context, slot: number): boolean {
   const removed = new Set(plan.remove);
   return tasks.every((row) => row.slot !== slot || removed.has(row) || isSafeToReplace(row, nodes));
+}
+
+/** What says which places there are. */
+export type Places = Pick<Context, "spec" | "nodes" | "selector">;
+
+/** How many tasks are wanted: the replicas, or the nodes that match and have one or may get one. */
+export function wantedOf({ spec, nodes, selector }: Places, live: readonly TaskRow[]): number {
+  if (!spec.everyNode) return spec.replicas ?? 1;
+  const taken = new Set(live.map((row) => row.pinnedNode));
+  return [...nodes.values()].filter((node) => carries(node.labels, selector) && (taken.has(node.name) || isOpen(node)))
+    .length;
+}
+
+/** The tasks of the wanted places: none of the surge, and none that has to go. */
+export function inPlace(context: Places, live: readonly TaskRow[]): TaskRow[] {
+  const { spec, nodes, selector } = context;
+  const wanted = wantedOf(context, live);
+  return live.filter((row) => {
+    if (!spec.everyNode) return row.slot >= 0 && row.slot < wanted;
+    const node = row.pinnedNode === null ? undefined : nodes.get(row.pinnedNode);
+    return node !== undefined && carries(node.labels, selector);
+  });
+}
+
+/** Surge tasks are made for those that wait to be moved, and kept for those that are not done. */
+function surgeOf(
+  context: Context,
+  live: readonly TaskRow[],
+  wanted: number,
+): { readonly make: number; readonly keep: number } {
+  const { advance, bounds } = context.rollout;
+  if (bounds.maxSurge === 0) return { make: 0, keep: 0 };
+  const rows = live.filter((row) => row.slot >= 0 && row.slot < wanted);
+  const outdated = rows.filter((row) => isOutdated(context, row)).length;
+  const undone = rows.filter((row) => !isRolledOut(context, row)).length;
+  const make = advance ? Math.min(bounds.maxSurge, outdated) : 0;
+  return { make, keep: Math.max(make, Math.min(bounds.maxSurge, undone)) };
+}
+
+function isSurplus({ rollout, spec }: Context, row: TaskRow, wanted: number, surge: number): boolean {
+  if (spec.everyNode || row.slot < 0 || row.slot >= wanted + surge) return true;
+  // Above the wanted slots only the surge stays; others were scaled away.
+  return row.slot >= wanted && row.workloadGeneration !== rollout.target.generation;
 }
 
 /** One task on each node that matches; a cordoned or silent one gets no new one, and keeps what it has. */
@@ -41,8 +85,10 @@ export function keepEveryNode(context: Context, live: readonly TaskRow[]): TaskR
     else kept.set(node.name, row);
   }
   for (const node of nodes.values()) {
-    if (kept.has(node.name) || node.cordoned || node.silent || !carries(node.labels, context.selector)) continue;
+    if (kept.has(node.name) || !isOpen(node) || !carries(node.labels, context.selector)) continue;
     plan.create.push(newTask(context, -1, node.name));
   }
   return [...kept.values()];
 }
+
+const isOpen = (node: FleetNode): boolean => !node.cordoned && !node.silent;

@@ -4,71 +4,22 @@ import { create, toJson, type JsonObject } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { ContainerSpecSchema, PlacementSchema, WorkloadSpecSchema, type WorkloadSpec } from "@berth/proto";
 import type { NodeRow, TaskRow, WorkloadRow } from "@berth/store";
+import { taskRow, WORKLOAD } from "../testing/plan-rows.ts";
 import { fleetView } from "./fleet.ts";
 import { planRestart } from "./plan-restart.ts";
+import { rolloutBounds } from "./rollout-bounds.ts";
 import { planWorkload, type FleetNode, type Plan } from "./plan.ts";
 
 const NOW = new Date(1_700_000_000_000);
 const CONTAINERS = ["one", "two"].map((image) => create(ContainerSpecSchema, { image }));
 
-const baseRow: TaskRow = {
-  uid: "",
-  namespace: "shop",
-  name: "",
-  labels: {},
-  generation: 1,
-  resourceVersion: 1,
-  createdAt: NOW,
-  deletedAt: null,
-  workload: "web",
-  workloadUid: "w",
+const baseRow = taskRow({
   workloadGeneration: 2,
-  slot: 0,
-  pinnedNode: null,
-  nominatedNode: null,
-  decisionId: null,
   node: "n0",
-  container: toJson(ContainerSpecSchema, CONTAINERS[1]!) as JsonObject,
-  desired: "Run",
-  cpuMillis: 0,
-  memoryBytes: 0,
-  hostPorts: [],
-  fence: false,
-  observedGeneration: 1,
-  attempt: 1,
   phase: "Running",
-  reason: "",
-  message: "",
-  certainty: "observed",
-  possiblyUntil: null,
-  exitCode: null,
-  oomKilled: false,
-  startedAt: null,
-  finishedAt: null,
-  addresses: [],
-  restarts: 0,
-  imageDigest: "",
-  nextAttemptAt: null,
-  holdsSlot: false,
-  removed: false,
-  failures: 0,
-  health: "",
-  availableSince: null,
-};
-
-const workload: WorkloadRow = {
-  uid: "w",
-  namespace: "shop",
-  name: "web",
-  labels: {},
-  generation: 2,
-  resourceVersion: 1,
-  createdAt: NOW,
-  deletedAt: null,
-  spec: {},
-  status: {},
-  priority: 0,
-};
+  container: toJson(ContainerSpecSchema, CONTAINERS[1]!) as JsonObject,
+});
+const workload: WorkloadRow = { ...WORKLOAD, generation: 2, revision: 2 };
 
 const anyTask = fc.record({
   slot: fc.integer({ min: 0, max: 7 }),
@@ -139,7 +90,9 @@ const nodesOf = (parts: readonly NodeParts[]): Map<string, FleetNode> =>
 let made = 0;
 function plan(spec: WorkloadSpec, tasks: readonly TaskRow[], nodes: Map<string, FleetNode>, row = workload): Plan {
   const next = (): string => `new${(made += 1)}`;
-  return planWorkload({ workload: row, spec, tasks, nodes, now: NOW, newUid: next, newSuffix: next });
+  const target = { generation: 2, template: spec, restart: false };
+  const rollout = { target, fresh: target, advance: true, bounds: rolloutBounds(spec.rollout, spec.replicas ?? 1) };
+  return planWorkload({ workload: row, spec, rollout, tasks, nodes, now: NOW, newUid: next, newSuffix: next });
 }
 
 function apply(tasks: readonly TaskRow[], { create: created, update, remove }: Plan): TaskRow[] {

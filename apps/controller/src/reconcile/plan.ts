@@ -5,8 +5,9 @@
  * Invariants:
  *  1. A slot (or, for everyNode, a node) has at most one task that is wanted. A task that is not wanted any more is told to
  *     stop and disappears when its node holds nothing of it; only then, or when it was never placed.
- *  2. While a new spec is rolled out, at most `maxUnavailable` tasks are down because of it: only what runs is taken down
- *     within the budget, and what is down already costs nothing (`plan-rollout.ts`).
+ *  2. A rollout takes no available task down while that would leave fewer than `wanted - maxUnavailable` available, and never
+ *     makes more than `maxSurge` tasks above the wanted ones (`plan-rollout.ts`). What it moves tasks to is decided before
+ *     (`rollout.ts`).
  *  3. A silent node's tasks are not failed (D6). They are replaced only where the spec says so, and never while the fleet
  *     seems cut off as a whole (`plan-loss.ts`).
  *  4. A drain takes no workload below its disruption budget, unless it is forced (`plan-drain.ts`).
@@ -15,9 +16,10 @@ import { contextOf, stop, type Plan, type PlanInput } from "./plan-context.ts";
 import { heldSlots, planDrain, returnStayers } from "./plan-drain.ts";
 import { isGone } from "./plan-loss.ts";
 import { tendAll } from "./plan-rollout.ts";
-import { keepEveryNode, keepSlots } from "./plan-slots.ts";
+import { keepEveryNode, keepSlots, wantedOf } from "./plan-slots.ts";
 
-export type { DrainWait, FleetNode, Plan, PlanInput } from "./plan-context.ts";
+export { heldRollout } from "./plan-context.ts";
+export type { DrainWait, FleetNode, Plan, PlanInput, Revision, RolloutPlan } from "./plan-context.ts";
 
 export function planWorkload(input: PlanInput): Plan {
   const plan: Plan = { create: [], update: [], remove: [], events: [], waits: new Map(), wakeAt: undefined };
@@ -34,9 +36,9 @@ export function planWorkload(input: PlanInput): Plan {
   const stayers = returnStayers(context, live, leaving);
   const taken = new Set([...stayers.map((row) => row.slot), ...heldSlots(context)]);
   const removed = new Set(plan.remove.map((row) => row.uid));
-  const wanted = live.filter((row) => !removed.has(row.uid));
-  const kept = input.spec.everyNode ? keepEveryNode(context, wanted) : keepSlots(context, wanted, taken);
-  tendAll(context, kept);
+  const staying = live.filter((row) => !removed.has(row.uid));
+  const kept = input.spec.everyNode ? keepEveryNode(context, staying) : keepSlots(context, staying, taken);
+  tendAll(context, kept, wantedOf(context, staying));
   planDrain(
     context,
     kept,

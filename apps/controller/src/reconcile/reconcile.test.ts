@@ -349,22 +349,3 @@ void test("a restored store begins a new epoch, and stops nothing until it is co
   await agent.sync();
   assert.equal(agent.running.length, 2);
 });
-
-void test("reconcile counts a task as available when its probes say so, and no longer when they do not", async () => {
-  await using fleet = await openFleet(1);
-  const agent = fleet.wires.agents.get("node-1")!;
-  await fleet.apply("web", { container: { health: { readiness: { tcp: { port: 80 } } } } });
-  const [task] = await fleet.converged("web", 1);
-  const available = (count: number, status: string) =>
-    eventually(`${count} available`, async () => {
-      const { available, conditions } = workloadStatus((await fleet.workload("web"))!);
-      return available === count && conditions.find(({ type }) => type === "Available")?.status === status;
-    });
-  await available(0, "False");
-  agent.health(task!.uid, "healthy");
-  await available(1, "True");
-  agent.health(task!.uid, "unhealthy", "connection refused");
-  await available(0, "False");
-  const [row] = await fleet.tasks("web");
-  assert.deepEqual([row!.phase, row!.health, row!.availableSince], ["Running", "unhealthy", null]);
-});

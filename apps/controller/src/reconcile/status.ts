@@ -5,14 +5,19 @@ import { hasEnded } from "@berth/model";
 import { ConditionSchema, WorkloadStatusSchema, type Condition, type WorkloadStatus } from "@berth/proto";
 import type { TaskRow, WorkloadRow } from "@berth/store";
 import { isUp } from "./plan-context.ts";
+import { rolloutMessage, wordsOf } from "./rollout-status.ts";
+import type { RolloutState } from "./rollout.ts";
 
+/** @param generation of the tasks that have the spec's revision */
 export function workloadStatusOf(
   workload: WorkloadRow,
-  wanted: number,
   tasks: readonly TaskRow[],
+  rollout: RolloutState,
+  generation: number,
   before: WorkloadStatus,
   now: Date,
 ): WorkloadStatus {
+  const wanted = workload.deletedAt === null ? rollout.wanted : 0;
   const live = tasks.filter((row) => row.desired === "Run");
   const unknown = tasks.filter((row) => isDoubtful(row) && !hasEnded(row.phase)).length;
   const reachable = standIns(live, tasks).filter((row) => !isDoubtful(row) || hasEnded(row.phase));
@@ -21,7 +26,7 @@ export function workloadStatusOf(
   const available = standIns(live, tasks).filter(isUp).length;
   const succeeded = inPhase("Succeeded").length;
   const failed = [...inPhase("Failed"), ...inPhase("Stopped")];
-  const updated = live.filter((row) => row.workloadGeneration === workload.generation).length;
+  const updated = live.filter((row) => row.workloadGeneration === generation).length;
   const counts: MessageInitShape<typeof WorkloadStatusSchema> = {
     observedGeneration: BigInt(workload.generation),
     desired: wanted,
@@ -32,11 +37,14 @@ export function workloadStatusOf(
     succeeded,
     unknown,
     available,
+    rollout: rolloutMessage(rollout),
   };
   const conditions = [
     availability(wanted, available, succeeded, unknown, live, failed),
     scheduling(live),
-    rollout(wanted, updated, tasks.length - live.length),
+    upToDate(wanted, updated, tasks.length - live.length),
+    progressing(rollout),
+    rolledBack(rollout),
   ];
   return create(WorkloadStatusSchema, { ...counts, conditions: withTimes(conditions, before.conditions, now) });
 }
@@ -93,11 +101,23 @@ function scheduling(live: readonly TaskRow[]): NewCondition {
   return { type, status: "True", reason: "Placed", message: "" };
 }
 
-function rollout(wanted: number, updated: number, stopping: number): NewCondition {
+function upToDate(wanted: number, updated: number, stopping: number): NewCondition {
   const type = "UpToDate";
   if (updated >= wanted && stopping === 0) return { type, status: "True", reason: "RolledOut", message: "" };
   const message = `${updated} of ${wanted} tasks have the newest spec, ${stopping} are going away`;
   return { type, status: "False", reason: "RollingOut", message };
+}
+
+function progressing(rollout: RolloutState): NewCondition {
+  const { phase, reason } = rollout;
+  const status = { Progressing: "True", RollingBack: "True", Paused: "Unknown" }[phase as string] ?? "False";
+  return { type: "Progressing", status, reason: reason || phase, message: wordsOf(rollout) };
+}
+
+function rolledBack(rollout: RolloutState): NewCondition {
+  const back = rollout.target !== rollout.revision;
+  const words = back ? { reason: rollout.reason, message: wordsOf(rollout) } : { reason: "AsSpecified", message: "" };
+  return { type: "RolledBack", status: back ? "True" : "False", ...words };
 }
 
 /** A condition's time is when its status changed last. */

@@ -9,11 +9,13 @@ import {
   lockWorkloadByUid,
   removeTasks,
   removeWorkload,
+  revisionsOf,
   tasksOfWorkload,
   updateTasks,
   updateWorkload,
   workloadSpec,
   workloadStatus,
+  type RevisionRow,
   type TaskRow,
   type TaskUpdate,
   type Tx,
@@ -21,6 +23,8 @@ import {
 } from "@berth/store";
 import { readFleetView, type EvictionConfig, type FleetView } from "./fleet.ts";
 import { planWorkload, type Plan } from "./plan.ts";
+import { evaluateView, rolloutEvents } from "./rollout-status.ts";
+import type { RolloutState } from "./rollout.ts";
 import { sameWorkloadStatus, workloadStatusOf } from "./status.ts";
 
 export interface WorkloadOutcome {
@@ -42,15 +46,21 @@ export async function reconcileWorkload(tx: Tx, uid: string, config: EvictionCon
   const tasks = await tasksOfWorkload(tx, uid);
   const fleet = await readFleetView(tx, config, now);
   const spec = workloadSpec(workload);
-  const plan = planWorkload({ workload, spec, tasks, nodes: fleet.nodes, now, newUid: uuidv7, newSuffix });
+  const status = workloadStatus(workload);
+  const live = tasks.filter((row) => row.desired === "Run");
+  const revisions = await revisionsOf(tx, uid);
+  const rollout = evaluateView({ workload, spec, status, revisions, live, nodes: fleet.nodes, now });
+  const view = { workload, spec, rollout: rollout.plan, tasks, nodes: fleet.nodes, now };
+  const plan = planWorkload({ ...view, newUid: uuidv7, newSuffix });
+  plan.events.push(...rolloutEvents(workload, status, rollout.state));
   const after = await carryOut(tx, tasks, plan);
   if (workload.deletedAt !== null && after.length === 0) {
     await removeWorkload(tx, workload);
     return NOTHING;
   }
-  const reacted = await writeStatus(tx, workload, after, spec.everyNode ? undefined : (spec.replicas ?? 1), now);
+  const reacted = await writeStatus(tx, workload, after, rollout.state, newestGeneration(workload, revisions), now);
   return {
-    wakeAt: earliest(plan.wakeAt, wakeForLoss(tasks, fleet)),
+    wakeAt: earliest(earliest(plan.wakeAt, rollout.wakeAt), wakeForLoss(tasks, fleet)),
     created: plan.create.length,
     moved: plan.update.filter(({ patch }) => patch.desired !== undefined).length,
     reactedMs: reacted && workload.generation === 1 ? now.getTime() - workload.createdAt.getTime() : undefined,
@@ -104,16 +114,20 @@ async function writeStatus(
   tx: Tx,
   workload: WorkloadRow,
   tasks: readonly TaskRow[],
-  replicas: number | undefined,
+  rollout: RolloutState,
+  generation: number,
   now: Date,
 ): Promise<boolean> {
   const before = workloadStatus(workload);
-  const live = tasks.filter((row) => row.desired === "Run").length;
-  const wanted = workload.deletedAt === null ? (replicas ?? live) : 0;
-  const status = workloadStatusOf(workload, wanted, tasks, before, now);
+  const status = workloadStatusOf(workload, tasks, rollout, generation, before, now);
   if (sameWorkloadStatus(status, before)) return false;
   await updateWorkload(tx, workload, { status });
   return before.observedGeneration !== status.observedGeneration;
+}
+
+/** Which tasks have the spec's own revision. */
+function newestGeneration({ generation, revision }: WorkloadRow, revisions: readonly RevisionRow[]): number {
+  return revisions.find((row) => row.revision === revision)?.generation ?? generation;
 }
 
 /** A task on a silent node is looked at again when it may be replaced. */

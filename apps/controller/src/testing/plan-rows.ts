@@ -18,6 +18,8 @@ export const WORKLOAD: WorkloadRow = {
   spec: {},
   status: {},
   priority: 0,
+  revision: 1,
+  paused: false,
 };
 
 const TASK: TaskRow = {

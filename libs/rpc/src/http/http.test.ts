@@ -29,6 +29,11 @@ function workloads(over: Partial<Handlers<typeof WorkloadService>> = {}): Implem
     listWorkloads: refuse,
     scaleWorkload: refuse,
     deleteWorkload: refuse,
+    listWorkloadRevisions: refuse,
+    pauseRollout: refuse,
+    resumeRollout: refuse,
+    undoRollout: refuse,
+    restartRollout: refuse,
     watchWorkloads: refuse,
     ...over,
   });

@@ -6,7 +6,18 @@
  */
 import { sql } from "drizzle-orm";
 import type { JsonObject } from "@bufbuild/protobuf";
-import { boolean, index, integer, jsonb, pgTable, smallint, text, uniqueIndex, uuid } from "drizzle-orm/pg-core";
+import {
+  boolean,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  smallint,
+  text,
+  uniqueIndex,
+  uuid,
+} from "drizzle-orm/pg-core";
 import { counter, labels, message, resourceColumns, strings, time } from "./columns.ts";
 import type { NodeTaint } from "./placement.ts";
 
@@ -93,8 +104,30 @@ export const workloads = pgTable(
     priority: integer("priority")
       .notNull()
       .generatedAlwaysAs(sql`coalesce((spec -> 'placement' ->> 'priority')::int, 0)`),
+    /** Of the spec, in `workload_revisions`. */
+    revision: counter("revision").notNull().default(1),
+    /** Rollouts are held; not part of the spec, so that applying a manifest again does not let them go. */
+    paused: boolean("paused").notNull().default(false),
   },
   (t) => [uniqueIndex("workloads_name").on(t.namespace, t.name)],
+);
+
+/** What workloads' tasks were, are and are to become: all of a spec but how many and how they are rolled out. */
+export const workloadRevisions = pgTable(
+  "workload_revisions",
+  {
+    workloadUid: uuid("workload_uid").notNull(),
+    revision: counter("revision").notNull(),
+    /** Of the workload when it was made; its tasks carry it as `workload_generation`. */
+    generation: counter("generation").notNull(),
+    /** A berth.v1.WorkloadSpec. */
+    template: message("template").notNull(),
+    /** Every task begins anew for it, though its container is the same. */
+    restart: boolean("restart").notNull().default(false),
+    cause: text("cause").notNull().default(""),
+    createdAt: time("created_at").notNull().defaultNow(),
+  },
+  (t) => [primaryKey({ columns: [t.workloadUid, t.revision] })],
 );
 
 export const tasks = pgTable(

@@ -7,15 +7,15 @@ import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2
 import type { Condition, Metadata, WatchEvent } from "./meta_pb.ts";
 import { file_berth_v1_meta } from "./meta_pb.ts";
 import { file_berth_v1_options } from "./options_pb.ts";
-import type { Duration } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file berth/v1/workload.proto.
  */
 export const file_berth_v1_workload: GenFile = /*@__PURE__*/
-  fileDesc("ChdiZXJ0aC92MS93b3JrbG9hZC5wcm90bxIIYmVydGgudjEikAEKCFdvcmtsb2FkEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESLAoEc3BlYxgCIAEoCzIWLmJlcnRoLnYxLldvcmtsb2FkU3BlY0IGkrUYAggBEjAKBnN0YXR1cxgDIAEoCzIYLmJlcnRoLnYxLldvcmtsb2FkU3RhdHVzQgaStRgCOAEi3QIKDFdvcmtsb2FkU3BlYxIgCghyZXBsaWNhcxgBIAEoBUIJkrUYBSAAKJBOSACIAQESEgoKZXZlcnlfbm9kZRgCIAEoCBIyCgljb250YWluZXIYAyABKAsyFy5iZXJ0aC52MS5Db250YWluZXJTcGVjQgaStRgCCAESJgoJcGxhY2VtZW50GAQgASgLMhMuYmVydGgudjEuUGxhY2VtZW50EiIKB3Jlc3RhcnQYBSABKAsyES5iZXJ0aC52MS5SZXN0YXJ0EjwKDG9uX25vZGVfbG9zcxgGIAEoCUImkrUYIhIAEgRrZWVwEgdyZXBsYWNlEg9zdG9wVGhlblJlcGxhY2USIgoHcm9sbG91dBgHIAEoCzIRLmJlcnRoLnYxLlJvbGxvdXQSKAoKZGlzcnVwdGlvbhgUIAEoCzIULmJlcnRoLnYxLkRpc3J1cHRpb25CCwoJX3JlcGxpY2FzIpcBCgpEaXNydXB0aW9uEi8KD21heF91bmF2YWlsYWJsZRgBIAEoCUIWkrUYEhoQY291bnQtb3ItcGVyY2VudBItCg1taW5fYXZhaWxhYmxlGAIgASgJQhaStRgSGhBjb3VudC1vci1wZXJjZW50EikKCW1heF9zdXJnZRgDIAEoCUIWkrUYEhoQY291bnQtb3ItcGVyY2VudCKLBQoNQ29udGFpbmVyU3BlYxIcCgVpbWFnZRgBIAEoCUINkrUYCQgBGgVpbWFnZRIYCgdjb21tYW5kGAIgAygJQgeStRgDMIACEhUKBGFyZ3MYAyADKAlCB5K1GAMwgAgSJgoDZW52GAQgAygLMhAuYmVydGgudjEuRW52VmFyQgeStRgDMIAIEhsKB3dvcmtkaXIYBSABKAlCCpK1GAYaBHBhdGgSFQoEdXNlchgGIAEoCUIHkrUYAzCAARItCgZtb3VudHMYByADKAsyFS5iZXJ0aC52MS5Wb2x1bWVNb3VudEIGkrUYAjBAEiYKCXJlc291cmNlcxgIIAEoCzITLmJlcnRoLnYxLlJlc291cmNlcxIkCghzZWN1cml0eRgJIAEoCzISLmJlcnRoLnYxLlNlY3VyaXR5EisKB25ldHdvcmsYCiABKAsyGi5iZXJ0aC52MS5Db250YWluZXJOZXR3b3JrEiMKD3J1bnRpbWVfaGFuZGxlchgLIAEoCUIKkrUYBhoEbmFtZRIfCgtzbmFwc2hvdHRlchgMIAEoCUIKkrUYBhoEbmFtZRIcCghob3N0bmFtZRgNIAEoCUIKkrUYBhoEbmFtZRIcCgRzdG9wGA4gASgLMg4uYmVydGgudjEuU3RvcBIXCg92b2xhdGlsZV9yb290ZnMYDyABKAgSJgoGaGVhbHRoGBAgASgLMhYuYmVydGgudjEuSGVhbHRoUHJvYmVzEjIKD2FjdGl2ZV9kZWFkbGluZRgRIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhINCgVzdGRpbhgSIAEoCBISCgpzdGRpbl9vbmNlGBMgASgIEgsKA3R0eRgUIAEoCCJ3CgxIZWFsdGhQcm9iZXMSIAoHc3RhcnR1cBgBIAEoCzIPLmJlcnRoLnYxLlByb2JlEiIKCXJlYWRpbmVzcxgCIAEoCzIPLmJlcnRoLnYxLlByb2JlEiEKCGxpdmVuZXNzGAMgASgLMg8uYmVydGgudjEuUHJvYmUixQIKBVByb2JlEiEKBGV4ZWMYASABKAsyEy5iZXJ0aC52MS5FeGVjUHJvYmUSIQoEaHR0cBgCIAEoCzITLmJlcnRoLnYxLkh0dHBQcm9iZRIfCgN0Y3AYAyABKAsyEi5iZXJ0aC52MS5UY3BQcm9iZRIwCg1pbml0aWFsX2RlbGF5GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCGludGVydmFsGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB3RpbWVvdXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJAoRZmFpbHVyZV90aHJlc2hvbGQYByABKAVCCZK1GAUgACjoBxIkChFzdWNjZXNzX3RocmVzaG9sZBgIIAEoBUIJkrUYBSAAKOgHIicKCUV4ZWNQcm9iZRIaCgdjb21tYW5kGAEgAygJQgmStRgFCAEwgAIiPgoJSHR0cFByb2JlEhoKBHBvcnQYASABKAVCDJK1GAgIASABKP//AxIVCgRwYXRoGAIgASgJQgeStRgDMIAQIiYKCFRjcFByb2JlEhoKBHBvcnQYASABKAVCDJK1GAgIASABKP//AyJBCgZFbnZWYXISHgoEbmFtZRgBIAEoCUIQkrUYDAgBGghlbnYtbmFtZRIXCgV2YWx1ZRgCIAEoCUIIkrUYBDCAgAgioAEKC1ZvbHVtZU1vdW50Eh8KBHR5cGUYASABKAlCEZK1GA0SBGJpbmQSBXRtcGZzEhoKBnNvdXJjZRgCIAEoCUIKkrUYBhoEcGF0aBIcCgZ0YXJnZXQYAyABKAlCDJK1GAgIARoEcGF0aBIRCglyZWFkX29ubHkYBCABKAgSIwoEc2l6ZRgFIAEoCUIVkrUYERoPcXVhbnRpdHktbWVtb3J5IpEBCglSZXNvdXJjZXMSHwoDY3B1GAEgASgJQhKStRgOGgxxdWFudGl0eS1jcHUSJQoGbWVtb3J5GAIgASgJQhWStRgRGg9xdWFudGl0eS1tZW1vcnkSGQoEcGlkcxgDIAEoA0ILkrUYByAAKICAgAISIQoEZGlzaxgEIAEoCUITkrUYDxoNcXVhbnRpdHktZGlzayLlAQoIU2VjdXJpdHkSLAoQYWRkX2NhcGFiaWxpdGllcxgBIAMoCUISkrUYDhoKY2FwYWJpbGl0eTBAEi0KEWRyb3BfY2FwYWJpbGl0aWVzGAIgAygJQhKStRgOGgpjYXBhYmlsaXR5MEASGAoQcmVhZF9vbmx5X3Jvb3RmcxgDIAEoCBIiChphbGxvd19wcml2aWxlZ2VfZXNjYWxhdGlvbhgEIAEoCBISCgpwcml2aWxlZ2VkGAUgASgIEioKB3NlY2NvbXAYBiABKAlCGZK1GBUSB2RlZmF1bHQSCnVuY29uZmluZWQiaAoQQ29udGFpbmVyTmV0d29yaxImCgRtb2RlGAEgASgJQhiStRgUEgZicmlkZ2USBGhvc3QSBG5vbmUSLAoFcG9ydHMYAiADKAsyFS5iZXJ0aC52MS5Qb3J0TWFwcGluZ0IGkrUYAjBAInYKC1BvcnRNYXBwaW5nEiQKDmNvbnRhaW5lcl9wb3J0GAEgASgFQgyStRgICAEgASj//wMSHwoJaG9zdF9wb3J0GAIgASgFQgyStRgICAEgASj//wMSIAoIcHJvdG9jb2wYAyABKAlCDpK1GAoSA3RjcBIDdWRwIk4KBFN0b3ASHAoGc2lnbmFsGAEgASgJQgyStRgIGgZzaWduYWwSKAoFZ3JhY2UYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ikwQKCVBsYWNlbWVudBJPCg1ub2RlX3NlbGVjdG9yGAEgAygLMiUuYmVydGgudjEuUGxhY2VtZW50Lk5vZGVTZWxlY3RvckVudHJ5QhGStRgNGglsYWJlbC1rZXkwIBIiCglzcHJlYWRfYnkYAiABKAlCD5K1GAsaCWxhYmVsLWtleRItCg1ub2RlX2FmZmluaXR5GAMgASgLMhYuYmVydGgudjEuTm9kZUFmZmluaXR5Ei0KDXRhc2tfYWZmaW5pdHkYBCABKAsyFi5iZXJ0aC52MS5UYXNrQWZmaW5pdHkSMgoSdGFza19hbnRpX2FmZmluaXR5GAUgASgLMhYuYmVydGgudjEuVGFza0FmZmluaXR5EjEKC3RvbGVyYXRpb25zGAYgAygLMhQuYmVydGgudjEuVG9sZXJhdGlvbkIGkrUYAjBAEjIKBnNwcmVhZBgHIAMoCzIaLmJlcnRoLnYxLlNwcmVhZENvbnN0cmFpbnRCBpK1GAIwCBIMCgRnYW5nGAggASgIEiUKCHByaW9yaXR5GAkgASgFQhOStRgPIMD7wv///////wEowIQ9Ei4KCnByZWVtcHRpb24YCiABKAlCGpK1GBYSDUxvd2VyUHJpb3JpdHkSBU5ldmVyGjMKEU5vZGVTZWxlY3RvckVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEidAoMTm9kZUFmZmluaXR5EiwKCHJlcXVpcmVkGAEgAygLMhIuYmVydGgudjEuTm9kZVRlcm1CBpK1GAIwIBI2CglwcmVmZXJyZWQYAiADKAsyGy5iZXJ0aC52MS5QcmVmZXJyZWROb2RlVGVybUIGkrUYAjAgIj8KCE5vZGVUZXJtEjMKBW1hdGNoGAEgAygLMhouYmVydGgudjEuTGFiZWxSZXF1aXJlbWVudEIIkrUYBAgBMCAijAEKEExhYmVsUmVxdWlyZW1lbnQSHgoDa2V5GAEgASgJQhGStRgNCAEaCWxhYmVsLWtleRI/CghvcGVyYXRvchgCIAEoCUItkrUYKRICSW4SBU5vdEluEgZFeGlzdHMSDERvZXNOb3RFeGlzdBICR3QSAkx0EhcKBnZhbHVlcxgDIAMoCUIHkrUYAzCAAiJkChFQcmVmZXJyZWROb2RlVGVybRIaCgZ3ZWlnaHQYASABKAVCCpK1GAYIASABKGQSMwoFbWF0Y2gYAiADKAsyGi5iZXJ0aC52MS5MYWJlbFJlcXVpcmVtZW50QgiStRgECAEwICJ0CgxUYXNrQWZmaW5pdHkSLAoIcmVxdWlyZWQYASADKAsyEi5iZXJ0aC52MS5UYXNrVGVybUIGkrUYAjAQEjYKCXByZWZlcnJlZBgCIAMoCzIbLmJlcnRoLnYxLlByZWZlcnJlZFRhc2tUZXJtQgaStRgCMBAiVQoIVGFza1Rlcm0SIgoIc2VsZWN0b3IYASABKAlCEJK1GAwIARoIc2VsZWN0b3ISJQoMdG9wb2xvZ3lfa2V5GAIgASgJQg+StRgLGglsYWJlbC1rZXkiWQoRUHJlZmVycmVkVGFza1Rlcm0SGgoGd2VpZ2h0GAEgASgFQgqStRgGCAEgAShkEigKBHRlcm0YAiABKAsyEi5iZXJ0aC52MS5UYXNrVGVybUIGkrUYAggBItoBCgpUb2xlcmF0aW9uEhwKA2tleRgBIAEoCUIPkrUYCxoJbGFiZWwta2V5EiUKCG9wZXJhdG9yGAIgASgJQhOStRgPEgVFcXVhbBIGRXhpc3RzEhUKBXZhbHVlGAMgASgJQgaStRgCMD8SPwoGZWZmZWN0GAQgASgJQi+StRgrEgASCk5vU2NoZWR1bGUSEFByZWZlck5vU2NoZWR1bGUSCU5vRXhlY3V0ZRIvCgx0b2xlcmF0ZV9mb3IYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ilwEKEFNwcmVhZENvbnN0cmFpbnQSJQoMdG9wb2xvZ3lfa2V5GAEgASgJQg+StRgLGglsYWJlbC1rZXkSGwoIbWF4X3NrZXcYAiABKAVCCZK1GAUgACiQThI/ChJ3aGVuX3Vuc2F0aXNmaWFibGUYAyABKAlCI5K1GB8SDlNjaGVkdWxlQW55d2F5Eg1Eb05vdFNjaGVkdWxlIlsKB1Jlc3RhcnQSLgoGcG9saWN5GAEgASgJQh6StRgaEgZhbHdheXMSCW9uRmFpbHVyZRIFbmV2ZXISIAoMbWF4X2F0dGVtcHRzGAIgASgFQgqStRgGIAAowIQ9IkYKB1JvbGxvdXQSJwoPbWF4X3VuYXZhaWxhYmxlGAEgASgFQgmStRgFIAEokE5IAIgBAUISChBfbWF4X3VuYXZhaWxhYmxlIuEBCg5Xb3JrbG9hZFN0YXR1cxIbChNvYnNlcnZlZF9nZW5lcmF0aW9uGAEgASgDEg8KB2Rlc2lyZWQYAiABKAUSDwoHdXBkYXRlZBgDIAEoBRIPCgdydW5uaW5nGAQgASgFEg8KB3BlbmRpbmcYBSABKAUSDgoGZmFpbGVkGAYgASgFEhEKCXN1Y2NlZWRlZBgHIAEoBRIPCgd1bmtub3duGAggASgFEicKCmNvbmRpdGlvbnMYCSADKAsyEy5iZXJ0aC52MS5Db25kaXRpb24SEQoJYXZhaWxhYmxlGAogASgFIlUKFEFwcGx5V29ya2xvYWRSZXF1ZXN0EiwKCHdvcmtsb2FkGAEgASgLMhIuYmVydGgudjEuV29ya2xvYWRCBpK1GAIIARIPCgdkcnlfcnVuGAIgASgIIlEKEkdldFdvcmtsb2FkUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUihQEKFExpc3RXb3JrbG9hZHNSZXF1ZXN0EhkKCW5hbWVzcGFjZRgBIAEoCUIGkrUYAggBEiAKCHNlbGVjdG9yGAIgASgJQg6StRgKGghzZWxlY3RvchIcCglwYWdlX3NpemUYAyABKAVCCZK1GAUgACjoBxISCgpwYWdlX3Rva2VuGAQgASgJImMKFUxpc3RXb3JrbG9hZHNSZXNwb25zZRIhCgVpdGVtcxgBIAMoCzISLmJlcnRoLnYxLldvcmtsb2FkEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIOCgZjdXJzb3IYAyABKAkicAoUU2NhbGVXb3JrbG9hZFJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lEhsKCHJlcGxpY2FzGAMgASgFQgmStRgFIAAokE4iVAoVRGVsZXRlV29ya2xvYWRSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZSJkChVXYXRjaFdvcmtsb2Fkc1JlcXVlc3QSGQoJbmFtZXNwYWNlGAEgASgJQgaStRgCCAESIAoIc2VsZWN0b3IYAiABKAlCDpK1GAoaCHNlbGVjdG9yEg4KBmN1cnNvchgDIAEoCSJjChZXYXRjaFdvcmtsb2Fkc1Jlc3BvbnNlEiMKBWV2ZW50GAEgASgLMhQuYmVydGgudjEuV2F0Y2hFdmVudBIkCgh3b3JrbG9hZBgCIAEoCzISLmJlcnRoLnYxLldvcmtsb2FkMq8GCg9Xb3JrbG9hZFNlcnZpY2USpAEKDUFwcGx5V29ya2xvYWQSHi5iZXJ0aC52MS5BcHBseVdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIl+KtRhbMgh3b3JrbG9hZBJPL3YxL25hbWVzcGFjZXMve3dvcmtsb2FkLm1ldGFkYXRhLm5hbWVzcGFjZX0vd29ya2xvYWRzL3t3b3JrbG9hZC5tZXRhZGF0YS5uYW1lfRJyCgtHZXRXb3JrbG9hZBIcLmJlcnRoLnYxLkdldFdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIjGKtRgtCisvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS93b3JrbG9hZHMve25hbWV9EnwKDUxpc3RXb3JrbG9hZHMSHi5iZXJ0aC52MS5MaXN0V29ya2xvYWRzUmVxdWVzdBofLmJlcnRoLnYxLkxpc3RXb3JrbG9hZHNSZXNwb25zZSIqirUYJgokL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzEn8KDVNjYWxlV29ya2xvYWQSHi5iZXJ0aC52MS5TY2FsZVdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIjqKtRg2MgEqGjEvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS93b3JrbG9hZHMve25hbWV9OnNjYWxlEngKDkRlbGV0ZVdvcmtsb2FkEh8uYmVydGgudjEuRGVsZXRlV29ya2xvYWRSZXF1ZXN0GhIuYmVydGgudjEuV29ya2xvYWQiMYq1GC0iKy92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2Fkcy97bmFtZX0ShwEKDldhdGNoV29ya2xvYWRzEh8uYmVydGgudjEuV2F0Y2hXb3JrbG9hZHNSZXF1ZXN0GiAuYmVydGgudjEuV2F0Y2hXb3JrbG9hZHNSZXNwb25zZSIwirUYLAoqL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzOndhdGNoMAFiBnByb3RvMw", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_duration]);
+  fileDesc("ChdiZXJ0aC92MS93b3JrbG9hZC5wcm90bxIIYmVydGgudjEikAEKCFdvcmtsb2FkEiQKCG1ldGFkYXRhGAEgASgLMhIuYmVydGgudjEuTWV0YWRhdGESLAoEc3BlYxgCIAEoCzIWLmJlcnRoLnYxLldvcmtsb2FkU3BlY0IGkrUYAggBEjAKBnN0YXR1cxgDIAEoCzIYLmJlcnRoLnYxLldvcmtsb2FkU3RhdHVzQgaStRgCOAEi3QIKDFdvcmtsb2FkU3BlYxIgCghyZXBsaWNhcxgBIAEoBUIJkrUYBSAAKJBOSACIAQESEgoKZXZlcnlfbm9kZRgCIAEoCBIyCgljb250YWluZXIYAyABKAsyFy5iZXJ0aC52MS5Db250YWluZXJTcGVjQgaStRgCCAESJgoJcGxhY2VtZW50GAQgASgLMhMuYmVydGgudjEuUGxhY2VtZW50EiIKB3Jlc3RhcnQYBSABKAsyES5iZXJ0aC52MS5SZXN0YXJ0EjwKDG9uX25vZGVfbG9zcxgGIAEoCUImkrUYIhIAEgRrZWVwEgdyZXBsYWNlEg9zdG9wVGhlblJlcGxhY2USIgoHcm9sbG91dBgHIAEoCzIRLmJlcnRoLnYxLlJvbGxvdXQSKAoKZGlzcnVwdGlvbhgUIAEoCzIULmJlcnRoLnYxLkRpc3J1cHRpb25CCwoJX3JlcGxpY2FzIpcBCgpEaXNydXB0aW9uEi8KD21heF91bmF2YWlsYWJsZRgBIAEoCUIWkrUYEhoQY291bnQtb3ItcGVyY2VudBItCg1taW5fYXZhaWxhYmxlGAIgASgJQhaStRgSGhBjb3VudC1vci1wZXJjZW50EikKCW1heF9zdXJnZRgDIAEoCUIWkrUYEhoQY291bnQtb3ItcGVyY2VudCKLBQoNQ29udGFpbmVyU3BlYxIcCgVpbWFnZRgBIAEoCUINkrUYCQgBGgVpbWFnZRIYCgdjb21tYW5kGAIgAygJQgeStRgDMIACEhUKBGFyZ3MYAyADKAlCB5K1GAMwgAgSJgoDZW52GAQgAygLMhAuYmVydGgudjEuRW52VmFyQgeStRgDMIAIEhsKB3dvcmtkaXIYBSABKAlCCpK1GAYaBHBhdGgSFQoEdXNlchgGIAEoCUIHkrUYAzCAARItCgZtb3VudHMYByADKAsyFS5iZXJ0aC52MS5Wb2x1bWVNb3VudEIGkrUYAjBAEiYKCXJlc291cmNlcxgIIAEoCzITLmJlcnRoLnYxLlJlc291cmNlcxIkCghzZWN1cml0eRgJIAEoCzISLmJlcnRoLnYxLlNlY3VyaXR5EisKB25ldHdvcmsYCiABKAsyGi5iZXJ0aC52MS5Db250YWluZXJOZXR3b3JrEiMKD3J1bnRpbWVfaGFuZGxlchgLIAEoCUIKkrUYBhoEbmFtZRIfCgtzbmFwc2hvdHRlchgMIAEoCUIKkrUYBhoEbmFtZRIcCghob3N0bmFtZRgNIAEoCUIKkrUYBhoEbmFtZRIcCgRzdG9wGA4gASgLMg4uYmVydGgudjEuU3RvcBIXCg92b2xhdGlsZV9yb290ZnMYDyABKAgSJgoGaGVhbHRoGBAgASgLMhYuYmVydGgudjEuSGVhbHRoUHJvYmVzEjIKD2FjdGl2ZV9kZWFkbGluZRgRIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhINCgVzdGRpbhgSIAEoCBISCgpzdGRpbl9vbmNlGBMgASgIEgsKA3R0eRgUIAEoCCJ3CgxIZWFsdGhQcm9iZXMSIAoHc3RhcnR1cBgBIAEoCzIPLmJlcnRoLnYxLlByb2JlEiIKCXJlYWRpbmVzcxgCIAEoCzIPLmJlcnRoLnYxLlByb2JlEiEKCGxpdmVuZXNzGAMgASgLMg8uYmVydGgudjEuUHJvYmUixQIKBVByb2JlEiEKBGV4ZWMYASABKAsyEy5iZXJ0aC52MS5FeGVjUHJvYmUSIQoEaHR0cBgCIAEoCzITLmJlcnRoLnYxLkh0dHBQcm9iZRIfCgN0Y3AYAyABKAsyEi5iZXJ0aC52MS5UY3BQcm9iZRIwCg1pbml0aWFsX2RlbGF5GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCGludGVydmFsGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB3RpbWVvdXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJAoRZmFpbHVyZV90aHJlc2hvbGQYByABKAVCCZK1GAUgACjoBxIkChFzdWNjZXNzX3RocmVzaG9sZBgIIAEoBUIJkrUYBSAAKOgHIicKCUV4ZWNQcm9iZRIaCgdjb21tYW5kGAEgAygJQgmStRgFCAEwgAIiPgoJSHR0cFByb2JlEhoKBHBvcnQYASABKAVCDJK1GAgIASABKP//AxIVCgRwYXRoGAIgASgJQgeStRgDMIAQIiYKCFRjcFByb2JlEhoKBHBvcnQYASABKAVCDJK1GAgIASABKP//AyJBCgZFbnZWYXISHgoEbmFtZRgBIAEoCUIQkrUYDAgBGghlbnYtbmFtZRIXCgV2YWx1ZRgCIAEoCUIIkrUYBDCAgAgioAEKC1ZvbHVtZU1vdW50Eh8KBHR5cGUYASABKAlCEZK1GA0SBGJpbmQSBXRtcGZzEhoKBnNvdXJjZRgCIAEoCUIKkrUYBhoEcGF0aBIcCgZ0YXJnZXQYAyABKAlCDJK1GAgIARoEcGF0aBIRCglyZWFkX29ubHkYBCABKAgSIwoEc2l6ZRgFIAEoCUIVkrUYERoPcXVhbnRpdHktbWVtb3J5IpEBCglSZXNvdXJjZXMSHwoDY3B1GAEgASgJQhKStRgOGgxxdWFudGl0eS1jcHUSJQoGbWVtb3J5GAIgASgJQhWStRgRGg9xdWFudGl0eS1tZW1vcnkSGQoEcGlkcxgDIAEoA0ILkrUYByAAKICAgAISIQoEZGlzaxgEIAEoCUITkrUYDxoNcXVhbnRpdHktZGlzayLlAQoIU2VjdXJpdHkSLAoQYWRkX2NhcGFiaWxpdGllcxgBIAMoCUISkrUYDhoKY2FwYWJpbGl0eTBAEi0KEWRyb3BfY2FwYWJpbGl0aWVzGAIgAygJQhKStRgOGgpjYXBhYmlsaXR5MEASGAoQcmVhZF9vbmx5X3Jvb3RmcxgDIAEoCBIiChphbGxvd19wcml2aWxlZ2VfZXNjYWxhdGlvbhgEIAEoCBISCgpwcml2aWxlZ2VkGAUgASgIEioKB3NlY2NvbXAYBiABKAlCGZK1GBUSB2RlZmF1bHQSCnVuY29uZmluZWQiaAoQQ29udGFpbmVyTmV0d29yaxImCgRtb2RlGAEgASgJQhiStRgUEgZicmlkZ2USBGhvc3QSBG5vbmUSLAoFcG9ydHMYAiADKAsyFS5iZXJ0aC52MS5Qb3J0TWFwcGluZ0IGkrUYAjBAInYKC1BvcnRNYXBwaW5nEiQKDmNvbnRhaW5lcl9wb3J0GAEgASgFQgyStRgICAEgASj//wMSHwoJaG9zdF9wb3J0GAIgASgFQgyStRgICAEgASj//wMSIAoIcHJvdG9jb2wYAyABKAlCDpK1GAoSA3RjcBIDdWRwIk4KBFN0b3ASHAoGc2lnbmFsGAEgASgJQgyStRgIGgZzaWduYWwSKAoFZ3JhY2UYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ikwQKCVBsYWNlbWVudBJPCg1ub2RlX3NlbGVjdG9yGAEgAygLMiUuYmVydGgudjEuUGxhY2VtZW50Lk5vZGVTZWxlY3RvckVudHJ5QhGStRgNGglsYWJlbC1rZXkwIBIiCglzcHJlYWRfYnkYAiABKAlCD5K1GAsaCWxhYmVsLWtleRItCg1ub2RlX2FmZmluaXR5GAMgASgLMhYuYmVydGgudjEuTm9kZUFmZmluaXR5Ei0KDXRhc2tfYWZmaW5pdHkYBCABKAsyFi5iZXJ0aC52MS5UYXNrQWZmaW5pdHkSMgoSdGFza19hbnRpX2FmZmluaXR5GAUgASgLMhYuYmVydGgudjEuVGFza0FmZmluaXR5EjEKC3RvbGVyYXRpb25zGAYgAygLMhQuYmVydGgudjEuVG9sZXJhdGlvbkIGkrUYAjBAEjIKBnNwcmVhZBgHIAMoCzIaLmJlcnRoLnYxLlNwcmVhZENvbnN0cmFpbnRCBpK1GAIwCBIMCgRnYW5nGAggASgIEiUKCHByaW9yaXR5GAkgASgFQhOStRgPIMD7wv///////wEowIQ9Ei4KCnByZWVtcHRpb24YCiABKAlCGpK1GBYSDUxvd2VyUHJpb3JpdHkSBU5ldmVyGjMKEU5vZGVTZWxlY3RvckVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEidAoMTm9kZUFmZmluaXR5EiwKCHJlcXVpcmVkGAEgAygLMhIuYmVydGgudjEuTm9kZVRlcm1CBpK1GAIwIBI2CglwcmVmZXJyZWQYAiADKAsyGy5iZXJ0aC52MS5QcmVmZXJyZWROb2RlVGVybUIGkrUYAjAgIj8KCE5vZGVUZXJtEjMKBW1hdGNoGAEgAygLMhouYmVydGgudjEuTGFiZWxSZXF1aXJlbWVudEIIkrUYBAgBMCAijAEKEExhYmVsUmVxdWlyZW1lbnQSHgoDa2V5GAEgASgJQhGStRgNCAEaCWxhYmVsLWtleRI/CghvcGVyYXRvchgCIAEoCUItkrUYKRICSW4SBU5vdEluEgZFeGlzdHMSDERvZXNOb3RFeGlzdBICR3QSAkx0EhcKBnZhbHVlcxgDIAMoCUIHkrUYAzCAAiJkChFQcmVmZXJyZWROb2RlVGVybRIaCgZ3ZWlnaHQYASABKAVCCpK1GAYIASABKGQSMwoFbWF0Y2gYAiADKAsyGi5iZXJ0aC52MS5MYWJlbFJlcXVpcmVtZW50QgiStRgECAEwICJ0CgxUYXNrQWZmaW5pdHkSLAoIcmVxdWlyZWQYASADKAsyEi5iZXJ0aC52MS5UYXNrVGVybUIGkrUYAjAQEjYKCXByZWZlcnJlZBgCIAMoCzIbLmJlcnRoLnYxLlByZWZlcnJlZFRhc2tUZXJtQgaStRgCMBAiVQoIVGFza1Rlcm0SIgoIc2VsZWN0b3IYASABKAlCEJK1GAwIARoIc2VsZWN0b3ISJQoMdG9wb2xvZ3lfa2V5GAIgASgJQg+StRgLGglsYWJlbC1rZXkiWQoRUHJlZmVycmVkVGFza1Rlcm0SGgoGd2VpZ2h0GAEgASgFQgqStRgGCAEgAShkEigKBHRlcm0YAiABKAsyEi5iZXJ0aC52MS5UYXNrVGVybUIGkrUYAggBItoBCgpUb2xlcmF0aW9uEhwKA2tleRgBIAEoCUIPkrUYCxoJbGFiZWwta2V5EiUKCG9wZXJhdG9yGAIgASgJQhOStRgPEgVFcXVhbBIGRXhpc3RzEhUKBXZhbHVlGAMgASgJQgaStRgCMD8SPwoGZWZmZWN0GAQgASgJQi+StRgrEgASCk5vU2NoZWR1bGUSEFByZWZlck5vU2NoZWR1bGUSCU5vRXhlY3V0ZRIvCgx0b2xlcmF0ZV9mb3IYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ilwEKEFNwcmVhZENvbnN0cmFpbnQSJQoMdG9wb2xvZ3lfa2V5GAEgASgJQg+StRgLGglsYWJlbC1rZXkSGwoIbWF4X3NrZXcYAiABKAVCCZK1GAUgACiQThI/ChJ3aGVuX3Vuc2F0aXNmaWFibGUYAyABKAlCI5K1GB8SDlNjaGVkdWxlQW55d2F5Eg1Eb05vdFNjaGVkdWxlIlsKB1Jlc3RhcnQSLgoGcG9saWN5GAEgASgJQh6StRgaEgZhbHdheXMSCW9uRmFpbHVyZRIFbmV2ZXISIAoMbWF4X2F0dGVtcHRzGAIgASgFQgqStRgGIAAowIQ9IskDCgdSb2xsb3V0EicKD21heF91bmF2YWlsYWJsZRgBIAEoBUIJkrUYBSAAKJBOSACIAQESLgoXbWF4X3VuYXZhaWxhYmxlX3BlcmNlbnQYAiABKAVCCJK1GAQgAChkSAGIAQESIQoJbWF4X3N1cmdlGAMgASgFQgmStRgFIAAokE5IAogBARIoChFtYXhfc3VyZ2VfcGVyY2VudBgEIAEoBUIIkrUYBCAAKGRIA4gBARIsCgltaW5fcmVhZHkYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNAoRcHJvZ3Jlc3NfZGVhZGxpbmUYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoKb25fZmFpbHVyZRgHIAEoCUIUkrUYEBIIcm9sbGJhY2sSBHdhaXQSJAoNaGlzdG9yeV9saW1pdBgIIAEoBUIIkrUYBCABKGRIBIgBAUISChBfbWF4X3VuYXZhaWxhYmxlQhoKGF9tYXhfdW5hdmFpbGFibGVfcGVyY2VudEIMCgpfbWF4X3N1cmdlQhQKEl9tYXhfc3VyZ2VfcGVyY2VudEIQCg5faGlzdG9yeV9saW1pdCKLAgoOV29ya2xvYWRTdGF0dXMSGwoTb2JzZXJ2ZWRfZ2VuZXJhdGlvbhgBIAEoAxIPCgdkZXNpcmVkGAIgASgFEg8KB3VwZGF0ZWQYAyABKAUSDwoHcnVubmluZxgEIAEoBRIPCgdwZW5kaW5nGAUgASgFEg4KBmZhaWxlZBgGIAEoBRIRCglzdWNjZWVkZWQYByABKAUSDwoHdW5rbm93bhgIIAEoBRInCgpjb25kaXRpb25zGAkgAygLMhMuYmVydGgudjEuQ29uZGl0aW9uEhEKCWF2YWlsYWJsZRgKIAEoBRIoCgdyb2xsb3V0GAsgASgLMhcuYmVydGgudjEuUm9sbG91dFN0YXR1cyKlAgoNUm9sbG91dFN0YXR1cxIQCghyZXZpc2lvbhgBIAEoAxIXCg90YXJnZXRfcmV2aXNpb24YAiABKAMSFwoPc3RhYmxlX3JldmlzaW9uGAMgASgDEg0KBXBoYXNlGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdtZXNzYWdlGAYgASgJEgwKBGRvbmUYByABKAUSLgoKc3RhcnRlZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNcHJvZ3Jlc3NlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZmluaXNoZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIp0BChBXb3JrbG9hZFJldmlzaW9uEhAKCHJldmlzaW9uGAEgASgDEhIKCmdlbmVyYXRpb24YAiABKAMSDQoFY2F1c2UYAyABKAkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJAoEc3BlYxgFIAEoCzIWLmJlcnRoLnYxLldvcmtsb2FkU3BlYyJtChRBcHBseVdvcmtsb2FkUmVxdWVzdBIsCgh3b3JrbG9hZBgBIAEoCzISLmJlcnRoLnYxLldvcmtsb2FkQgaStRgCCAESDwoHZHJ5X3J1bhgCIAEoCBIWCgVjYXVzZRgDIAEoCUIHkrUYAzCAAiJRChJHZXRXb3JrbG9hZFJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lIoUBChRMaXN0V29ya2xvYWRzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISHAoJcGFnZV9zaXplGAMgASgFQgmStRgFIAAo6AcSEgoKcGFnZV90b2tlbhgEIAEoCSJjChVMaXN0V29ya2xvYWRzUmVzcG9uc2USIQoFaXRlbXMYASADKAsyEi5iZXJ0aC52MS5Xb3JrbG9hZBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDgoGY3Vyc29yGAMgASgJInAKFFNjYWxlV29ya2xvYWRSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZRIbCghyZXBsaWNhcxgDIAEoBUIJkrUYBSAAKJBOIlQKFURlbGV0ZVdvcmtsb2FkUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUiWwocTGlzdFdvcmtsb2FkUmV2aXNpb25zUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUiSgodTGlzdFdvcmtsb2FkUmV2aXNpb25zUmVzcG9uc2USKQoFaXRlbXMYASADKAsyGi5iZXJ0aC52MS5Xb3JrbG9hZFJldmlzaW9uIlIKE1BhdXNlUm9sbG91dFJlcXVlc3QSHwoJbmFtZXNwYWNlGAEgASgJQgyStRgICAEaBG5hbWUSGgoEbmFtZRgCIAEoCUIMkrUYCAgBGgRuYW1lIlMKFFJlc3VtZVJvbGxvdXRSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZSKMAQoSVW5kb1JvbGxvdXRSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZRIhCgt0b19yZXZpc2lvbhgDIAEoA0IMkrUYCCAAKICU69wDEhYKBWNhdXNlGAQgASgJQgeStRgDMIACImwKFVJlc3RhcnRSb2xsb3V0UmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUSFgoFY2F1c2UYAyABKAlCB5K1GAMwgAIiZAoVV2F0Y2hXb3JrbG9hZHNSZXF1ZXN0EhkKCW5hbWVzcGFjZRgBIAEoCUIGkrUYAggBEiAKCHNlbGVjdG9yGAIgASgJQg6StRgKGghzZWxlY3RvchIOCgZjdXJzb3IYAyABKAkiYwoWV2F0Y2hXb3JrbG9hZHNSZXNwb25zZRIjCgVldmVudBgBIAEoCzIULmJlcnRoLnYxLldhdGNoRXZlbnQSJAoId29ya2xvYWQYAiABKAsyEi5iZXJ0aC52MS5Xb3JrbG9hZDLbCwoPV29ya2xvYWRTZXJ2aWNlEqQBCg1BcHBseVdvcmtsb2FkEh4uYmVydGgudjEuQXBwbHlXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCJfirUYWzIId29ya2xvYWQSTy92MS9uYW1lc3BhY2VzL3t3b3JrbG9hZC5tZXRhZGF0YS5uYW1lc3BhY2V9L3dvcmtsb2Fkcy97d29ya2xvYWQubWV0YWRhdGEubmFtZX0ScgoLR2V0V29ya2xvYWQSHC5iZXJ0aC52MS5HZXRXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCIxirUYLQorL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzL3tuYW1lfRJ8Cg1MaXN0V29ya2xvYWRzEh4uYmVydGgudjEuTGlzdFdvcmtsb2Fkc1JlcXVlc3QaHy5iZXJ0aC52MS5MaXN0V29ya2xvYWRzUmVzcG9uc2UiKoq1GCYKJC92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2FkcxJ/Cg1TY2FsZVdvcmtsb2FkEh4uYmVydGgudjEuU2NhbGVXb3JrbG9hZFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCI6irUYNjIBKhoxL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzL3tuYW1lfTpzY2FsZRJ4Cg5EZWxldGVXb3JrbG9hZBIfLmJlcnRoLnYxLkRlbGV0ZVdvcmtsb2FkUmVxdWVzdBoSLmJlcnRoLnYxLldvcmtsb2FkIjGKtRgtIisvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS93b3JrbG9hZHMve25hbWV9EqUBChVMaXN0V29ya2xvYWRSZXZpc2lvbnMSJi5iZXJ0aC52MS5MaXN0V29ya2xvYWRSZXZpc2lvbnNSZXF1ZXN0GicuYmVydGgudjEuTGlzdFdvcmtsb2FkUmV2aXNpb25zUmVzcG9uc2UiO4q1GDcKNS92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2Fkcy97bmFtZX0vcmV2aXNpb25zEn0KDFBhdXNlUm9sbG91dBIdLmJlcnRoLnYxLlBhdXNlUm9sbG91dFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCI6irUYNjIBKhoxL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzL3tuYW1lfTpwYXVzZRKAAQoNUmVzdW1lUm9sbG91dBIeLmJlcnRoLnYxLlJlc3VtZVJvbGxvdXRSZXF1ZXN0GhIuYmVydGgudjEuV29ya2xvYWQiO4q1GDcyASoaMi92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2Fkcy97bmFtZX06cmVzdW1lEnoKC1VuZG9Sb2xsb3V0EhwuYmVydGgudjEuVW5kb1JvbGxvdXRSZXF1ZXN0GhIuYmVydGgudjEuV29ya2xvYWQiOYq1GDUyASoaMC92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2Fkcy97bmFtZX06dW5kbxKDAQoOUmVzdGFydFJvbGxvdXQSHy5iZXJ0aC52MS5SZXN0YXJ0Um9sbG91dFJlcXVlc3QaEi5iZXJ0aC52MS5Xb3JrbG9hZCI8irUYODIBKhozL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vd29ya2xvYWRzL3tuYW1lfTpyZXN0YXJ0EocBCg5XYXRjaFdvcmtsb2FkcxIfLmJlcnRoLnYxLldhdGNoV29ya2xvYWRzUmVxdWVzdBogLmJlcnRoLnYxLldhdGNoV29ya2xvYWRzUmVzcG9uc2UiMIq1GCwKKi92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L3dvcmtsb2Fkczp3YXRjaDABYgZwcm90bzM", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Desired state: this image, run so, this many times or on every matching node.
@@ -1019,15 +1019,68 @@ export const RestartSchema: GenMessage<Restart> = /*@__PURE__*/
   messageDesc(file_berth_v1_workload, 26);
 
 /**
+ * How a new revision reaches the tasks. A revision is all of a spec but how many tasks there are and how they are rolled out.
+ *
  * @generated from message berth.v1.Rollout
  */
 export type Rollout = Message<"berth.v1.Rollout"> & {
   /**
-   * How many tasks may be down at once while a new spec is rolled out. Default 1.
+   * How many tasks may be unavailable because of the rollout. Default 1.
    *
    * @generated from field: optional int32 max_unavailable = 1;
    */
   maxUnavailable?: number | undefined;
+
+  /**
+   * In place of max_unavailable: so many of a hundred replicas, rounded down.
+   *
+   * @generated from field: optional int32 max_unavailable_percent = 2;
+   */
+  maxUnavailablePercent?: number | undefined;
+
+  /**
+   * How many tasks more than the replicas there may be meanwhile: they run the new revision before others are taken down.
+   * Default 0.
+   *
+   * @generated from field: optional int32 max_surge = 3;
+   */
+  maxSurge?: number | undefined;
+
+  /**
+   * In place of max_surge: so many of a hundred replicas, rounded up.
+   *
+   * @generated from field: optional int32 max_surge_percent = 4;
+   */
+  maxSurgePercent?: number | undefined;
+
+  /**
+   * How long a task of the new revision must have been available before it counts. Default 0s.
+   *
+   * @generated from field: google.protobuf.Duration min_ready = 5;
+   */
+  minReady?: Duration | undefined;
+
+  /**
+   * When no further task has become available for so long, the rollout has failed. Default 600s.
+   *
+   * @generated from field: google.protobuf.Duration progress_deadline = 6;
+   */
+  progressDeadline?: Duration | undefined;
+
+  /**
+   * What a failed rollout leads to. rollback: the tasks go back to the last revision that was rolled out in full, while the
+   * spec stays as it was applied; wait: it goes on as far as it can.
+   *
+   * @generated from field: string on_failure = 7;
+   */
+  onFailure: string;
+
+  /**
+   * How many revisions are kept to go back to. Default 10.
+   *
+   * @generated from field: optional int32 history_limit = 8;
+   */
+  historyLimit?: number | undefined;
 };
 
 /**
@@ -1098,6 +1151,11 @@ export type WorkloadStatus = Message<"berth.v1.WorkloadStatus"> & {
    * @generated from field: int32 available = 10;
    */
   available: number;
+
+  /**
+   * @generated from field: berth.v1.RolloutStatus rollout = 11;
+   */
+  rollout?: RolloutStatus | undefined;
 };
 
 /**
@@ -1106,6 +1164,125 @@ export type WorkloadStatus = Message<"berth.v1.WorkloadStatus"> & {
  */
 export const WorkloadStatusSchema: GenMessage<WorkloadStatus> = /*@__PURE__*/
   messageDesc(file_berth_v1_workload, 28);
+
+/**
+ * @generated from message berth.v1.RolloutStatus
+ */
+export type RolloutStatus = Message<"berth.v1.RolloutStatus"> & {
+  /**
+   * Of the spec.
+   *
+   * @generated from field: int64 revision = 1;
+   */
+  revision: bigint;
+
+  /**
+   * What the tasks are brought to: the spec's revision, or after a failure the last good one.
+   *
+   * @generated from field: int64 target_revision = 2;
+   */
+  targetRevision: bigint;
+
+  /**
+   * The last one that was rolled out in full. 0: none yet.
+   *
+   * @generated from field: int64 stable_revision = 3;
+   */
+  stableRevision: bigint;
+
+  /**
+   * Progressing, Paused, Complete, Failed, RollingBack, RolledBack.
+   *
+   * @generated from field: string phase = 4;
+   */
+  phase: string;
+
+  /**
+   * Why it failed or is held: a stable CamelCase word, and a sentence.
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+
+  /**
+   * @generated from field: string message = 6;
+   */
+  message: string;
+
+  /**
+   * Tasks of the target revision that have been available for long enough: the most there have been since it began.
+   *
+   * @generated from field: int32 done = 7;
+   */
+  done: number;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp started_at = 8;
+   */
+  startedAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp progressed_at = 9;
+   */
+  progressedAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp finished_at = 10;
+   */
+  finishedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message berth.v1.RolloutStatus.
+ * Use `create(RolloutStatusSchema)` to create a new message.
+ */
+export const RolloutStatusSchema: GenMessage<RolloutStatus> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 29);
+
+/**
+ * What a workload's tasks were, are, or are to become.
+ *
+ * @generated from message berth.v1.WorkloadRevision
+ */
+export type WorkloadRevision = Message<"berth.v1.WorkloadRevision"> & {
+  /**
+   * @generated from field: int64 revision = 1;
+   */
+  revision: bigint;
+
+  /**
+   * Of the workload, when the revision was made; its tasks say it as workload_generation.
+   *
+   * @generated from field: int64 generation = 2;
+   */
+  generation: bigint;
+
+  /**
+   * Why it was made, as who made it said; else what is different from the one before.
+   *
+   * @generated from field: string cause = 3;
+   */
+  cause: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created_at = 4;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * Without what a revision does not speak of (replicas, rollout).
+   *
+   * @generated from field: berth.v1.WorkloadSpec spec = 5;
+   */
+  spec?: WorkloadSpec | undefined;
+};
+
+/**
+ * Describes the message berth.v1.WorkloadRevision.
+ * Use `create(WorkloadRevisionSchema)` to create a new message.
+ */
+export const WorkloadRevisionSchema: GenMessage<WorkloadRevision> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 30);
 
 /**
  * @generated from message berth.v1.ApplyWorkloadRequest
@@ -1122,6 +1299,13 @@ export type ApplyWorkloadRequest = Message<"berth.v1.ApplyWorkloadRequest"> & {
    * @generated from field: bool dry_run = 2;
    */
   dryRun: boolean;
+
+  /**
+   * Why, for the history, if this makes a new revision.
+   *
+   * @generated from field: string cause = 3;
+   */
+  cause: string;
 };
 
 /**
@@ -1129,7 +1313,7 @@ export type ApplyWorkloadRequest = Message<"berth.v1.ApplyWorkloadRequest"> & {
  * Use `create(ApplyWorkloadRequestSchema)` to create a new message.
  */
 export const ApplyWorkloadRequestSchema: GenMessage<ApplyWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 29);
+  messageDesc(file_berth_v1_workload, 31);
 
 /**
  * @generated from message berth.v1.GetWorkloadRequest
@@ -1151,7 +1335,7 @@ export type GetWorkloadRequest = Message<"berth.v1.GetWorkloadRequest"> & {
  * Use `create(GetWorkloadRequestSchema)` to create a new message.
  */
 export const GetWorkloadRequestSchema: GenMessage<GetWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 30);
+  messageDesc(file_berth_v1_workload, 32);
 
 /**
  * @generated from message berth.v1.ListWorkloadsRequest
@@ -1185,7 +1369,7 @@ export type ListWorkloadsRequest = Message<"berth.v1.ListWorkloadsRequest"> & {
  * Use `create(ListWorkloadsRequestSchema)` to create a new message.
  */
 export const ListWorkloadsRequestSchema: GenMessage<ListWorkloadsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 31);
+  messageDesc(file_berth_v1_workload, 33);
 
 /**
  * @generated from message berth.v1.ListWorkloadsResponse
@@ -1212,7 +1396,7 @@ export type ListWorkloadsResponse = Message<"berth.v1.ListWorkloadsResponse"> & 
  * Use `create(ListWorkloadsResponseSchema)` to create a new message.
  */
 export const ListWorkloadsResponseSchema: GenMessage<ListWorkloadsResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 32);
+  messageDesc(file_berth_v1_workload, 34);
 
 /**
  * @generated from message berth.v1.ScaleWorkloadRequest
@@ -1239,7 +1423,7 @@ export type ScaleWorkloadRequest = Message<"berth.v1.ScaleWorkloadRequest"> & {
  * Use `create(ScaleWorkloadRequestSchema)` to create a new message.
  */
 export const ScaleWorkloadRequestSchema: GenMessage<ScaleWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 33);
+  messageDesc(file_berth_v1_workload, 35);
 
 /**
  * @generated from message berth.v1.DeleteWorkloadRequest
@@ -1261,7 +1445,153 @@ export type DeleteWorkloadRequest = Message<"berth.v1.DeleteWorkloadRequest"> & 
  * Use `create(DeleteWorkloadRequestSchema)` to create a new message.
  */
 export const DeleteWorkloadRequestSchema: GenMessage<DeleteWorkloadRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 34);
+  messageDesc(file_berth_v1_workload, 36);
+
+/**
+ * @generated from message berth.v1.ListWorkloadRevisionsRequest
+ */
+export type ListWorkloadRevisionsRequest = Message<"berth.v1.ListWorkloadRevisionsRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message berth.v1.ListWorkloadRevisionsRequest.
+ * Use `create(ListWorkloadRevisionsRequestSchema)` to create a new message.
+ */
+export const ListWorkloadRevisionsRequestSchema: GenMessage<ListWorkloadRevisionsRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 37);
+
+/**
+ * @generated from message berth.v1.ListWorkloadRevisionsResponse
+ */
+export type ListWorkloadRevisionsResponse = Message<"berth.v1.ListWorkloadRevisionsResponse"> & {
+  /**
+   * The newest first.
+   *
+   * @generated from field: repeated berth.v1.WorkloadRevision items = 1;
+   */
+  items: WorkloadRevision[];
+};
+
+/**
+ * Describes the message berth.v1.ListWorkloadRevisionsResponse.
+ * Use `create(ListWorkloadRevisionsResponseSchema)` to create a new message.
+ */
+export const ListWorkloadRevisionsResponseSchema: GenMessage<ListWorkloadRevisionsResponse> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 38);
+
+/**
+ * @generated from message berth.v1.PauseRolloutRequest
+ */
+export type PauseRolloutRequest = Message<"berth.v1.PauseRolloutRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message berth.v1.PauseRolloutRequest.
+ * Use `create(PauseRolloutRequestSchema)` to create a new message.
+ */
+export const PauseRolloutRequestSchema: GenMessage<PauseRolloutRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 39);
+
+/**
+ * @generated from message berth.v1.ResumeRolloutRequest
+ */
+export type ResumeRolloutRequest = Message<"berth.v1.ResumeRolloutRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message berth.v1.ResumeRolloutRequest.
+ * Use `create(ResumeRolloutRequestSchema)` to create a new message.
+ */
+export const ResumeRolloutRequestSchema: GenMessage<ResumeRolloutRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 40);
+
+/**
+ * @generated from message berth.v1.UndoRolloutRequest
+ */
+export type UndoRolloutRequest = Message<"berth.v1.UndoRolloutRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * 0: the one before the spec's.
+   *
+   * @generated from field: int64 to_revision = 3;
+   */
+  toRevision: bigint;
+
+  /**
+   * @generated from field: string cause = 4;
+   */
+  cause: string;
+};
+
+/**
+ * Describes the message berth.v1.UndoRolloutRequest.
+ * Use `create(UndoRolloutRequestSchema)` to create a new message.
+ */
+export const UndoRolloutRequestSchema: GenMessage<UndoRolloutRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 41);
+
+/**
+ * @generated from message berth.v1.RestartRolloutRequest
+ */
+export type RestartRolloutRequest = Message<"berth.v1.RestartRolloutRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string cause = 3;
+   */
+  cause: string;
+};
+
+/**
+ * Describes the message berth.v1.RestartRolloutRequest.
+ * Use `create(RestartRolloutRequestSchema)` to create a new message.
+ */
+export const RestartRolloutRequestSchema: GenMessage<RestartRolloutRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_workload, 42);
 
 /**
  * @generated from message berth.v1.WatchWorkloadsRequest
@@ -1288,7 +1618,7 @@ export type WatchWorkloadsRequest = Message<"berth.v1.WatchWorkloadsRequest"> & 
  * Use `create(WatchWorkloadsRequestSchema)` to create a new message.
  */
 export const WatchWorkloadsRequestSchema: GenMessage<WatchWorkloadsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 35);
+  messageDesc(file_berth_v1_workload, 43);
 
 /**
  * @generated from message berth.v1.WatchWorkloadsResponse
@@ -1310,7 +1640,7 @@ export type WatchWorkloadsResponse = Message<"berth.v1.WatchWorkloadsResponse"> 
  * Use `create(WatchWorkloadsResponseSchema)` to create a new message.
  */
 export const WatchWorkloadsResponseSchema: GenMessage<WatchWorkloadsResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_workload, 36);
+  messageDesc(file_berth_v1_workload, 44);
 
 /**
  * @generated from service berth.v1.WorkloadService
@@ -1354,6 +1684,52 @@ export const WorkloadService: GenService<{
   deleteWorkload: {
     methodKind: "unary";
     input: typeof DeleteWorkloadRequestSchema;
+    output: typeof WorkloadSchema;
+  },
+  /**
+   * @generated from rpc berth.v1.WorkloadService.ListWorkloadRevisions
+   */
+  listWorkloadRevisions: {
+    methodKind: "unary";
+    input: typeof ListWorkloadRevisionsRequestSchema;
+    output: typeof ListWorkloadRevisionsResponseSchema;
+  },
+  /**
+   * Holds the rollout where it is, this one and those to come. Tasks are still tried again and scaled.
+   *
+   * @generated from rpc berth.v1.WorkloadService.PauseRollout
+   */
+  pauseRollout: {
+    methodKind: "unary";
+    input: typeof PauseRolloutRequestSchema;
+    output: typeof WorkloadSchema;
+  },
+  /**
+   * @generated from rpc berth.v1.WorkloadService.ResumeRollout
+   */
+  resumeRollout: {
+    methodKind: "unary";
+    input: typeof ResumeRolloutRequestSchema;
+    output: typeof WorkloadSchema;
+  },
+  /**
+   * Makes the spec what it was in an earlier revision: a new revision like any other.
+   *
+   * @generated from rpc berth.v1.WorkloadService.UndoRollout
+   */
+  undoRollout: {
+    methodKind: "unary";
+    input: typeof UndoRolloutRequestSchema;
+    output: typeof WorkloadSchema;
+  },
+  /**
+   * Rolls the same spec out once more, so that every task is started anew; after a failure, tries it again.
+   *
+   * @generated from rpc berth.v1.WorkloadService.RestartRollout
+   */
+  restartRollout: {
+    methodKind: "unary";
+    input: typeof RestartRolloutRequestSchema;
     output: typeof WorkloadSchema;
   },
   /**
