@@ -369,3 +369,19 @@ function follow(args: readonly string[]): Following {
     },
   };
 }
+
+void test("berth get and events --as-of tell what was", async () => {
+  const past = ["-n", "shop"];
+  await ok([...past, "apply", "-f", "-"], { input: manifest("bygone", 1) });
+  const then = new Date().toISOString();
+  // Changes are timed to the millisecond.
+  await ok([...past, "scale", "bygone", "2"]);
+  await ok([...past, "delete", "workload", "bygone"]);
+  assert.match(await ok([...past, "get", "workload", "bygone", "--as-of", then]), /^bygone +\d\/\d /m);
+  assert.match(await ok([...past, "get", "workloads", "-o", "yaml", "--as-of", then]), /replicas: 1\n/);
+  assert.match(await ok([...past, "events", "--as-of", then]), /workload\/bygone/);
+  await fails(1, [...past, "get", "tasks", "--as-of", "2001-01-01"], /is before .* ask for a later time/);
+  await fails(2, [...past, "get", "tasks", "--as-of", "yesterday"], /"yesterday" is no time/);
+  await fails(2, [...past, "get", "tasks", "-w", "--as-of", then], /what was cannot be watched/);
+  await fails(2, ["get", "registrymirrors", "--as-of", then], /nothing is kept of what registrymirrors were/);
+});

@@ -3,6 +3,7 @@
  * verbs are written once.
  */
 import { create, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import {
   CampaignSchema,
   CampaignService,
@@ -45,6 +46,8 @@ export interface ListQuery {
   readonly selector: string;
   readonly workload?: string;
   readonly node?: string;
+  /** As they were then. */
+  readonly asOf?: Timestamp;
 }
 
 export interface Watched<T> {
@@ -70,7 +73,9 @@ export interface Kind<T extends Resource = Resource> {
   readonly schema: DescMessage;
   readonly columns: (now: () => number) => readonly Column<T>[];
   list(session: Session, query: ListQuery): Promise<Listing<T>>;
-  get(session: Session, namespace: string, name: string): Promise<T>;
+  /** Absent where nothing of the past is kept. */
+  readonly past?: true;
+  get(session: Session, namespace: string, name: string, asOf?: Timestamp): Promise<T>;
   watch?(session: Session, query: ListQuery, cursor: string): AsyncIterable<Watched<T>>;
   /** Absent where users do not delete. */
   delete?(session: Session, namespace: string, name: string): Promise<T>;
@@ -79,6 +84,8 @@ export interface Kind<T extends Resource = Resource> {
 }
 
 const PAGE_SIZE = 500;
+
+const past = (asOf: Timestamp | undefined): { asOf?: Timestamp } => (asOf === undefined ? {} : { asOf });
 
 /** Reads every page; the cursor is the first page's, so that a watch from it misses nothing. */
 async function pages<T>(
@@ -109,14 +116,17 @@ const workload: Kind<MessageShape<typeof WorkloadSchema>> = {
   plural: "workloads",
   aliases: ["workload", "wl"],
   namespaced: true,
+  past: true,
   schema: WorkloadSchema,
   columns: workloadColumns,
-  async list(session, { namespace, selector }) {
+  async list(session, { namespace, selector, asOf }) {
     const client = session.client(WorkloadService);
-    return await pages((pageToken) => client.listWorkloads({ namespace, selector, pageSize: PAGE_SIZE, pageToken }));
+    return await pages((pageToken) =>
+      client.listWorkloads({ namespace, selector, pageSize: PAGE_SIZE, pageToken, ...past(asOf) }),
+    );
   },
-  async get(session, namespace, name) {
-    return session.client(WorkloadService).getWorkload({ namespace, name });
+  async get(session, namespace, name, asOf) {
+    return session.client(WorkloadService).getWorkload({ namespace, name, ...past(asOf) });
   },
   async *watch(session, { namespace, selector }, cursor) {
     const client = session.client(WorkloadService);
@@ -136,16 +146,25 @@ const task: Kind<MessageShape<typeof TaskSchema>> = {
   plural: "tasks",
   aliases: ["task", "t"],
   namespaced: true,
+  past: true,
   schema: TaskSchema,
   columns: taskColumns,
-  async list(session, { namespace, selector, workload: owner = "", node: host = "" }) {
+  async list(session, { namespace, selector, workload: owner = "", node: host = "", asOf }) {
     const client = session.client(TaskService);
     return await pages((pageToken) =>
-      client.listTasks({ namespace, selector, workload: owner, node: host, pageSize: PAGE_SIZE, pageToken }),
+      client.listTasks({
+        namespace,
+        selector,
+        workload: owner,
+        node: host,
+        pageSize: PAGE_SIZE,
+        pageToken,
+        ...past(asOf),
+      }),
     );
   },
-  async get(session, namespace, name) {
-    return session.client(TaskService).getTask({ namespace, name });
+  async get(session, namespace, name, asOf) {
+    return session.client(TaskService).getTask({ namespace, name, ...past(asOf) });
   },
   async *watch(session, { namespace, selector, workload: owner = "", node: host = "" }, cursor) {
     const client = session.client(TaskService);
@@ -159,14 +178,17 @@ const campaign: Kind<MessageShape<typeof CampaignSchema>> = {
   plural: "campaigns",
   aliases: ["campaign", "cp"],
   namespaced: true,
+  past: true,
   schema: CampaignSchema,
   columns: campaignColumns,
-  async list(session, { namespace, selector }) {
+  async list(session, { namespace, selector, asOf }) {
     const client = session.client(CampaignService);
-    return await pages((pageToken) => client.listCampaigns({ namespace, selector, pageSize: PAGE_SIZE, pageToken }));
+    return await pages((pageToken) =>
+      client.listCampaigns({ namespace, selector, pageSize: PAGE_SIZE, pageToken, ...past(asOf) }),
+    );
   },
-  async get(session, namespace, name) {
-    return session.client(CampaignService).getCampaign({ namespace, name });
+  async get(session, namespace, name, asOf) {
+    return session.client(CampaignService).getCampaign({ namespace, name, ...past(asOf) });
   },
   async *watch(session, { namespace, selector }, cursor) {
     const client = session.client(CampaignService);
@@ -186,14 +208,15 @@ const node: Kind<MessageShape<typeof NodeSchema>> = {
   plural: "nodes",
   aliases: ["node", "no"],
   namespaced: false,
+  past: true,
   schema: NodeSchema,
   columns: nodeColumns,
-  async list(session, { selector }) {
+  async list(session, { selector, asOf }) {
     const client = session.client(NodeService);
-    return await pages((pageToken) => client.listNodes({ selector, pageSize: PAGE_SIZE, pageToken }));
+    return await pages((pageToken) => client.listNodes({ selector, pageSize: PAGE_SIZE, pageToken, ...past(asOf) }));
   },
-  async get(session, _namespace, name) {
-    return session.client(NodeService).getNode({ name });
+  async get(session, _namespace, name, asOf) {
+    return session.client(NodeService).getNode({ name, ...past(asOf) });
   },
   async *watch(session, { selector }, cursor) {
     const client = session.client(NodeService);
@@ -212,14 +235,17 @@ const namespace: Kind<MessageShape<typeof NamespaceSchema>> = {
   plural: "namespaces",
   aliases: ["namespace", "ns"],
   namespaced: false,
+  past: true,
   schema: NamespaceSchema,
   columns: namespaceColumns,
-  async list(session, { selector }) {
+  async list(session, { selector, asOf }) {
     const client = session.client(NamespaceService);
-    return await pages((pageToken) => client.listNamespaces({ selector, pageSize: PAGE_SIZE, pageToken }));
+    return await pages((pageToken) =>
+      client.listNamespaces({ selector, pageSize: PAGE_SIZE, pageToken, ...past(asOf) }),
+    );
   },
-  async get(session, _namespace, name) {
-    return session.client(NamespaceService).getNamespace({ name });
+  async get(session, _namespace, name, asOf) {
+    return session.client(NamespaceService).getNamespace({ name, ...past(asOf) });
   },
   async delete(session, _namespace, name) {
     return session.client(NamespaceService).deleteNamespace({ name });

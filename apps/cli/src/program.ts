@@ -111,6 +111,7 @@ export function createProgram(
     .option("-l, --selector <labels>", "only what these labels select", "")
     .option("--workload <name>", "only tasks of this workload")
     .option("--node <name>", "only tasks on this node")
+    .option("--as-of <time>", "as it was then: 2026-11-29T12:00:00Z, or 90m for so long ago")
     .action(run(() => import("./commands/get.ts"), "get"));
   add("describe [target...]", "tell all about a resource, with its events")
     .usage("[options] KIND NAME...")
@@ -127,6 +128,7 @@ export function createProgram(
     .option("-f, --follow", "go on with what comes")
     .option("--filter <filter...>", "containerd's filter grammar: 'topic~=^/tasks/', 'node==node-1,severity==Warning'")
     .option("--tail <n>", "the newest so many", "50")
+    .option("--as-of <time>", "as known then: 2026-11-29T12:00:00Z, or 90m for so long ago")
     .option("-A, --all-namespaces", "of every namespace, and the cluster's own")
     .addOption(output())
     .action(run(() => import("./commands/events.ts"), "events"));
@@ -134,6 +136,7 @@ export function createProgram(
     .addOption(output())
     .option("-w, --watch", "go on with every change")
     .option("-l, --selector <labels>", "only what these labels select", "")
+    .option("--as-of <time>", "as it was then: 2026-11-29T12:00:00Z, or 90m for so long ago")
     .action(run(() => import("./commands/get.ts"), "nodes"));
   add("top <what>", "what nodes or tasks use now, busiest first")
     .usage("[options] nodes|tasks")

@@ -11,6 +11,7 @@ import { parseHostPort, type ControllerConfig } from "@berth/config";
 import { ensureBootstrapToken } from "@berth/identity";
 import { createJobQueues } from "@berth/jobs";
 import {
+  beginHistory,
   countNodesByPhase,
   countTasksByPhase,
   hasTokens,
@@ -51,6 +52,7 @@ async function compose(
   config: ControllerConfig,
 ): Promise<Controller> {
   const store = lifetime.own(await openStore({ url: config.databaseUrl, logger, name: controllerName() }));
+  await beginHistory(store);
   await ensureBootstrapToken(bootstrapStore(store, logger), config.bootstrapTokenFile);
   const bus = lifetime.own(
     connectBus({ url: config.natsUrl, name: "controller", inboxPrefix: controllerInboxPrefix, logger }),

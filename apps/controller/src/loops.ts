@@ -16,8 +16,8 @@ import { startLeases } from "./lease/lease.ts";
 import type { ControllerMetrics } from "./metrics.ts";
 import type { OvercommitConfig } from "./placement/fleet.ts";
 import { startPlacement } from "./placement/placement.ts";
-import { startPrune } from "./prune.ts";
 import { startReconcile } from "./reconcile/reconcile.ts";
+import { startRetention } from "./retention.ts";
 
 export interface LoopDeps {
   readonly store: Store;
@@ -40,7 +40,7 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
   const { store, bus, queues, logger, metrics, failpoint } = deps;
   const { resyncMs, lease } = config;
   const common = { store, logger, failpoint };
-  lifetime.own(startPrune({ store, logger }));
+  lifetime.own(startRetention({ store, logger }, config.retention));
   lifetime.own(
     await startIngest(
       {

@@ -41,6 +41,14 @@ const schema = z
         memoryOvercommitPercent: z.int().min(1).max(10_000).default(100),
       })
       .prefault({}),
+    retention: z
+      .strictObject({
+        /** How long events are kept. They go by whole partitions, so up to an eighth longer. Default 30 days. */
+        eventsMs: durationMs(3_600_000, 315_360_000_000).default(30 * 86_400_000),
+        /** How far back `--as-of` can ask, and a watch can resume. Default 7 days. */
+        historyMs: durationMs(3_600_000, 315_360_000_000).default(7 * 86_400_000),
+      })
+      .prefault({}),
     /** How often everything is compared anew, though no change was heard of. */
     resyncMs: durationMs(100, 3_600_000).default(30_000),
     /** How long a graceful stop waits for requests in flight. */

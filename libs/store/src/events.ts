@@ -2,7 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { EventSchema, type Event } from "@berth/proto";
-import { and, asc, desc, eq, getTableColumns, gt, sql } from "drizzle-orm";
+import { and, asc, desc, eq, getTableColumns, gt, lte, sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import { EVENTS_CHANNEL, notify } from "./feed/record.ts";
 import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
@@ -54,7 +54,10 @@ export function eventMessage(row: EventRow): Event {
 
 const ROWS_PER_INSERT = 2_500;
 
-/** An entry of a journal that is there already is left out (D4). Returns how many were new. */
+/**
+ * Entries of journals are stored by whoever has locked their watermark and moves it in the same transaction (`setStored`); nothing
+ * else keeps one from being stored twice (D4). Returns how many there were.
+ */
 export async function insertEvents(tx: Tx, rows: readonly NewEvent[]): Promise<number> {
   let count = 0;
   for (let from = 0; from < rows.length; from += ROWS_PER_INSERT) {
@@ -67,18 +70,17 @@ export async function insertEvents(tx: Tx, rows: readonly NewEvent[]): Promise<n
         "journalEpoch", "journalSeq", decode(entry, 'base64'), decode("entryHash", 'base64')
       from jsonb_to_recordset(${storable(batch)}::jsonb) as r(
         namespace text, time timestamptz, topic text, kind text, name text, uid text, node text, severity text,
-        reason text, message text, attributes jsonb, "journalEpoch" text, "journalSeq" bigint, entry text, "entryHash" text)
-      on conflict (node, journal_epoch, journal_seq) where journal_seq is not null do nothing`);
+        reason text, message text, attributes jsonb, "journalEpoch" text, "journalSeq" bigint, entry text, "entryHash" text)`);
     count += inserted.count;
   }
   if (count > 0) await notify(tx, EVENTS_CHANNEL);
   return count;
 }
 
-/** In the order of their ids. */
+/** In the order of their ids. `asOf`: those that were stored by then. */
 export async function listEvents(
   tx: Tx,
-  query: PageRequest & { readonly namespace?: string },
+  query: PageRequest & { readonly namespace?: string; readonly asOf?: Date },
 ): Promise<Page<EventRow>> {
   const limit = pageLimit(query);
   const after = pageKey(query, 1);
@@ -89,6 +91,7 @@ export async function listEvents(
       and(
         query.namespace === undefined ? undefined : eq(events.namespace, query.namespace),
         after && gt(events.id, Number(after[0])),
+        query.asOf && lte(events.storedAt, query.asOf),
       ),
     )
     .orderBy(asc(events.id))
@@ -99,7 +102,7 @@ export async function listEvents(
 /** Newest first, before an id: for a tail that a filter thins out. */
 export async function listEventsBackwards(
   tx: Tx,
-  query: { readonly namespace?: string; readonly beforeId?: number; readonly limit: number },
+  query: { readonly namespace?: string; readonly beforeId?: number; readonly asOf?: Date; readonly limit: number },
 ): Promise<EventRow[]> {
   return await tx
     .select(ROW)
@@ -108,6 +111,7 @@ export async function listEventsBackwards(
       and(
         query.namespace === undefined ? undefined : eq(events.namespace, query.namespace),
         query.beforeId === undefined ? undefined : sql`${events.id} < ${query.beforeId}`,
+        query.asOf && lte(events.storedAt, query.asOf),
       ),
     )
     .orderBy(desc(events.id))

@@ -58,7 +58,7 @@ export {
   type FeedName,
   type Position,
 } from "./feed/position.ts";
-export { pruneFeed, readChanges, readEvents, type Change, type FeedEvent, type FeedPage } from "./feed/read.ts";
+export { readChanges, readEvents, type Change, type FeedEvent, type FeedPage } from "./feed/read.ts";
 export {
   OUTBOX_CHANNEL,
   parseWake,
@@ -69,6 +69,7 @@ export {
   type ResourceKind,
   type Wake,
 } from "./feed/record.ts";
+export { beginHistory, checkWithinHistory, objectsAt, pastScope, type PastObject, type PastQuery } from "./history.ts";
 export { journalEvents, storedEpochs, type JournalEventRow, type StoredEpoch } from "./journal-audit.ts";
 export {
   addJournalEpochs,
@@ -163,6 +164,7 @@ export {
 } from "./nodes.ts";
 export { openStore, type Store, type StoreOptions } from "./open.ts";
 export { addToOutbox, deleteFromOutbox, outboxDepth, takeFromOutbox, type NewJob, type OutboxJob } from "./outbox.ts";
+export { makePartitions, partitionsOf, retirePartition, type Partition, type Retired } from "./partitions.ts";
 export { DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, pageTokenOf, type Page, type PageRequest } from "./page.ts";
 export {
   lockPlacedOn,

@@ -5,7 +5,10 @@ import { migrate } from "drizzle-orm/postgres-js/migrator";
 import postgres from "postgres";
 import { storeError } from "./postgres-error.ts";
 import { MIGRATION_LOCK } from "./lock-keys.ts";
+import { makePartitions } from "./partitions.ts";
 
+/** Of the partitions that are made with the store; the controller's retention goes on with its own. */
+const FIRST_SPAN_MS = 24 * 3_600_000;
 const FOLDER = fileURLToPath(new URL("../migrations", import.meta.url));
 
 /** Applies the committed migrations that the database lacks. Idempotent; others wait for the advisory lock. */
@@ -14,7 +17,13 @@ export async function migrateDatabase(url: string): Promise<void> {
   try {
     await client`select pg_advisory_lock(${MIGRATION_LOCK[0]}, ${MIGRATION_LOCK[1]})`;
     await migrate(drizzle(client), { migrationsFolder: FOLDER });
-    await client`insert into store_meta (store_epoch) values (gen_random_uuid()) on conflict do nothing`;
+    await drizzle(client).transaction(async (tx) => {
+      for (const feed of ["changes", "events"] as const)
+        await makePartitions(tx, feed, FIRST_SPAN_MS, 2 * FIRST_SPAN_MS);
+    });
+    // A new store's history begins with it; one from before there was history gets its base from a controller.
+    await client`
+      insert into store_meta (store_epoch, history_since) values (gen_random_uuid(), clock_timestamp()) on conflict do nothing`;
   } catch (error) {
     throw storeError(error);
   } finally {

@@ -4,15 +4,17 @@ import { EventSchema, EventService, type Event } from "@berth/proto";
 import { eventColumns } from "../output/columns.ts";
 import { formatDocuments, formatStream, parseOutput, toManifest } from "../output/format.ts";
 import { createTable, type Column } from "@berth/base/terminal";
+import { UsageError } from "../exit-code.ts";
 import { endless, persist, persistCall } from "../persist.ts";
 import type { Session } from "../session.ts";
-import { parseCount } from "./arguments.ts";
+import { parseAsOf, parseCount } from "./arguments.ts";
 
 export interface EventsOptions {
   readonly follow?: boolean;
   readonly filter?: readonly string[];
   readonly tail: string;
   readonly allNamespaces?: boolean;
+  readonly asOf?: string;
   readonly output: string;
 }
 
@@ -22,6 +24,8 @@ export async function events(session: Session, options: EventsOptions): Promise<
   const query = { namespace, filters: [...(options.filter ?? [])] };
   const tail = parseCount(options.tail, "--tail");
   const follow = options.follow === true;
+  const asOf = parseAsOf(options.asOf, Date.now());
+  if (asOf !== undefined && follow) throw new UsageError("what was cannot be followed: leave -f or --as-of out");
   const columns = namespace === "-" ? [NAMESPACE, ...eventColumns] : eventColumns;
   const table = createTable(columns, { wide: output === "wide", growing: follow });
   const print = async (items: readonly Event[]): Promise<void> => {
@@ -30,7 +34,11 @@ export async function events(session: Session, options: EventsOptions): Promise<
     session.out(await (follow ? formatStream(output, documents) : formatDocuments(output, documents, false)));
   };
   // Asking for none would be asking for pages; one gives the place to follow from.
-  const { items, cursor } = await session.client(EventService).listEvents({ ...query, tail: Math.max(1, tail) });
+  const { items, cursor } = await session.client(EventService).listEvents({
+    ...query,
+    tail: Math.max(1, tail),
+    ...(asOf === undefined ? {} : { asOf }),
+  });
   const shown = tail === 0 ? [] : items;
   if (shown.length === 0 && !follow && output !== "json") return session.note("no events");
   await print(shown);

@@ -1,5 +1,6 @@
 /** `berth get` and `berth nodes`: lists, single resources, and watches of them. */
 import type { Message } from "@bufbuild/protobuf";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { StatusError } from "@berth/base";
 import { UsageError } from "../exit-code.ts";
 import { follow } from "../follow.ts";
@@ -7,6 +8,7 @@ import { nodeKind, parseTarget, type Kind, type ListQuery } from "../kinds.ts";
 import { formatDocuments, formatStream, parseOutput, toManifest, type Output } from "../output/format.ts";
 import { createTable, type Column } from "@berth/base/terminal";
 import type { Session } from "../session.ts";
+import { parseAsOf } from "./arguments.ts";
 
 export interface GetOptions {
   readonly output: string;
@@ -15,6 +17,7 @@ export interface GetOptions {
   readonly selector?: string;
   readonly workload?: string;
   readonly node?: string;
+  readonly asOf?: string;
 }
 
 export async function get(session: Session, target: readonly string[], options: GetOptions): Promise<void> {
@@ -33,16 +36,21 @@ async function show(session: Session, kind: Kind, names: readonly string[], opti
   if (options.allNamespaces === true && names.length > 0) {
     throw new UsageError("a name is of one namespace: leave -A out, and give -n NAMESPACE");
   }
+  const asOf = parseAsOf(options.asOf, Date.now());
+  if (asOf !== undefined && watching) throw new UsageError("what was cannot be watched: leave -w or --as-of out");
+  if (asOf !== undefined && kind.past !== true) throw new UsageError(`nothing is kept of what ${kind.plural} were`);
   const query: ListQuery = {
     namespace: options.allNamespaces === true ? "-" : kind.namespaced ? session.namespace() : "",
     selector: options.selector ?? "",
     ...(options.workload === undefined ? {} : { workload: options.workload }),
     ...(options.node === undefined ? {} : { node: options.node }),
+    ...(asOf === undefined ? {} : { asOf }),
   };
   const print = createPrinter(session, kind, output, {
     single: names.length === 1,
     watching,
     everywhere: kind.namespaced && options.allNamespaces === true,
+    now: asOf === undefined ? Date.now : () => timestampMs(asOf),
   });
   if (watching) await watch(session, kind, names, query, print);
   else if (names.length > 0) await showNamed(session, kind, names, query, print);
@@ -65,7 +73,7 @@ async function showNamed(
   query: ListQuery,
   print: Printer,
 ): Promise<void> {
-  const results = await Promise.allSettled(names.map((name) => kind.get(session, query.namespace, name)));
+  const results = await Promise.allSettled(names.map((name) => kind.get(session, query.namespace, name, query.asOf)));
   const items = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
   if (items.length > 0) await print(items, undefined);
   const failures = results.flatMap((result) => (result.status === "rejected" ? [StatusError.from(result.reason)] : []));
@@ -99,6 +107,8 @@ interface PrinterOptions {
   readonly single: boolean;
   readonly watching: boolean;
   readonly everywhere: boolean;
+  /** Ages count from here. */
+  readonly now: () => number;
 }
 
 function createPrinter(session: Session, kind: Kind, output: Output, options: PrinterOptions): Printer {
@@ -117,7 +127,7 @@ function createPrinter(session: Session, kind: Kind, output: Output, options: Pr
     };
   }
   const namespace: Column<Item> = { heading: "NAMESPACE", cell: (item) => item.metadata?.namespace ?? "" };
-  const columns = kind.columns(Date.now);
+  const columns = kind.columns(options.now);
   const table = createTable(everywhere ? [namespace, ...columns] : columns, {
     wide: output === "wide",
     growing: watching,

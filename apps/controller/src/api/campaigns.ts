@@ -28,6 +28,7 @@ import {
   type NewEvent,
   type Tx,
 } from "@berth/store";
+import { getAsOf, listAsOf } from "./as-of.ts";
 import { applyResource, type ApplyDeps } from "./apply.ts";
 import { watchProgress, type ProgressDeps } from "./campaign-progress.ts";
 import { storedCampaignSpec } from "./defaults.ts";
@@ -37,15 +38,21 @@ import { notFound } from "./refusals.ts";
 import { appliedMetadata, namespaceScope, selectorScope } from "./scope.ts";
 import { watchResources, type WatchDeps } from "./watch.ts";
 
+const PAST = { kind: "Campaign", schema: CampaignSchema } as const;
+
 export function campaignService(deps: ApplyDeps & WatchDeps & ProgressDeps): Implementation {
   const { store } = deps;
   return implement(CampaignService, {
     applyCampaign: ({ campaign, dryRun }) => applyCampaign(deps, campaign!, dryRun),
-    async getCampaign({ namespace, name }) {
+    async getCampaign({ namespace, name, asOf }) {
+      if (asOf !== undefined) return await getAsOf(store, { ...PAST, asOf, namespace, name });
       return campaignMessage(await existing(store.db, namespace, name));
     },
-    async listCampaigns({ namespace, selector, pageSize, pageToken }) {
+    async listCampaigns({ namespace, selector, pageSize, pageToken, asOf }) {
       const query = { pageSize, pageToken, ...namespaceScope(namespace), ...selectorScope(selector) };
+      if (asOf !== undefined) {
+        return create(ListCampaignsResponseSchema, await listAsOf(store, { ...PAST, asOf, ...query }));
+      }
       const { items, ...rest } = await listPage(store, (tx) => listCampaigns(tx, query));
       return create(ListCampaignsResponseSchema, { items: items.map(campaignMessage), ...rest });
     },

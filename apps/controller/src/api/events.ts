@@ -5,6 +5,7 @@
  * most and then gives what it has, with the token to go on (a short page is no last page).
  */
 import { create } from "@bufbuild/protobuf";
+import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { StatusError, throwIfAborted } from "@berth/base";
 import { anyFilterMatches, parseFilter, type Filter } from "@berth/model";
 import {
@@ -20,6 +21,7 @@ import {
 import { implement, type Implementation } from "@berth/rpc";
 import {
   advanceMark,
+  checkWithinHistory,
   currentMark,
   eventMessage,
   formatMark,
@@ -62,17 +64,29 @@ async function list(store: Store, request: ListEventsRequest): Promise<ListEvent
       { field: "tail", description: "cannot be given with pageToken; leave one of them out" },
     ]);
   }
-  const { items, nextPageToken, cursor } = await listPage(store, async (tx) =>
-    request.tail > 0
-      ? { items: await tail(tx, scope, filters, request.tail), nextPageToken: "" }
-      : await page(tx, scope, filters, request),
-  );
-  return create(ListEventsResponseSchema, { items: [...items], nextPageToken, cursor });
+  const past: Past = request.asOf === undefined ? scope : { ...scope, asOf: timestampDate(request.asOf) };
+  const { items, nextPageToken, cursor } = await listPage(store, async (tx) => {
+    if (past.asOf !== undefined) await checkWithinHistory(tx, "events", past.asOf);
+    return request.tail > 0
+      ? { items: await tail(tx, past, filters, request.tail), nextPageToken: "" }
+      : await page(tx, past, filters, request);
+  });
+  return create(ListEventsResponseSchema, {
+    items: [...items],
+    nextPageToken,
+    cursor: past.asOf === undefined ? cursor : "",
+  });
+}
+
+/** Whose events, and stored by when. */
+interface Past {
+  readonly namespace?: string;
+  readonly asOf?: Date;
 }
 
 async function page(
   tx: Tx,
-  scope: { namespace?: string },
+  scope: Past,
   filters: readonly Filter[],
   { pageSize, pageToken }: ListEventsRequest,
 ): Promise<{ items: Event[]; nextPageToken: string }> {
@@ -94,12 +108,7 @@ async function page(
   return { items, nextPageToken: token };
 }
 
-async function tail(
-  tx: Tx,
-  scope: { namespace?: string },
-  filters: readonly Filter[],
-  wanted: number,
-): Promise<Event[]> {
+async function tail(tx: Tx, scope: Past, filters: readonly Filter[], wanted: number): Promise<Event[]> {
   const newestFirst: Event[] = [];
   let beforeId: number | undefined;
   for (let looked = 0; looked < Math.max(MAX_LOOKED, wanted);) {

@@ -27,21 +27,29 @@ import {
   type NewEvent,
   type Tx,
 } from "@berth/store";
+import { getAsOf, listAsOf } from "./as-of.ts";
 import { applyResource, type ApplyDeps } from "./apply.ts";
 import { goingAway, namespaceMissing, notFound } from "./refusals.ts";
 import { appliedMetadata, selectorScope } from "./scope.ts";
+
+const PAST = { kind: "Namespace", schema: NamespaceSchema } as const;
 
 export function namespaceService(deps: ApplyDeps): Implementation {
   const { store } = deps;
   return implement(NamespaceService, {
     applyNamespace: ({ namespace, dryRun }) => applyNamespace(deps, namespace!, dryRun),
-    async getNamespace({ name }) {
+    async getNamespace({ name, asOf }) {
+      if (asOf !== undefined) return await getAsOf(store, { ...PAST, asOf, namespace: "", name });
       const row = await getNamespace(store.db, name);
       if (row === undefined) throw notFound("namespace", name);
       return await withCounts(store.db, row);
     },
-    async listNamespaces({ selector, pageSize, pageToken }) {
+    async listNamespaces({ selector, pageSize, pageToken, asOf }) {
       const query = { pageSize, pageToken, ...selectorScope(selector) };
+      if (asOf !== undefined) {
+        const { items, nextPageToken } = await listAsOf(store, { ...PAST, asOf, ...query });
+        return create(ListNamespacesResponseSchema, { items, nextPageToken });
+      }
       const { items, nextPageToken } = await listNamespaces(store.db, query);
       const counts = await countNamespaces(
         store.db,

@@ -39,6 +39,7 @@ import {
   type Store,
   type Tx,
 } from "@berth/store";
+import { getAsOf, listAsOf } from "./as-of.ts";
 import { allPages, listPage } from "./list.ts";
 import { notFound, versionConflict } from "./refusals.ts";
 import { appliedMetadata, selectorScope } from "./scope.ts";
@@ -51,16 +52,22 @@ export interface NodeDeps extends WatchDeps {
   readonly dropQueue: (node: string) => Promise<void>;
 }
 
+const PAST = { kind: "Node", schema: NodeSchema } as const;
+
 export function nodeService(deps: NodeDeps): Implementation {
   const { store } = deps;
   return implement(NodeService, {
-    async getNode({ name }) {
+    async getNode({ name, asOf }) {
+      if (asOf !== undefined) return await getAsOf(store, { ...PAST, asOf, namespace: "", name });
       const row = await getNode(store.db, name);
       if (row === undefined) throw notFound("node", name);
       return await messageOf(store.db, row);
     },
-    async listNodes({ selector, pageSize, pageToken }) {
+    async listNodes({ selector, pageSize, pageToken, asOf }) {
       const query = { pageSize, pageToken, ...selectorScope(selector) };
+      if (asOf !== undefined) {
+        return create(ListNodesResponseSchema, await listAsOf(store, { ...PAST, asOf, ...query }));
+      }
       const page = await listPage(store, async (tx) => {
         const { items, nextPageToken } = await listNodes(tx, query);
         return { items: await nodeMessages(tx, items), nextPageToken };

@@ -20,6 +20,7 @@ import {
   type Tx,
 } from "@berth/store";
 import { nextAttempt } from "../reconcile/execution.ts";
+import { getAsOf, listAsOf } from "./as-of.ts";
 import { allPages, listPage } from "./list.ts";
 import { goingAway, notFound } from "./refusals.ts";
 import { namespaceScope, selectorScope } from "./scope.ts";
@@ -46,11 +47,19 @@ export function taskService(deps: TaskDeps): Implementation {
   const find: StreamDeps["find"] = (namespace, name) => existingTask(store.db, namespace, name);
   const streams: StreamDeps = { bus: deps.bus, find };
   return implement(TaskService, {
-    async getTask({ namespace, name }) {
+    async getTask({ namespace, name, asOf }) {
+      if (asOf !== undefined) return await getAsOf(store, { kind: "Task", schema: TaskSchema, asOf, namespace, name });
       return taskMessage(await existingTask(store.db, namespace, name));
     },
     async listTasks(request) {
       const query = { pageSize: request.pageSize, pageToken: request.pageToken, ...taskScope(request) };
+      const { asOf } = request;
+      if (asOf !== undefined) {
+        return create(
+          ListTasksResponseSchema,
+          await listAsOf(store, { kind: "Task", schema: TaskSchema, asOf, ...query }),
+        );
+      }
       const { items, ...rest } = await listPage(store, (tx) => listTasks(tx, query));
       return create(ListTasksResponseSchema, { items: items.map(taskMessage), ...rest });
     },

@@ -18,12 +18,13 @@ import {
   insertWorkload,
   listWorkloads,
   lockWorkload,
-  pruneFeed,
   removeWorkload,
+  retirePartition,
   updateTasks,
   updateWorkload,
   type Store,
 } from "@berth/store";
+import { closePartition } from "@berth/store/testing";
 import { eventually } from "@berth/testkit/servers";
 import { newTask, startTestServers, type TestApi, type TestServers } from "../testing/test-api.ts";
 
@@ -275,10 +276,8 @@ test("a cursor that has expired, or is none, is refused with what to do", async 
   };
   const { cursor } = await client.listWorkloads({ namespace: "-" });
   await client.applyWorkload({ workload: { metadata: { name: "late", namespace: "other" }, spec } });
-  await eventually(
-    "the feed to be pruned",
-    async () => (await pruneFeed(api.store.db, "changes", -1_000, 100_000)) > 0,
-  );
+  await api.store.transaction((tx) => closePartition(tx, "changes"));
+  await eventually("the feed to be pruned", async () => (await retirePartition(api.store, "changes", 0)) !== undefined);
   await assert.rejects(watch(cursor), { code: "OUT_OF_RANGE", reason: "CURSOR_EXPIRED", message: /list again/ });
   await assert.rejects(watch("nonsense"), { code: "INVALID_ARGUMENT", reason: "CURSOR_INVALID" });
   const response = await fetch(`${api.url}/v1/namespaces/-/workloads:watch?cursor=${cursor}`, {

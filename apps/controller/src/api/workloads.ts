@@ -27,6 +27,7 @@ import {
   type Tx,
   type WorkloadRow,
 } from "@berth/store";
+import { getAsOf, listAsOf } from "./as-of.ts";
 import { applyResource, type ApplyDeps } from "./apply.ts";
 import { storedWorkloadSpec } from "./defaults.ts";
 import { allPages, listPage } from "./list.ts";
@@ -36,18 +37,24 @@ import { rolloutMethods } from "./rollouts.ts";
 import { appliedMetadata, namespaceScope, selectorScope } from "./scope.ts";
 import { watchResources, type WatchDeps } from "./watch.ts";
 
+const PAST = { kind: "Workload", schema: WorkloadSchema } as const;
+
 export function workloadService(deps: ApplyDeps & WatchDeps): Implementation {
   const { store } = deps;
   return implement(WorkloadService, {
     ...rolloutMethods(store),
     applyWorkload: ({ workload, dryRun, cause }) => applyWorkload(deps, workload!, dryRun, cause),
-    async getWorkload({ namespace, name }) {
+    async getWorkload({ namespace, name, asOf }) {
+      if (asOf !== undefined) return await getAsOf(store, { ...PAST, asOf, namespace, name });
       const row = await getWorkload(store.db, namespace, name);
       if (row === undefined) throw notFound("workload", name, namespace);
       return workloadMessage(row);
     },
-    async listWorkloads({ namespace, selector, pageSize, pageToken }) {
+    async listWorkloads({ namespace, selector, pageSize, pageToken, asOf }) {
       const query = { pageSize, pageToken, ...namespaceScope(namespace), ...selectorScope(selector) };
+      if (asOf !== undefined) {
+        return create(ListWorkloadsResponseSchema, await listAsOf(store, { ...PAST, asOf, ...query }));
+      }
       const { items, ...rest } = await listPage(store, (tx) => listWorkloads(tx, query));
       return create(ListWorkloadsResponseSchema, { items: items.map(workloadMessage), ...rest });
     },

@@ -22,6 +22,7 @@ import {
   type Store,
   type TaskRow,
 } from "@berth/store";
+import { closePartition } from "@berth/store/testing";
 import { noMetrics } from "../testing/no-metrics.ts";
 import { startTestDatabases, type TestDatabases } from "../testing/test-fleet.ts";
 import { ShardOwner, type Delivery, type ShardDeps } from "./shard.ts";
@@ -236,6 +237,24 @@ void test("ShardOwner finishes an earlier epoch before the next", async () => {
   await owner.store([next.batch(1)]);
   const places = (await bench.events()).map((event) => [event.journalEpoch, event.journalSeq]);
   assert.deepEqual(places, [[old.epoch, 1], [old.epoch, 2], [old.epoch, 3], [next.epoch, 1]]); // prettier-ignore
+});
+
+void test("each entry is stored once though it comes again in another partition, and from two writers at once", async () => {
+  const journals = ["a", "b"].map((node) => new Journal(node));
+  await using bench = await openBench(...journals);
+  for (const journal of journals) for (let n = 0; n < 30; n += 1) journal.add({ uid: uuidv7(), step: "accepted" });
+  const owner = await bench.owner();
+  // The first entries of an epoch, from two writers of one owner: no watermark is there yet that could be locked.
+  await Promise.all([1, 2, 3].map(() => owner.store(journals.map((journal) => journal.batch(1, 10)))));
+  await bench.store.transaction((tx) => closePartition(tx, "events"));
+  await Promise.all([1, 2, 3].map((n) => owner.store(journals.map((journal) => journal.batch(n, 20)))));
+  await bench.store.transaction((tx) => closePartition(tx, "events"));
+  await owner.store(journals.map((journal) => journal.batch(1, 30)));
+  const events = await bench.events();
+  for (const { node } of journals) {
+    const seqs = events.filter((event) => event.node === node).map((event) => event.journalSeq!);
+    assert.deepEqual(seqs.toSorted((x, y) => x - y), Array.from({ length: 30 }, (_, n) => n + 1)); // prettier-ignore
+  }
 });
 
 void test("ShardOwner goes on with a new epoch when nobody has the old one any more", async () => {

@@ -1,4 +1,4 @@
-/** Reading feeds: what became visible after a position, in order. And pruning them. */
+/** Reading feeds: what became visible after a position, in order. What goes is `partitions.ts`. */
 import type { JsonObject } from "@bufbuild/protobuf";
 import { sql, type SQL } from "drizzle-orm";
 import type { Tx } from "../database.ts";
@@ -68,27 +68,6 @@ export async function readEvents(tx: Tx, after: Position, limit: number): Promis
     })),
     pending: rows.pending,
   };
-}
-
-/** Forgets what is older than `maxAgeMs`, at most `limit` rows a call; cursors before it are refused from then on. */
-export async function pruneFeed(tx: Tx, feed: FeedName, maxAgeMs: number, limit: number): Promise<number> {
-  const table = sql.identifier(feed);
-  const age = sql.identifier(feed === "changes" ? "created_at" : "stored_at");
-  const [row] = await tx.execute<{ count: string }>(sql`
-    with gone as (
-      delete from ${table} where (xid, id) in (
-        select xid, id from ${table}
-        where ${age} < now() - make_interval(secs => ${maxAgeMs / 1000})
-          and xid < pg_snapshot_xmin(pg_current_snapshot())
-        order by xid, id limit ${limit})
-      returning xid, id),
-    last as (select xid, id from gone order by xid desc, id desc limit 1),
-    mark as (
-      insert into feed_marks (feed, xid, id) select ${feed}, xid, id from last
-      on conflict (feed) do update set xid = excluded.xid, id = excluded.id
-        where (excluded.xid, excluded.id) > (feed_marks.xid, feed_marks.id))
-    select count(*)::text as count from gone`);
-  return Number(row?.count ?? 0);
 }
 
 type Placed<T> = T & { readonly xid: string; readonly id: string; readonly pending: boolean };

@@ -57,11 +57,11 @@ export const ingestShards = pgTable("ingest_shards", {
   owner: text("owner").notNull(),
 });
 
-/** What happened. A feed of its own: (xid, id) as in `changes`. */
+/** What happened. A feed of its own: (xid, id) as in `changes`. Partitioned by range of `stored_at` (`partitions.ts`). */
 export const events = pgTable(
   "events",
   {
-    id: bigserial("id", { mode: "number" }).primaryKey(),
+    id: bigserial("id", { mode: "number" }).notNull(),
     xid: xid8("xid")
       .notNull()
       .default(sql`pg_current_xact_id()`),
@@ -85,7 +85,9 @@ export const events = pgTable(
     entryHash: bytes("entry_hash"),
   },
   (t) => [
-    uniqueIndex("events_journal")
+    primaryKey({ columns: [t.id, t.storedAt] }),
+    // Not unique: no index can be over partitions. That an entry is stored once is kept by its journal's watermark (D4).
+    index("events_journal")
       .on(t.node, t.journalEpoch, t.journalSeq)
       .where(sql`journal_seq is not null`),
     index("events_feed").on(t.xid, t.id),
@@ -94,11 +96,14 @@ export const events = pgTable(
   ],
 );
 
-/** Each change of a watchable resource, written in the transaction that made it. */
+/**
+ * Each change of a watchable resource, written in the transaction that made it: a feed for watches, and the history of what
+ * was. Partitioned by range of `created_at` (`partitions.ts`).
+ */
 export const changes = pgTable(
   "changes",
   {
-    id: bigserial("id", { mode: "number" }).primaryKey(),
+    id: bigserial("id", { mode: "number" }).notNull(),
     xid: xid8("xid")
       .notNull()
       .default(sql`pg_current_xact_id()`),
@@ -110,9 +115,31 @@ export const changes = pgTable(
     /** ADDED, MODIFIED or DELETED. */
     op: text("op").notNull(),
     object: message("object").notNull(),
-    createdAt: time("created_at").notNull().defaultNow(),
+    /** The time of the statement, not of the transaction: of two changes of an object, which lock it, the later is later. */
+    createdAt: time("created_at")
+      .notNull()
+      .default(sql`clock_timestamp()`),
   },
-  (t) => [index("changes_feed").on(t.xid, t.id), index("changes_created").using("brin", t.createdAt)],
+  (t) => [
+    primaryKey({ columns: [t.id, t.createdAt] }),
+    index("changes_feed").on(t.xid, t.id),
+    index("changes_object").on(t.kind, t.namespace, t.name, t.id.desc().nullsFirst()),
+  ],
+);
+
+/** What objects were when the oldest change that is kept had not happened yet: carried out of partitions before they go. */
+export const historyBase = pgTable(
+  "history_base",
+  {
+    kind: text("kind").notNull(),
+    namespace: text("namespace").notNull(),
+    name: text("name").notNull(),
+    /** Of the change that it was carried from; 0: it was there when history began. */
+    id: counter("id").notNull(),
+    object: message("object").notNull(),
+    changedAt: time("changed_at").notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.kind, t.namespace, t.name] })],
 );
 
 /** Up to where a feed has been pruned: a cursor below it is refused. */
@@ -120,6 +147,8 @@ export const feedMarks = pgTable("feed_marks", {
   feed: text("feed").primaryKey(),
   xid: xid8("xid").notNull(),
   id: counter("id").notNull(),
+  /** What was stored before is gone: no question about an earlier time is answered. */
+  until: time("until"),
 });
 
 export const tokens = pgTable(
@@ -143,4 +172,6 @@ export const storeMeta = pgTable("store_meta", {
   stopsConfirmed: boolean("stops_confirmed").notNull().default(true),
   /** Raised by each change of a registry mirror: nodes ask for them when it is not theirs. */
   mirrorsRevision: counter("mirrors_revision").notNull().default(0),
+  /** From when on what was can be told (`history.ts`); null: the base has not been laid yet. */
+  historySince: time("history_since"),
 });

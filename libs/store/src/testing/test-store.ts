@@ -5,6 +5,8 @@ import { openStore, type Store } from "../open.ts";
 export interface TestPostgres extends AsyncDisposable {
   /** Opens a store on a new, empty database. */
   open(): Promise<Store & { readonly url: string }>;
+  /** A new, empty database without a schema; its URL. */
+  database(): Promise<string>;
   stop(): Promise<void>;
   start(): Promise<void>;
 }
@@ -13,12 +15,16 @@ export async function startTestPostgres(): Promise<TestPostgres> {
   const scratch = scratchDir("berth-store");
   const postgres = await startPostgres({ dir: scratch.dir });
   let count = 0;
+  const create = (): Promise<string> => {
+    count += 1;
+    return postgres.createDatabase(`test${count}`);
+  };
   return {
     async open() {
-      count += 1;
-      const url = await postgres.createDatabase(`test${count}`);
+      const url = await create();
       return Object.assign(await openStore({ url }), { url });
     },
+    database: create,
     stop: () => postgres.stop(),
     start: () => postgres.start(),
     async [Symbol.asyncDispose]() {

@@ -7,13 +7,15 @@ import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2
 import type { Metadata } from "./meta_pb.ts";
 import { file_berth_v1_meta } from "./meta_pb.ts";
 import { file_berth_v1_options } from "./options_pb.ts";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file berth/v1/namespace.proto.
  */
 export const file_berth_v1_namespace: GenFile = /*@__PURE__*/
-  fileDesc("ChhiZXJ0aC92MS9uYW1lc3BhY2UucHJvdG8SCGJlcnRoLnYxIosBCglOYW1lc3BhY2USJAoIbWV0YWRhdGEYASABKAsyEi5iZXJ0aC52MS5NZXRhZGF0YRIlCgRzcGVjGAIgASgLMhcuYmVydGgudjEuTmFtZXNwYWNlU3BlYxIxCgZzdGF0dXMYAyABKAsyGS5iZXJ0aC52MS5OYW1lc3BhY2VTdGF0dXNCBpK1GAI4ASItCg1OYW1lc3BhY2VTcGVjEhwKC2Rlc2NyaXB0aW9uGAEgASgJQgeStRgDMIACIl8KD05hbWVzcGFjZVN0YXR1cxIbChNvYnNlcnZlZF9nZW5lcmF0aW9uGAEgASgDEg0KBXBoYXNlGAIgASgJEhEKCXdvcmtsb2FkcxgDIAEoBRINCgV0YXNrcxgEIAEoBSJYChVBcHBseU5hbWVzcGFjZVJlcXVlc3QSLgoJbmFtZXNwYWNlGAEgASgLMhMuYmVydGgudjEuTmFtZXNwYWNlQgaStRgCCAESDwoHZHJ5X3J1bhgCIAEoCCIxChNHZXROYW1lc3BhY2VSZXF1ZXN0EhoKBG5hbWUYASABKAlCDJK1GAgIARoEbmFtZSJrChVMaXN0TmFtZXNwYWNlc1JlcXVlc3QSIAoIc2VsZWN0b3IYASABKAlCDpK1GAoaCHNlbGVjdG9yEhwKCXBhZ2Vfc2l6ZRgCIAEoBUIJkrUYBSAAKOgHEhIKCnBhZ2VfdG9rZW4YAyABKAkiVQoWTGlzdE5hbWVzcGFjZXNSZXNwb25zZRIiCgVpdGVtcxgBIAMoCzITLmJlcnRoLnYxLk5hbWVzcGFjZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiNAoWRGVsZXRlTmFtZXNwYWNlUmVxdWVzdBIaCgRuYW1lGAEgASgJQgyStRgICAEaBG5hbWUyyQMKEE5hbWVzcGFjZVNlcnZpY2USgQEKDkFwcGx5TmFtZXNwYWNlEh8uYmVydGgudjEuQXBwbHlOYW1lc3BhY2VSZXF1ZXN0GhMuYmVydGgudjEuTmFtZXNwYWNlIjmKtRg1MgluYW1lc3BhY2USKC92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2UubWV0YWRhdGEubmFtZX0SXwoMR2V0TmFtZXNwYWNlEh0uYmVydGgudjEuR2V0TmFtZXNwYWNlUmVxdWVzdBoTLmJlcnRoLnYxLk5hbWVzcGFjZSIbirUYFwoVL3YxL25hbWVzcGFjZXMve25hbWV9EmkKDkxpc3ROYW1lc3BhY2VzEh8uYmVydGgudjEuTGlzdE5hbWVzcGFjZXNSZXF1ZXN0GiAuYmVydGgudjEuTGlzdE5hbWVzcGFjZXNSZXNwb25zZSIUirUYEAoOL3YxL25hbWVzcGFjZXMSZQoPRGVsZXRlTmFtZXNwYWNlEiAuYmVydGgudjEuRGVsZXRlTmFtZXNwYWNlUmVxdWVzdBoTLmJlcnRoLnYxLk5hbWVzcGFjZSIbirUYFyIVL3YxL25hbWVzcGFjZXMve25hbWV9YgZwcm90bzM", [file_berth_v1_meta, file_berth_v1_options]);
+  fileDesc("ChhiZXJ0aC92MS9uYW1lc3BhY2UucHJvdG8SCGJlcnRoLnYxIosBCglOYW1lc3BhY2USJAoIbWV0YWRhdGEYASABKAsyEi5iZXJ0aC52MS5NZXRhZGF0YRIlCgRzcGVjGAIgASgLMhcuYmVydGgudjEuTmFtZXNwYWNlU3BlYxIxCgZzdGF0dXMYAyABKAsyGS5iZXJ0aC52MS5OYW1lc3BhY2VTdGF0dXNCBpK1GAI4ASItCg1OYW1lc3BhY2VTcGVjEhwKC2Rlc2NyaXB0aW9uGAEgASgJQgeStRgDMIACIl8KD05hbWVzcGFjZVN0YXR1cxIbChNvYnNlcnZlZF9nZW5lcmF0aW9uGAEgASgDEg0KBXBoYXNlGAIgASgJEhEKCXdvcmtsb2FkcxgDIAEoBRINCgV0YXNrcxgEIAEoBSJYChVBcHBseU5hbWVzcGFjZVJlcXVlc3QSLgoJbmFtZXNwYWNlGAEgASgLMhMuYmVydGgudjEuTmFtZXNwYWNlQgaStRgCCAESDwoHZHJ5X3J1bhgCIAEoCCJcChNHZXROYW1lc3BhY2VSZXF1ZXN0EhoKBG5hbWUYASABKAlCDJK1GAgIARoEbmFtZRIpCgVhc19vZhgUIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAilgEKFUxpc3ROYW1lc3BhY2VzUmVxdWVzdBIgCghzZWxlY3RvchgBIAEoCUIOkrUYChoIc2VsZWN0b3ISHAoJcGFnZV9zaXplGAIgASgFQgmStRgFIAAo6AcSEgoKcGFnZV90b2tlbhgDIAEoCRIpCgVhc19vZhgUIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiVQoWTGlzdE5hbWVzcGFjZXNSZXNwb25zZRIiCgVpdGVtcxgBIAMoCzITLmJlcnRoLnYxLk5hbWVzcGFjZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiNAoWRGVsZXRlTmFtZXNwYWNlUmVxdWVzdBIaCgRuYW1lGAEgASgJQgyStRgICAEaBG5hbWUyyQMKEE5hbWVzcGFjZVNlcnZpY2USgQEKDkFwcGx5TmFtZXNwYWNlEh8uYmVydGgudjEuQXBwbHlOYW1lc3BhY2VSZXF1ZXN0GhMuYmVydGgudjEuTmFtZXNwYWNlIjmKtRg1MgluYW1lc3BhY2USKC92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2UubWV0YWRhdGEubmFtZX0SXwoMR2V0TmFtZXNwYWNlEh0uYmVydGgudjEuR2V0TmFtZXNwYWNlUmVxdWVzdBoTLmJlcnRoLnYxLk5hbWVzcGFjZSIbirUYFwoVL3YxL25hbWVzcGFjZXMve25hbWV9EmkKDkxpc3ROYW1lc3BhY2VzEh8uYmVydGgudjEuTGlzdE5hbWVzcGFjZXNSZXF1ZXN0GiAuYmVydGgudjEuTGlzdE5hbWVzcGFjZXNSZXNwb25zZSIUirUYEAoOL3YxL25hbWVzcGFjZXMSZQoPRGVsZXRlTmFtZXNwYWNlEiAuYmVydGgudjEuRGVsZXRlTmFtZXNwYWNlUmVxdWVzdBoTLmJlcnRoLnYxLk5hbWVzcGFjZSIbirUYFyIVL3YxL25hbWVzcGFjZXMve25hbWV9YgZwcm90bzM", [file_berth_v1_meta, file_berth_v1_options, file_google_protobuf_timestamp]);
 
 /**
  * A tenant. The same name on the controller and in every agent.
@@ -125,6 +127,13 @@ export type GetNamespaceRequest = Message<"berth.v1.GetNamespaceRequest"> & {
    * @generated from field: string name = 1;
    */
   name: string;
+
+  /**
+   * As it was known then; absent: as it is.
+   *
+   * @generated from field: google.protobuf.Timestamp as_of = 20;
+   */
+  asOf?: Timestamp | undefined;
 };
 
 /**
@@ -152,6 +161,13 @@ export type ListNamespacesRequest = Message<"berth.v1.ListNamespacesRequest"> & 
    * @generated from field: string page_token = 3;
    */
   pageToken: string;
+
+  /**
+   * As they were known then; absent: as they are. The answer has no cursor.
+   *
+   * @generated from field: google.protobuf.Timestamp as_of = 20;
+   */
+  asOf?: Timestamp | undefined;
 };
 
 /**
