@@ -27,7 +27,7 @@ iproute2|network namespaces and bridges of the test hosts
 iptables|address translation and port mappings of containers
 busybox-static|the content of the demo image
 golang-github-containers-common|the default seccomp profile
-isal|igzip, which unpacks layers fastest
+isal|libisal, which unpacks layers fastest, and igzip
 pigz|makes large gzip layers for benches; unpigz, where igzip is not wanted
 zstd|zstd layers
 openssl|an encrypted layer, in tests of stream processors

@@ -2,15 +2,17 @@
  * Pull and unpack from an empty root: ours against Debian's containerd, and with `--containerd DIRECTORY` against another
  * one too, from the same registry. `--cases abf` chooses cases (support/pull-cases.ts).
  *
- * Ours runs in a process that has loaded its libraries and opened its parts; worker threads begin with the pull, as they do
- * in an agent that has been idle. containerd runs already; its time is that of `ctr images pull`, which fetches.
+ * All sides are treated alike: one process each, which pulls and removes the images once before it is measured, and between
+ * runs. containerd's time is that of `ctr images pull`, which fetches. What the very first pull of a process of ours takes,
+ * whose worker threads do not run yet and whose code is not compiled, is told beneath the table.
  */
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { StatusError } from "@berth/base";
 import { pushImage, startRegistry, type BuiltImage, type RegistryServer } from "@berth/testkit";
 import type { PullSide } from "./children/pull.ts";
 import { freshDir, runBench, type Bench } from "./support/bench.ts";
-import { startChild } from "./support/child.ts";
+import { startChild, type Child } from "./support/child.ts";
 import { startContainerd, type Containerd } from "./support/containerd.ts";
 import { startCost, type Cost } from "./support/cost.ts";
 import { pipelineMs, stagesOf, type Blob } from "./support/pipeline.ts";
@@ -83,6 +85,9 @@ async function measure(
   }
   for (const peer of sides.slice(1)) compareTrees({ ours: sides[0]!.tree!, peers: peer.tree! });
   noteCase(bench, key, pulled, sides[0]!.tree!);
+  const first: number[] = [];
+  while (first.length < runs) first.push(await firstPullMs(bench, registry, before, names));
+  bench.note(`${key}: the first pull of a process: ${Math.round(median(first))} ms (${spread(first)})`);
   for (const [index, side] of sides.entries()) bench.note(`${key}: ${side.name}: ${describeCost(costs[index]!)}`);
   await noteFloor(bench, key, blobsOf(registry, key, there, pulled));
   return sides.slice(1).map((peer, index) => ({
@@ -94,24 +99,43 @@ async function measure(
   }));
 }
 
+/** A process that goes on from run to run, as a daemon does. */
 function berthSide(bench: Bench, registry: RegistryServer): Side {
+  const root = freshDir(bench, "berth");
+  const snapshots = join(root, "snapshots", "snapshots");
+  let starting: Promise<Child<PullSide>> | undefined;
+  const start = async (): Promise<Child<PullSide>> =>
+    bench.lifetime.own(await startChild<PullSide>("pull", { root, registry: registry.address }, bench));
   const side: Side = {
     name: "berth",
     tree: undefined,
     async pull(there, pulled) {
-      const root = freshDir(bench, "berth");
-      {
-        await using child = await startChild<PullSide>("pull", { root, registry: registry.address }, bench);
-        if (there.length > 0) await child.run(there);
-        const cost = startCost(child.pid);
-        const ms = await child.run(pulled);
-        const spent = cost();
-        side.tree ??= treeOf(join(root, "snapshots", "snapshots"));
-        return { ms, ...spent };
-      }
+      const child = await (starting ??= start());
+      if (there.length > 0) await child.run({ verb: "pull", images: there });
+      const cost = startCost(child.pid);
+      const ms = await child.run({ verb: "pull", images: pulled });
+      const spent = cost();
+      side.tree ??= treeOf(snapshots);
+      await child.run({ verb: "remove", images: [...there, ...pulled] });
+      const left = readdirSync(snapshots);
+      if (left.length > 0) throw new StatusError("INTERNAL", `berth kept snapshots: ${left.join(", ")}`);
+      return { ms, ...spent };
     },
   };
   return side;
+}
+
+/** The first pull of a process, from an empty root. */
+async function firstPullMs(
+  bench: Bench,
+  registry: RegistryServer,
+  there: readonly string[],
+  pulled: readonly string[],
+): Promise<number> {
+  const root = freshDir(bench, "berth-first");
+  await using child = await startChild<PullSide>("pull", { root, registry: registry.address }, bench);
+  if (there.length > 0) await child.run({ verb: "pull", images: there });
+  return await child.run({ verb: "pull", images: pulled });
 }
 
 function containerdSide(containerd: Containerd): Side {
@@ -185,12 +209,16 @@ function describeCost(costs: readonly Cost[]): string {
 function noteTerms(bench: Bench, peers: readonly Containerd[]): void {
   for (const { version, decompressor } of peers)
     bench.note(`decompression: igzip for berth, ${decompressor} for containerd ${version} (igzip since its 2.0)`);
-  bench.note("roots are empty before each run; all sides were seen to unpack the same files");
-  bench.note("berth: from the call to the recorded image, in a process that has its libraries loaded");
+  bench.note("nothing of the images is there before a run; all sides were seen to unpack the same files");
+  bench.note("berth: from the call to the recorded image");
   bench.note("peer: `ctr images pull --plain-http` with the daemon running; some 20 ms of it are the start of ctr");
   bench.note(
     "durability: all fsync blobs; berth also syncs the unpacked files (syncfs) before it records the image, containerd does not by default. On a tmpfs neither costs anything",
   );
+}
+
+function spread(values: readonly number[]): string {
+  return `${Math.round(Math.min(...values))} to ${Math.round(Math.max(...values))}, ${values.length} runs`;
 }
 
 function megabytes(bytes: number): string {

@@ -27,8 +27,13 @@ async function grown(folder: string, bytes: number): Promise<void> {
   await mkdir(folder, { recursive: true });
   const deadline = performance.now() + 20_000;
   while (performance.now() < deadline) {
-    const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith("data"));
-    for (const name of files) if ((await stat(join(folder, name))).size >= bytes) return;
+    try {
+      const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith("data"));
+      for (const name of files) if ((await stat(join(folder, name))).size >= bytes) return;
+    } catch (error) {
+      // An ingest that was committed between the list and the look.
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
     await delay(10);
   }
   throw new Error(`nothing in ${folder} grew to ${bytes} bytes`);

@@ -14,8 +14,14 @@ export interface PullSetup {
   readonly registry: string;
 }
 
-/** Asked for image references, pulled at once; answers with milliseconds. */
-export type PullSide = ChildKind<PullSetup, readonly string[], number>;
+export interface PullRequest {
+  /** `pull`: all at once. `remove`: them and all that nothing else needs. */
+  readonly verb: "pull" | "remove";
+  readonly images: readonly string[];
+}
+
+/** Answers with milliseconds. */
+export type PullSide = ChildKind<PullSetup, PullRequest, number>;
 
 serveChild<PullSide>(async ({ root, registry }) => {
   const lifetime = new Lifetime();
@@ -31,9 +37,14 @@ serveChild<PullSide>(async ({ root, registry }) => {
     await openImages({ metadata, content, snapshotters, registry: () => client, scratch }, {}),
   );
   return {
-    async run(names) {
+    async run({ verb, images: names }) {
       const begun = performance.now();
-      await Promise.all(names.map((image) => images.pull({ namespace: "bench", image, snapshotter: "overlayfs" })));
+      if (verb === "pull") {
+        await Promise.all(names.map((image) => images.pull({ namespace: "bench", image, snapshotter: "overlayfs" })));
+      } else {
+        await Promise.all(names.map((image) => images.remove("bench", image)));
+        await images.gc.run();
+      }
       return performance.now() - begun;
     },
     [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose](),

@@ -1,7 +1,6 @@
 /**
  * A process of our own that is measured: started, its libraries loaded, its parts opened, waiting for the word.
- *
- * A fresh one per run, so that no run profits from what the one before has compiled or cached. It ends with its parent.
+ * It ends with its parent.
  */
 import { fork } from "node:child_process";
 import { once } from "node:events";

@@ -15,15 +15,22 @@ import { ZstdFrameCutter } from "./zstd-frames.ts";
 const plain = Buffer.concat([randomBytes(300_000), Buffer.alloc(5_000_000, "abc")]);
 const none = (): undefined => undefined;
 
+/** Each way of decompressing, by what is kept from being used. */
+const ways: readonly (readonly [how: string, way: Partial<DecompressOptions>])[] = [
+  ["the library that is installed", { findProgram: none }],
+  ["the program that is installed", { without: ["libisal", "libzstd"] }],
+  ["node:zlib", { without: ["libisal", "libzstd"], findProgram: none }],
+];
+
 async function decompress(
   input: Buffer,
-  find?: DecompressOptions["findProgram"],
+  way: Partial<DecompressOptions> = {},
   chunkBytes = 50_000,
   more: Partial<DecompressOptions> = {},
 ): Promise<Buffer> {
   const chunks: Buffer[] = [];
   const onData = (chunk: Buffer): void => void chunks.push(Buffer.from(chunk));
-  using stage = new Decompressor({ onData, ...more, ...(find === undefined ? {} : { findProgram: find }) });
+  using stage = new Decompressor({ onData, ...way, ...more });
   for (let at = 0; at < input.length; at += chunkBytes) await stage.write(input.subarray(at, at + chunkBytes));
   await stage.end();
   return Buffer.concat(chunks);
@@ -38,14 +45,11 @@ test("detectCompression goes by the first bytes", () => {
   assert.equal(detectCompression(Buffer.alloc(0)), "none");
 });
 
-for (const [how, find] of [
-  ["the program that is installed", undefined],
-  ["node:zlib", none],
-] as const) {
+for (const [how, way] of ways) {
   test(`Decompressor reads one and many gzip members through ${how}`, async () => {
     const members = Buffer.concat([0, 1, 2].map((i) => gzipSync(plain.subarray(i * 1_000_000, (i + 1) * 1_000_000))));
-    assert.equal(sha(await decompress(gzipSync(plain), find)), sha(plain));
-    assert.equal(sha(await decompress(members, find, 777)), sha(plain.subarray(0, 3_000_000)));
+    assert.equal(sha(await decompress(gzipSync(plain), way)), sha(plain));
+    assert.equal(sha(await decompress(members, way, 777)), sha(plain.subarray(0, 3_000_000)));
   });
 
   test(`Decompressor refuses damaged and truncated gzip through ${how}`, async () => {
@@ -53,7 +57,7 @@ for (const [how, find] of [
     const damaged = Buffer.from(whole);
     damaged.fill(0, 100_000, 100_100);
     for (const input of [damaged, whole.subarray(0, whole.length - 5_000)]) {
-      await assert.rejects(decompress(input, find), (error: unknown) => {
+      await assert.rejects(decompress(input, way), (error: unknown) => {
         assert.ok(error instanceof StatusError && error.reason === "LAYER_INVALID", String(error));
         return true;
       });
@@ -65,7 +69,7 @@ for (const [how, find] of [
       onData: () => {
         throw new StatusError("RESOURCE_EXHAUSTED", "full", { reason: "DISK_FULL" });
       },
-      ...(find === undefined ? {} : { findProgram: find }),
+      ...way,
     });
     const feeding = async (): Promise<void> => {
       await stage.write(gzipSync(plain));
@@ -84,10 +88,7 @@ const skippable = (bytes: number): Buffer => {
   return frame;
 };
 
-for (const [how, find] of [
-  ["the program that is installed", undefined],
-  ["node:zlib", none],
-] as const) {
+for (const [how, way] of ways) {
   test(`Decompressor reads many and skippable zstd frames through ${how}`, async () => {
     const frames = Buffer.concat([
       skippable(5),
@@ -100,12 +101,12 @@ for (const [how, find] of [
       zstd(plain.subarray(2_000_000), "--stream-size=3300000"),
     ]);
     for (const chunkBytes of [1000, 50_000, 1e7]) {
-      assert.equal(sha(await decompress(frames, find, chunkBytes)), sha(plain), `${chunkBytes}`);
+      assert.equal(sha(await decompress(frames, way, chunkBytes)), sha(plain), `${chunkBytes}`);
     }
     const small = Buffer.concat(
       Array.from({ length: 300 }, (_, i) => zstdCompressSync(plain.subarray(i * 10, i * 10 + 10))),
     );
-    assert.equal(sha(await decompress(small, find, 7)), sha(plain.subarray(0, 3_000)));
+    assert.equal(sha(await decompress(small, way, 7)), sha(plain.subarray(0, 3_000)));
   });
 
   test(`Decompressor refuses damaged and truncated zstd through ${how}`, async () => {
@@ -117,20 +118,20 @@ for (const [how, find] of [
       whole.subarray(0, whole.length - 5),
       Buffer.concat([whole, Buffer.from("nonsense")]),
     ]) {
-      await assert.rejects(decompress(input, find), { reason: "LAYER_INVALID" });
+      await assert.rejects(decompress(input, way), { reason: "LAYER_INVALID" });
     }
   });
 
   test(`Decompressor stops at a bomb through ${how}`, async () => {
     const limits = { ...defaultArchiveLimits, maxRatio: 50, ratioFreeBytes: 1_000_000 };
     for (const bomb of [gzipSync(Buffer.alloc(20_000_000)), zstd(Buffer.alloc(20_000_000))]) {
-      await assert.rejects(decompress(bomb, find, 10_000, { limits }), {
+      await assert.rejects(decompress(bomb, way, 10_000, { limits }), {
         reason: "LAYER_TOO_LARGE",
         message: /50 times/,
       });
     }
     const small = { ...limits, maxRatio: 1e6, maxTotalBytes: 1_000_000, maxEntries: 10 };
-    await assert.rejects(decompress(gzipSync(plain), find, 10_000, { limits: small }), {
+    await assert.rejects(decompress(gzipSync(plain), way, 10_000, { limits: small }), {
       message: /more than 1020480 bytes/,
     });
   });
@@ -159,20 +160,58 @@ test("ZstdFrameCutter gives frames whole, however the bytes are cut", () => {
   }
 });
 
-test("Decompressor goes without programs that an operator does not want, and for small layers without any", async () => {
+test("Decompressor goes without what an operator does not want, and for small layers without any program", async () => {
   const asked: string[] = [];
-  const find = (name: string): undefined => void asked.push(name);
-  await decompress(gzipSync(plain), find, 50_000, { withoutPrograms: ["igzip"] });
+  const findProgram = (name: string): undefined => void asked.push(name);
+  await decompress(gzipSync(plain), { findProgram });
+  assert.deepEqual(asked, [], "the library is there");
+  await decompress(gzipSync(plain), { findProgram, without: ["libisal", "igzip"] });
   assert.deepEqual(asked.splice(0), ["unpigz"]);
-  await decompress(gzipSync(plain), find);
+  await decompress(gzipSync(plain), { findProgram, without: ["libisal"] });
   assert.deepEqual(asked.splice(0), ["igzip", "unpigz"]);
-  await decompress(gzipSync(plain), find, 50_000, { sizeBytes: 1000 });
+  await decompress(gzipSync(plain), { findProgram, without: ["libisal"], sizeBytes: 1000 });
   assert.deepEqual(asked, []);
   const unpigz = (name: string): string | undefined => (name === "unpigz" ? "/usr/bin/unpigz" : undefined);
   assert.equal(
-    sha(await decompress(Buffer.concat([gzipSync(plain), gzipSync("x")]), unpigz)),
+    sha(
+      await decompress(Buffer.concat([gzipSync(plain), gzipSync("x")]), { findProgram: unpigz, without: ["libisal"] }),
+    ),
     sha(Buffer.concat([plain, Buffer.from("x")])),
   );
+});
+
+test("Decompressor reads gzip cut anywhere, with what it is padded with, and notices a wrong checksum and length", async () => {
+  const members = Buffer.concat([gzipSync(plain.subarray(0, 3000), { level: 1 }), gzipSync(""), gzipSync("end")]);
+  const whole = Buffer.concat([plain.subarray(0, 3000), Buffer.from("end")]);
+  for (const [how, way] of ways) {
+    for (let chunkBytes = 1; chunkBytes < members.length; chunkBytes = Math.ceil(chunkBytes * 1.7)) {
+      assert.equal(sha(await decompress(members, way, chunkBytes)), sha(whole), `${how}, ${chunkBytes} at a time`);
+    }
+    assert.equal(sha(await decompress(Buffer.concat([members, Buffer.alloc(512)]), way, 100)), sha(whole), how);
+    for (const fromEnd of [8, 4]) {
+      const wrong = gzipSync(plain);
+      wrong[wrong.length - fromEnd]! ^= 1;
+      await assert.rejects(decompress(wrong, way), { reason: "LAYER_INVALID" }, `${how}, ${fromEnd} from the end`);
+    }
+  }
+});
+
+test("Decompressor survives gzip and zstd with any byte changed or cut off, in the library as in node:zlib", async () => {
+  const small = Buffer.concat([plain.subarray(0, 200), Buffer.alloc(2000, "abcd"), plain.subarray(0, 1000)]);
+  for (const input of [gzipSync(small), zstd(small)]) {
+    for (let n = 0; n < 600; n += 1) {
+      const bent = Buffer.from(input);
+      const at = (n * 7919) % bent.length;
+      bent[at]! ^= 1 << (n % 8);
+      const cut = n % 5 === 0 ? bent.subarray(0, at + 1) : bent;
+      const [theirs, ours] = await Promise.all(
+        [ways[2]![1], ways[0]![1]].map((way) => decompress(cut, way, 97).then(sha, () => "refused")),
+      );
+      // Header fields that nothing depends on are looked at more or less closely.
+      if (at < 10 || theirs === "refused") continue;
+      assert.equal(ours, theirs, `byte ${at}`);
+    }
+  }
 });
 
 test("Decompressor refuses other compressions by their names", async () => {
@@ -221,30 +260,29 @@ test("Decompressor sends a layer through the processors that its media type asks
     [wrapped, "application/x.wrapped"],
     [encrypted, "application/x.encrypted"],
   ] as const) {
-    assert.equal(sha(await decompress(input, undefined, 50_000, { mediaType, processors })), sha(plain));
+    assert.equal(sha(await decompress(input, {}, 50_000, { mediaType, processors })), sha(plain));
     assert.equal(
-      sha(await decompress(input, none, 3_333, { mediaType, processors: structuredClone(processors) })),
+      sha(
+        await decompress(input, { findProgram: none }, 3_333, { mediaType, processors: structuredClone(processors) }),
+      ),
       sha(plain),
     );
   }
   const plainType = "application/vnd.oci.image.layer.v1.tar+gzip";
-  assert.equal(
-    sha(await decompress(gzipSync(plain), undefined, 50_000, { mediaType: plainType, processors })),
-    sha(plain),
-  );
+  assert.equal(sha(await decompress(gzipSync(plain), {}, 50_000, { mediaType: plainType, processors })), sha(plain));
 });
 
 test("Decompressor says which processor failed, and what it said", async () => {
   const mediaType = "application/x";
   const run = (script: string): Promise<Buffer> =>
-    decompress(plain, undefined, 50_000, { mediaType, processors: [sh("broken", mediaType, "y", script)] });
+    decompress(plain, {}, 50_000, { mediaType, processors: [sh("broken", mediaType, "y", script)] });
   await assert.rejects(run("echo no such key >&2; exit 3"), {
     reason: "LAYER_INVALID",
     message: /"broken" processed data cannot be read .*code 3: no such key/,
   });
   await assert.rejects(run("cat; exit 1"), { reason: "LAYER_INVALID" });
   const circle = [sh("a", "x", "y", "cat"), sh("b", "y", "x", "cat")];
-  await assert.rejects(async () => decompress(plain, undefined, 1, { mediaType: "x", processors: circle }), {
+  await assert.rejects(async () => decompress(plain, {}, 1, { mediaType: "x", processors: circle }), {
     reason: "STREAM_PROCESSORS_INVALID",
   });
 });
@@ -281,5 +319,6 @@ async function eventually(holds: () => boolean): Promise<void> {
 
 test("Decompressor passes plain bytes and very short ones through", async () => {
   assert.equal(sha(await decompress(plain)), sha(plain));
-  for (const short of ["", "a", "abc"]) assert.equal((await decompress(Buffer.from(short), none, 1)).toString(), short);
+  for (const short of ["", "a", "abc"])
+    assert.equal((await decompress(Buffer.from(short), { findProgram: none }, 1)).toString(), short);
 });

@@ -1,10 +1,11 @@
 /**
  * Decompression as a push stream: compressed bytes in, plain ones out through a callback.
  *
- * Which compression it is, the first bytes tell, as containerd has it: media types are often wrong. gzip goes through
- * `igzip` where it is installed (half again as fast as zlib), else `unpigz`, else node:zlib; all read many members. zstd goes
- * through the `zstd` program, else node:zlib with the frames taken apart (`zstd-frames.ts`). Other compressions are refused by
- * name. Before all that a layer goes through the stream processors that its media type asks for (`stream-processors.ts`).
+ * Which compression it is, the first bytes tell, as containerd has it: media types are often wrong. gzip goes through ISA-L
+ * where it is installed (`isal.ts`, twice as fast as zlib), else the programs `igzip` or `unpigz`, else node:zlib; all read
+ * many members. zstd goes through its library (`libzstd.ts`), else the `zstd` program, else node:zlib with the frames taken
+ * apart (`zstd-frames.ts`). Other compressions are refused by name. Before all that a layer goes through the stream
+ * processors that its media type asks for (`stream-processors.ts`).
  *
  * Bombs: what comes out is bounded by its size and by its ratio to what went in ({@link ArchiveLimits}): LAYER_TOO_LARGE.
  */
@@ -13,7 +14,10 @@ import { join } from "node:path";
 import { createGunzip } from "node:zlib";
 import { StatusError } from "@berth/base";
 import { archiveTooLarge, type ArchiveLimits } from "../archive/entry.ts";
+import { codecStage, type Codec, type OutputBuffers } from "./codec.ts";
 import { startFilter } from "./filter-process.ts";
+import { openIsal } from "./isal.ts";
+import { openLibzstd } from "./libzstd.ts";
 import { planProcessors, processorStage, type ProcessorStep, type StreamProcessor } from "./stream-processors.ts";
 import { streamStage, zlibSource, type OnData, type Stage } from "./stream-stage.ts";
 import { zstdFramesStage } from "./zstd-frames.ts";
@@ -29,7 +33,8 @@ const EMPTY = Buffer.alloc(0);
 
 export type Compression = "none" | "gzip" | "zstd";
 
-/** Programs that decompress; each may be kept from being used. */
+/** What decompresses, if it is installed; each may be kept from being used. */
+export type DecompressLibrary = "libisal" | "libzstd";
 export type DecompressProgram = "igzip" | "unpigz" | "zstd";
 
 /** Compressions that images may not use, by their first bytes. */
@@ -60,8 +65,8 @@ export function detectCompression(start: Uint8Array): Compression {
 
 /** What an operator decides; structured-cloneable. */
 export interface DecompressConfig {
-  /** Programs not to be used although they are installed. */
-  readonly withoutPrograms?: readonly DecompressProgram[];
+  /** Not to be used although they are installed. */
+  readonly without?: readonly (DecompressLibrary | DecompressProgram)[];
   /** As the manifest has it; only processors go by it. */
   readonly mediaType?: string;
   readonly processors?: readonly StreamProcessor[];
@@ -70,8 +75,8 @@ export interface DecompressConfig {
 export interface DecompressOptions extends DecompressConfig {
   /** A chunk is valid during the call only. */
   readonly onData: OnData;
-  /** A pipe for what comes out: a program writes there itself, past `onData` and the limits. Stays the caller's. */
-  readonly outputFd?: number;
+  /** Where a library decompresses to, for `onData` to hand on in place; what else decompresses has buffers of its own. */
+  readonly buffers?: OutputBuffers;
   /** How much will be written, if that is known: for a small layer no program is started. */
   readonly sizeBytes?: number;
   /** Where a program lies, by name; undefined if it is not installed. */
@@ -151,28 +156,35 @@ export class Decompressor implements Disposable {
 
 function openStage(compression: Compression, options: DecompressOptions, onData: OnData): Stage {
   const small = (options.sizeBytes ?? SMALL_BYTES) < SMALL_BYTES;
-  const find = (name: DecompressProgram): string | undefined =>
-    small || options.withoutPrograms?.includes(name) ? undefined : (options.findProgram ?? findProgram)(name);
+  const wanted = (name: DecompressLibrary | DecompressProgram): boolean => !options.without?.includes(name);
+  const library = (name: DecompressLibrary, open: () => Codec | undefined): Codec | undefined =>
+    wanted(name) ? open() : undefined;
+  const program = (name: DecompressProgram): string | undefined =>
+    small || !wanted(name) ? undefined : (options.findProgram ?? findProgram)(name);
   switch (compression) {
     case "none":
       return { write: onData, end: async () => {}, destroy: () => {} };
     case "gzip": {
-      const program = find("igzip") ?? find("unpigz");
-      if (program !== undefined) return childStage(program, ["-dc"], "gzip", onData, options.outputFd);
+      const codec = library("libisal", openIsal);
+      if (codec !== undefined) return codecStage(codec, "gzip", onData, options.buffers);
+      const path = program("igzip") ?? program("unpigz");
+      if (path !== undefined) return childStage(path, ["-dc"], "gzip", onData);
       const gunzip = createGunzip({ chunkSize: OUTPUT_CHUNK_BYTES });
       const ended = new Promise<void>((resolve) => gunzip.once("end", resolve));
       return streamStage(gunzip, zlibSource(gunzip), ended, "gzip", onData);
     }
     case "zstd": {
-      const program = find("zstd");
-      if (program !== undefined) return childStage(program, ["-dcq"], "zstd", onData, options.outputFd);
+      const codec = library("libzstd", openLibzstd);
+      if (codec !== undefined) return codecStage(codec, "zstd", onData, options.buffers);
+      const path = program("zstd");
+      if (path !== undefined) return childStage(path, ["-dcq"], "zstd", onData);
       return zstdFramesStage(onData);
     }
   }
 }
 
-function childStage(program: string, args: string[], what: string, onData: OnData, outputFd?: number): Stage {
-  const filter = startFilter(program, args, { outputFd });
+function childStage(program: string, args: string[], what: string, onData: OnData): Stage {
+  const filter = startFilter(program, args);
   const stage = streamStage(filter.input, filter.output, filter.ended, what, onData);
   return {
     ...stage,

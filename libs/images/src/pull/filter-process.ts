@@ -34,15 +34,13 @@ export interface FilterOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** To be read from descriptor 3; closed there when undefined. */
   readonly payload?: Uint8Array | undefined;
-  /** Where it writes to, instead of a pipe of ours; stays the caller's. */
-  readonly outputFd?: number | undefined;
 }
 
 export function startFilter(program: string, args: readonly string[], options: FilterOptions = {}): FilterProcess {
-  const { env, payload, outputFd } = options;
+  const { env, payload } = options;
   const pipes = openPipes(payload === undefined ? 2 : 3);
   const [toChild, fromChild, extra] = pipes as [Pipe, Pipe, Pipe | undefined];
-  const stdio: (number | "pipe")[] = [toChild.readFd, outputFd ?? fromChild.writeFd, "pipe"];
+  const stdio: (number | "pipe")[] = [toChild.readFd, fromChild.writeFd, "pipe"];
   if (extra !== undefined) stdio.push(extra.readFd);
   const child = spawn(program, [...args], { stdio, ...(env === undefined ? {} : { env }) });
   closeSync(toChild.readFd);
@@ -88,7 +86,7 @@ function openPipes(count: number): Pipe[] {
 }
 
 /** The reading end of a pipe, which this takes over. */
-export function pipeSource(fd: number): ChunkSource {
+function pipeSource(fd: number): ChunkSource {
   let take: ((chunk: Buffer) => Promise<void> | void) | undefined;
   const callback = (length: number, buffer: Uint8Array): boolean => {
     const taken = take?.(Buffer.from(buffer.buffer, buffer.byteOffset, length));

@@ -1,32 +1,30 @@
 /** The decompressing half of a layer's work, where another thread does the rest. */
-import { closeSync } from "node:fs";
-import { Socket } from "node:net";
 import { Decompressor } from "./decompress.ts";
 import type { LayerJob } from "./layer-job.ts";
+import { RingWriter, type RingMemory } from "./ring.ts";
 
 /**
- * Decompression for another thread, which reads the pipe. What cannot be decompressed ends it early and is no error here:
+ * Decompression for another thread, which reads the ring. What cannot be decompressed ends it early and is no error here:
  * the reader misses something then, and the blob, if it proves to be the right one, is judged once more by a single job.
  */
 export class Forward implements Disposable {
   readonly #decompressor: Decompressor;
-  readonly #fd: number;
-  /** Only where no program writes: a socket makes the pipe non-blocking, for all who have it. */
-  #pipe: Socket | undefined;
+  readonly #ring: RingWriter;
   #failed = false;
-  #closed = false;
 
-  constructor({ decompress, sizeBytes }: LayerJob, fd: number) {
-    this.#fd = fd;
+  constructor({ decompress, sizeBytes }: LayerJob, memory: RingMemory) {
+    const ring = new RingWriter(memory);
+    this.#ring = ring;
     this.#decompressor = new Decompressor({
       ...decompress,
       sizeBytes,
-      outputFd: fd,
-      onData: (chunk) => this.#push(Buffer.from(chunk)),
+      buffers: ring,
+      onData: (chunk) => (chunk.buffer === memory ? ring.push(chunk.length) : this.#copy(chunk, 0)),
     });
   }
 
   write(chunk: Buffer): Promise<void> | undefined {
+    if (this.#ring.closed) this.#failed = true;
     if (this.#failed) return undefined;
     try {
       return this.#decompressor.write(chunk)?.catch(() => void (this.#failed = true));
@@ -38,39 +36,22 @@ export class Forward implements Disposable {
 
   async finish(): Promise<void> {
     if (!this.#failed) await this.#decompressor.end().catch(() => undefined);
-    const pipe = this.#pipe;
-    if (pipe !== undefined && !pipe.destroyed) {
-      await new Promise<void>((resolve) => void pipe.once("close", resolve).end(() => pipe.destroy()));
-    }
-    this.#close();
+    this.#ring.end();
   }
 
   [Symbol.dispose](): void {
     this.#decompressor[Symbol.dispose]();
-    this.#close();
+    this.#ring.end();
   }
 
-  #close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    if (this.#pipe === undefined) closeSync(this.#fd);
-    else this.#pipe.destroy();
-  }
-
-  #push(chunk: Buffer): Promise<void> | void {
-    const pipe = (this.#pipe ??= this.#open());
-    if (this.#failed || pipe.write(chunk)) return;
-    return new Promise((resolve) => {
-      const done = (): void => {
-        pipe.off("drain", done).off("close", done);
-        resolve();
-      };
-      pipe.on("drain", done).on("close", done);
-    });
-  }
-
-  #open(): Socket {
-    const pipe = new Socket({ fd: this.#fd, readable: false, writable: true });
-    return pipe.on("error", () => (this.#failed = true));
+  /** What another decompressor had in a buffer of its own. */
+  #copy(chunk: Buffer, from: number): Promise<void> | void {
+    for (let at = from; at < chunk.length;) {
+      const buffer = this.#ring.take();
+      if (buffer === undefined) return this.#ring.free().then(() => this.#copy(chunk, at));
+      const length = chunk.copy(buffer, 0, at);
+      this.#ring.push(length);
+      at += length;
+    }
   }
 }

@@ -10,6 +10,7 @@ import type { ArchiveLimits } from "../archive/entry.ts";
 import type { DecompressConfig } from "./decompress.ts";
 import type { LayerUsage } from "./layer-snapshots.ts";
 import type { RangeConfig } from "./ranges.ts";
+import type { RingMemory } from "./ring.ts";
 
 /** Where the compressed bytes come from. */
 export type LayerSource =
@@ -24,8 +25,8 @@ export type LayerSource =
     }
   /** A committed blob. */
   | { readonly kind: "file"; readonly path: string }
-  /** What another job decompresses into a pipe; the reading end is the job's from then on. */
-  | { readonly kind: "pipe"; readonly fd: number };
+  /** What another job decompresses into memory of both. */
+  | { readonly kind: "ring"; readonly memory: RingMemory };
 
 /** Where a layer is extracted to. */
 export interface UnpackTarget {
@@ -45,10 +46,10 @@ export interface LayerJob {
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly source: LayerSource;
-  /** Programs that decompress, and processors that the layer's media type asks for. */
+  /** What decompresses, and processors that the layer's media type asks for. */
   readonly decompress?: DecompressConfig;
-  /** Decompress into this pipe, for a job in another thread to extract; the job takes the writing end over. */
-  readonly outputFd?: number;
+  /** Decompress into this memory, for a job in another thread to extract. */
+  readonly output?: RingMemory;
   /** Decompress, and compare the digest of the result. */
   readonly diffId?: Digest;
   /** Extract; only together with `diffId`. */

@@ -14,11 +14,11 @@ import { fromNodeError, openDirectory } from "@berth/linux";
 import { writableDirectory } from "@berth/snapshots/mounting";
 import { childrenOf, removeTree } from "../archive/remove-tree.ts";
 import { Diff } from "./diff.ts";
-import { pipeSource } from "./filter-process.ts";
 import { Forward } from "./forward.ts";
 import type { JobResult, LayerJob } from "./layer-job.ts";
 import { Download, readBlob, type SourceOptions } from "./layer-source.ts";
 import { openMounts } from "./open-mounts.ts";
+import { RingReader, type RingMemory } from "./ring.ts";
 import type { SessionClients } from "./session-clients.ts";
 
 export interface RunLayerOptions extends SourceOptions {
@@ -41,16 +41,16 @@ export async function runLayer(job: LayerJob, options: RunLayerOptions): Promise
 }
 
 function pathOf({ source }: LayerJob): string {
-  return source.kind === "pipe" ? "pipe" : source.path;
+  return source.kind === "ring" ? "ring" : source.path;
 }
 
 async function run(job: LayerJob, options: RunLayerOptions): Promise<JobResult> {
   const { source, unpack } = job;
-  using forward = job.outputFd === undefined ? undefined : new Forward(job, job.outputFd);
+  using forward = job.output === undefined ? undefined : new Forward(job, job.output);
   using target = unpack === undefined ? undefined : openMounts(unpack.mounts, unpack.mountPoint);
   using diff = job.diffId === undefined ? undefined : new Diff(job, target?.fd, unpack);
-  if (source.kind === "pipe") {
-    await drain(source.fd, diff, options.signal);
+  if (source.kind === "ring") {
+    await drain(source.memory, diff, options.signal);
     await diff?.finish();
     return outcome(diff);
   }
@@ -98,29 +98,18 @@ async function feed(source: AsyncIterable<Buffer>, taker: Diff | Forward | undef
   }
 }
 
-/** Takes what comes out of a pipe, decompressed already; a broken archive closes it. */
-async function drain(fd: number, diff: Diff | undefined, signal: AbortSignal): Promise<void> {
-  const source = pipeSource(fd);
-  const { stream } = source;
-  const { promise: closed, resolve, reject } = Promise.withResolvers<void>();
-  const onAbort = (): void => void stream.destroy();
+/** Takes what another thread has decompressed; a broken archive ends it. */
+async function drain(memory: RingMemory, diff: Diff | undefined, signal: AbortSignal): Promise<void> {
+  const ring = new RingReader(memory);
+  const onAbort = (): void => ring.close();
   signal.addEventListener("abort", onAbort, { once: true });
   try {
-    stream.once("close", resolve).on("error", reject);
-    source.listen((chunk) => {
-      try {
-        if (diff?.take(chunk) !== false) return;
-      } catch (error) {
-        reject(error);
-      }
-      stream.destroy();
-    });
     if (signal.aborted) onAbort();
-    await closed;
+    await ring.read((chunk) => diff?.take(chunk) !== false);
     throwIfAborted(signal);
   } finally {
     signal.removeEventListener("abort", onAbort);
-    stream.destroy();
+    ring.close();
   }
 }
 

@@ -35,10 +35,12 @@ test("LayerWorkers reuses an idle thread and ends it after a while", async () =>
     await using workers = new LayerWorkers({ idleMs: 400, graceMs: 1000, maxThreads: 2 });
     assert.equal(workers.size, 0);
     await workers.run(job);
-    await workers.run(job);
+    const again = workers.run(job);
     assert.equal(workers.size, 1);
-    await Promise.all([workers.run(job), workers.run(job)]);
+    await again;
+    const both = Promise.all([workers.run(job), workers.run(job)]);
     assert.equal(workers.size, 2);
+    await both;
     await until(() => workers.size === 0);
   });
 });

@@ -1,22 +1,21 @@
 /**
- * A large layer by two threads: one fetches, hashes and feeds the decompressor, the other hashes and extracts what comes out
- * of it, through a pipe. No byte passes from thread to thread but through the kernel.
+ * A large layer by two threads: one fetches, hashes and decompresses, the other hashes and extracts what comes out of it,
+ * from memory that both see (ring.ts).
  *
  * Only for a layer that is most of what the pull has to do: with several, each thread has layers of its own to do.
  * What goes wrong while extracting is not told apart here (was it the archive, or its decompression?): the blob, once it has
  * proved to be the right one, is judged again by a single job.
  */
 import { throwIfAborted } from "@berth/base";
-import { openPipe } from "@berth/linux";
 import { isDiskFull } from "./blobs.ts";
 import type { PullContext } from "./context.ts";
 import type { JobResult, LayerJob, UnpackTarget } from "./layer-job.ts";
 import type { Layer } from "./layers.ts";
+import { ringMemory } from "./ring.ts";
 import { jobOf, watch } from "./transfer.ts";
 
 /** Below this, a second thread costs more than it brings. */
 export const DEFAULT_TWO_THREADS_BYTES = 8 * 1024 * 1024;
-const PIPE_BYTES = 1024 * 1024;
 
 export function fillsTwoThreads({ shared, share }: PullContext, { descriptor }: Layer): boolean {
   const { size } = descriptor;
@@ -34,13 +33,12 @@ export async function runInTwo(
   const stop = new AbortController();
   const signal = AbortSignal.any([pull.signal, stop.signal]);
   throwIfAborted(signal);
-  // From here to the second call nothing waits: both jobs are sent, and each owns its end of the pipe.
-  const { readFd, writeFd } = openPipe(PIPE_BYTES);
+  const memory = ringMemory();
   const extracting = workers.run(
-    { ...jobOf(pull, layer, { kind: "pipe", fd: readFd }), diffId: layer.diffId, unpack },
+    { ...jobOf(pull, layer, { kind: "ring", memory }), diffId: layer.diffId, unpack },
     { signal },
   );
-  const fetching = workers.run({ ...job, outputFd: writeFd }, { ...watch(pull, layer), signal });
+  const fetching = workers.run({ ...job, output: memory }, { ...watch(pull, layer), signal });
   const extracted = extracting.catch((error: unknown) => {
     if (isDiskFull(error)) stop.abort(error);
     return error;
