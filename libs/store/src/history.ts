@@ -49,24 +49,45 @@ export async function objectsAt(tx: Tx, query: PastQuery): Promise<Page<PastObje
   await tx.execute(sql`lock table changes in access share mode`);
   await checkWithinHistory(tx, "changes", query.at);
   const limit = pageLimit(query);
-  const after = pageKey(query, 2);
-  const at = sql`${query.at.toISOString()}::timestamptz`;
+  const found: PastObject[] = [];
+  let after = pageKey(query, 2);
+  // Those that were deleted by then, or do not match, are left out of what is read, so one reading may not fill the page.
+  for (let more = true; more && found.length <= limit;) {
+    const states = await lastStates(tx, query, after, limit + 1);
+    found.push(...states.filter(({ shown }) => shown));
+    const last = states.at(-1);
+    more = last !== undefined && states.length === limit + 1;
+    if (last !== undefined) after = [last.namespace, last.name];
+  }
+  const page = pageOf(found, limit, (row) => [row.namespace, row.name]);
+  return { ...page, items: page.items.map(({ namespace, name, object }) => ({ namespace, name, object })) };
+}
+
+/** The next names and what was last known of each, whether it is to be shown or not. Each half is read in the order of an index. */
+async function lastStates(
+  tx: Tx,
+  query: PastQuery,
+  after: readonly string[] | undefined,
+  limit: number,
+): Promise<(PastObject & { readonly shown: boolean })[]> {
   const scope = and(
     sql`kind = ${query.kind}`,
     query.namespace === undefined ? undefined : sql`namespace = ${query.namespace}`,
     query.name === undefined ? undefined : sql`name = ${query.name}`,
     after && sql`(namespace, name) > (${after[0]}, ${after[1]})`,
   )!;
-  const rows = await tx.execute<{ namespace: string; name: string; object: JsonObject }>(sql`
-    select namespace, name, object from (
-      select distinct on (namespace, name) namespace, name, op, object from (
-        select kind, namespace, name, id, op, object from changes where ${scope} and created_at <= ${at}
-        union all
-        select kind, namespace, name, id, 'ADDED', object from history_base where ${scope}) known
-      order by namespace, name, id desc) last
-    where op <> 'DELETED' and ${query.where ?? sql`true`}
-    order by namespace, name limit ${limit + 1}`);
-  return pageOf([...rows], limit, (row) => [row.namespace, row.name]);
+  const at = sql`${query.at.toISOString()}::timestamptz`;
+  const rows = await tx.execute<{ namespace: string; name: string; object: JsonObject; shown: boolean }>(sql`
+    select distinct on (namespace, name) namespace, name, object,
+      op <> 'DELETED' and coalesce(${query.where ?? sql`true`}, false) as shown
+    from (
+      (select distinct on (namespace, name) namespace, name, id, op, object
+        from changes where ${scope} and created_at <= ${at} order by namespace, name, id desc limit ${limit})
+      union all
+      (select namespace, name, id, 'ADDED', object
+        from history_base where ${scope} order by namespace, name limit ${limit})) known
+    order by namespace, name, id desc limit ${limit}`);
+  return [...rows];
 }
 
 /** Conditions of a list on {@link PastQuery.where}. */
