@@ -15,6 +15,7 @@ import { startIngest } from "./ingest/ingest.ts";
 import { startLeases } from "./lease/lease.ts";
 import type { ControllerMetrics } from "./metrics.ts";
 import type { OvercommitConfig } from "./placement/fleet.ts";
+import { startNews } from "./news/news.ts";
 import { startPlacement } from "./placement/placement.ts";
 import { startReconcile } from "./reconcile/reconcile.ts";
 import { startRetention } from "./retention.ts";
@@ -41,6 +42,7 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
   const { resyncMs, lease } = config;
   const common = { store, logger, failpoint };
   lifetime.own(startRetention({ store, logger }, config.retention));
+  lifetime.own(startNews({ store, bus, logger, failpoint }));
   lifetime.own(
     await startIngest(
       {

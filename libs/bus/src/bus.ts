@@ -9,7 +9,7 @@
  *  3. A handler's StatusError reaches the caller with its code, reason and message.
  */
 import { fromBinary, toBinary, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
-import { connect, type Msg, type NatsConnection, type Subscription } from "@nats-io/transport-node";
+import { connect, headers, type Msg, type NatsConnection, type Subscription } from "@nats-io/transport-node";
 import {
   abortReason,
   backoffMs,
@@ -57,8 +57,8 @@ export interface ServeOptions {
 
 /** The part of a bus that streams need. */
 export interface FrameBus {
-  /** @throws UNAVAILABLE `BUS_DISCONNECTED`. */
-  publish(subject: string, payload: Uint8Array): void;
+  /** `id`: by which a stream leaves out a message that it has taken. @throws UNAVAILABLE `BUS_DISCONNECTED`. */
+  publish(subject: string, payload: Uint8Array, options?: { readonly id?: string }): void;
   subscribe(subject: string, listener: (payload: Uint8Array, subject: string) => void): Disposable;
   /** @throws what the handler threw; UNAVAILABLE, DEADLINE_EXCEEDED or CANCELLED of the bus itself. */
   request<Request extends DescMessage, Reply extends DescMessage>(
@@ -131,8 +131,11 @@ class NatsBus implements Bus {
     throw new StatusError("UNAVAILABLE", "bus: not connected to nats", { reason: "BUS_DISCONNECTED" });
   }
 
-  publish(subject: string, payload: Uint8Array): void {
-    this.connection().publish(subject, payload);
+  publish(subject: string, payload: Uint8Array, { id }: { readonly id?: string } = {}): void {
+    if (id === undefined) return this.connection().publish(subject, payload);
+    const named = headers();
+    named.set("Nats-Msg-Id", id);
+    this.connection().publish(subject, payload, { headers: named });
   }
 
   subscribe(subject: string, listener: (payload: Uint8Array, subject: string) => void): Disposable {

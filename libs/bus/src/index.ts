@@ -24,6 +24,7 @@ export {
   assignmentsEndpoint,
   controllerInboxPrefix,
   journalFetchEndpoint,
+  eventSubject,
   journalSubject,
   leaseEndpoint,
   mirrorsEndpoint,

@@ -87,6 +87,15 @@ export function journalSubject(shard: number | "*", node: string): string {
   return `ev.${shard}.${token(node)}`;
 }
 
+/**
+ * Where a stored event is published: `events.shop.tasks.exit`; of the cluster's own: `events._cluster.nodes.join`. Whoever may
+ * subscribe to `events.<namespace>.>` hears of that namespace and of nothing else.
+ */
+export function eventSubject(namespace: string, topic: string): string {
+  const words = [namespace || "_cluster", ...topic.split("/").filter((word) => word !== "")];
+  return ["events", ...words.map((word) => word.replaceAll(/[^A-Za-z0-9_-]/g, "_"))].join(".");
+}
+
 /** Frames of one stream, away from the agent (`up`) or towards it (`down`). */
 export function streamSubject(node: string, stream: string, direction: "up" | "down"): string {
   return `st.${token(node)}.${token(stream)}.${direction}`;

@@ -58,6 +58,7 @@ export {
   type FeedName,
   type Position,
 } from "./feed/position.ts";
+export { keepPosition, keptPosition, type KeptPosition } from "./feed/cursor.ts";
 export { readChanges, readEvents, type Change, type FeedEvent, type FeedPage } from "./feed/read.ts";
 export {
   OUTBOX_CHANNEL,
@@ -118,6 +119,7 @@ export {
   ingestLock,
   LEASE_EXPIRY_LOCK,
   MEMBERS_LOCK,
+  NEWS_LOCK,
   PLACEMENT_LOCK,
   PRUNE_LOCK,
   reconcileLock,

@@ -14,5 +14,6 @@ export const campaignLock = (partition: number): LockKey => [WHAT + 6, partition
 export const MEMBERS_LOCK: LockKey = [WHAT + 7, 0];
 export const DISPATCH_LOCK: LockKey = [WHAT + 8, 0];
 export const DRAIN_LOCK: LockKey = [WHAT + 12, 0];
+export const NEWS_LOCK: LockKey = [WHAT + 33, 0];
 export const PARTITION_LOCK: LockKey = [WHAT + 32, 0];
 export const PLACEMENT_LOCK: LockKey = [WHAT + 9, 0];

@@ -151,6 +151,14 @@ export const feedMarks = pgTable("feed_marks", {
   until: time("until"),
 });
 
+/** How far those who pass a feed on have come. */
+export const feedReaders = pgTable("feed_readers", {
+  reader: text("reader").primaryKey(),
+  xid: xid8("xid").notNull(),
+  id: counter("id").notNull(),
+  updatedAt: time("updated_at").notNull().defaultNow(),
+});
+
 export const tokens = pgTable(
   "tokens",
   {

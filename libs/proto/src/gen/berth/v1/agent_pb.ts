@@ -11,6 +11,7 @@
 //   mirrors.<node>             agent → controller   MirrorsRequest → MirrorsReply
 //   ev.<shard>.<node>          agent → JetStream    JournalBatch
 //   progress.<node>            agent → controllers  ProgressReport
+//   events.<namespace>.<topic> controller → anybody Event, as JSON: what was stored; nothing of the fleet reads it
 //   node.<node>.journal        controller → agent   JournalFetchRequest → JournalBatch
 //   node.<node>.stream         controller → agent   StreamOpen → StreamOpenReply
 //   node.<node>.usage          controller → agent   UsageRequest → UsageReply
