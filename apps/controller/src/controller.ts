@@ -51,7 +51,14 @@ async function compose(
   { logger, version }: ControllerDeps,
   config: ControllerConfig,
 ): Promise<Controller> {
-  const store = lifetime.own(await openStore({ url: config.databaseUrl, logger, name: controllerName() }));
+  const store = lifetime.own(
+    await openStore({
+      url: config.databaseUrl,
+      maxConnections: config.databaseConnections,
+      logger,
+      name: controllerName(),
+    }),
+  );
   await beginHistory(store);
   await ensureBootstrapToken(bootstrapStore(store, logger), config.bootstrapTokenFile);
   const bus = lifetime.own(

@@ -8,6 +8,8 @@ const schema = z
     databaseUrl: url("postgres", "postgresql"),
     redisUrl: url("redis", "rediss"),
     natsUrl: url("nats", "tls"),
+    /** Connections to Postgres for statements; two more serve advisory locks and LISTEN, one more a migration at start. */
+    databaseConnections: z.int().min(2).max(200).default(10),
     listen: z
       .strictObject({
         grpc: hostPort().default("127.0.0.1:7700"),
@@ -62,6 +64,7 @@ export type ControllerConfig = Frozen<z.output<typeof schema>>;
 
 const bindings: readonly EnvBinding[] = [
   { variable: "DATABASE_URL", path: ["databaseUrl"] },
+  { variable: "BERTH_DATABASE_CONNECTIONS", path: ["databaseConnections"] },
   { variable: "REDIS_URL", path: ["redisUrl"] },
   { variable: "NATS_URL", path: ["natsUrl"] },
   { variable: "BERTH_LISTEN_GRPC", path: ["listen", "grpc"] },

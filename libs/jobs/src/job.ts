@@ -6,14 +6,17 @@ import { JobSchema, type Job } from "@berth/proto";
 export const JOB_NAMES = ["task.run", "task.stop", "image.pull", "image.remove", "node.collect"] as const;
 export type JobName = (typeof JOB_NAMES)[number];
 
-/** The queue of a node; a node's Redis user may touch `bull:<queueName(node)>:*` and nothing else (D8). */
+/**
+ * The queue of a node; a node's Redis user may touch `bull:<queueName(node)>:*` and nothing else (D8). The braces are a hash
+ * tag: on a Redis Cluster all keys of one queue are in one slot, as BullMQ's scripts need it, and queues spread over slots.
+ */
 export function queueName(node: string): string {
-  if (node === "" || node.includes(":")) {
+  if (node === "" || /[:{}]/.test(node)) {
     throw new StatusError("INVALID_ARGUMENT", `node name ${JSON.stringify(node)} cannot name a queue`, {
       reason: "JOB_QUEUE_INVALID",
     });
   }
-  return `node-${node}`;
+  return `{node-${node}}`;
 }
 
 /** @throws INVALID_ARGUMENT `JOB_ID_INVALID`: BullMQ refuses ids with ":" and whole numbers. */

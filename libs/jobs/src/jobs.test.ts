@@ -74,7 +74,7 @@ describe("jobs on a real Redis", () => {
     assert.deepEqual([a.toSorted(), b], [["t1", "t3"], ["t2"]]);
     await until("depth is 0", async () => (await queues.depth()) === 0);
     const client = new Redis(redis.url);
-    assert.deepEqual(await client.keys("bull:node-a:t*"), []);
+    assert.deepEqual(await client.keys("bull:{node-a}:t*"), []);
     client.disconnect();
   });
 
@@ -230,7 +230,7 @@ describe("jobs on a real Redis", () => {
     const admin = new Redis(redis.url);
     const rights =
       "-@all +@read +@write +@scripting +@connection +@transaction -keys -@dangerous +info -script|flush -script|kill";
-    await admin.call("ACL", "SETUSER", "node-a", "on", ">secret", "~bull:node-a:*", ...rights.split(" "));
+    await admin.call("ACL", "SETUSER", "node-a", "on", ">secret", "~bull:{node-a}:*", ...rights.split(" "));
     admin.disconnect();
     const url = `redis://node-a:secret@127.0.0.1:${redis.port}`;
     const seen: string[] = [];
@@ -246,11 +246,24 @@ describe("jobs on a real Redis", () => {
     assert.equal(own.state, "running");
   });
 
+  test("every command keeps to one slot of a Redis Cluster", async () => {
+    await using cluster = await startTestRedis({ cluster: true });
+    const keyed = createJobQueues({ redisUrl: cluster.url, logger: silentLogger });
+    cleanup.push(keyed);
+    const seen: string[] = [];
+    const [a, b] = [worker("a", seen, cluster.url), worker("b", seen, cluster.url)];
+    await keyed.addBulk([toAdd("a", "t1"), toAdd("b", "t2"), toAdd("a", "t3")]);
+    await until("all are taken", () => seen.length === 3);
+    await until("depth is 0", async () => (await keyed.depth()) === 0);
+    await keyed.drop("a");
+    assert.deepEqual([a.errors, b.errors], [0, 0]);
+  });
+
   test("drop removes all keys of a node's queue", async () => {
     await queues.addBulk([toAdd("a", "t1")]);
     await queues.drop("a");
     const client = new Redis(redis.url);
-    assert.deepEqual(await client.keys("bull:node-a:*"), []);
+    assert.deepEqual(await client.keys("bull:{node-a}:*"), []);
     client.disconnect();
   });
 });
@@ -264,7 +277,7 @@ test("decodeJob gives back what encodeJob was given, and skips fields it does no
 
 async function activeJobs(redis: TestRedis): Promise<number> {
   const client = new Redis(redis.url);
-  const length = await client.llen("bull:node-a:active");
+  const length = await client.llen("bull:{node-a}:active");
   client.disconnect();
   return length;
 }

@@ -17,7 +17,7 @@ import { storeError } from "./postgres-error.ts";
 export interface StoreOptions {
   readonly url: string;
   readonly logger?: Logger;
-  /** Default 10; advisory locks and LISTEN have connections of their own. */
+  /** For statements; default 10. Advisory locks and LISTEN have one connection each besides. */
   readonly maxConnections?: number;
   /** Of this process, as `berth status` shows it. */
   readonly name?: string;

@@ -43,6 +43,26 @@ const newTask = (name: string, more: Partial<NewTask> = {}): NewTask => ({
 const addNode = (store: Store, name: string): Promise<unknown> =>
   store.transaction((tx) => insertNewNodes(tx, [{ name, shard: 0 } as never]));
 
+void test("openStore never has more connections than maxConnections and two, whatever waits", async () => {
+  const first = await postgres.open();
+  await first[Symbol.asyncDispose]();
+  await using store = await openStore({ url: first.url, maxConnections: 3 });
+  const listening = await Promise.all(["a", "b", "c"].map((channel) => store.listen(channel, () => {})));
+  await store.locks.members(MEMBERS_LOCK);
+  const counts = await Promise.all(
+    Array.from({ length: 40 }, () =>
+      store.transaction(async (tx) => {
+        const [row] = await tx.execute<{ count: number }>(sql`
+          select count(*)::int as count from pg_stat_activity where datname = current_database()`);
+        await tx.execute(sql`select pg_sleep(0.01)`);
+        return row!.count;
+      }),
+    ),
+  );
+  for (const each of listening) await each[Symbol.asyncDispose]();
+  assert.equal(Math.max(...counts), 5, "three for statements, one for locks, one for LISTEN");
+});
+
 void test("openStore migrates once when several controllers start together", async () => {
   await using store = await postgres.open();
   const others = await Promise.all([1, 2, 3].map(() => openStore({ url: store.url })));

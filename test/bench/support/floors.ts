@@ -1,5 +1,5 @@
 /** The bare work beneath a control plane: what its servers alone need to take the same rows and jobs from one client. */
-import { decodeJob, type JobToAdd } from "@berth/jobs";
+import { decodeJob, queueName, type JobToAdd } from "@berth/jobs";
 import type { ControlPlane } from "./control-plane.ts";
 import { timedMs } from "./report.ts";
 
@@ -9,7 +9,7 @@ const ROWS_PER_INSERT = 1_000;
 export async function readJobs({ redis, nodes }: ControlPlane): Promise<JobToAdd[]> {
   const jobs: JobToAdd[] = [];
   for (const { name: node } of nodes) {
-    const prefix = `bull:node-${node}`;
+    const prefix = `bull:${queueName(node)}`;
     const ids = await redis.lrange(`${prefix}:wait`, 0, -1);
     const rows = await Promise.all(ids.map((id) => redis.hmget(`${prefix}:${id}`, "name", "data")));
     for (const [index, [name, data]] of rows.entries()) {

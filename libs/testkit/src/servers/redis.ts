@@ -27,7 +27,7 @@ const NODE_COMMANDS =
 
 /** The keys of one node's queue; BullMQ's default prefix is `bull`. */
 export function nodeKeyPattern(node: string): string {
-  return `bull:node-${node}:*`;
+  return `bull:{node-${node}}:*`;
 }
 
 export async function startRedis(options: RedisOptions): Promise<RedisServer> {

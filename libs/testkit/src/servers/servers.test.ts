@@ -79,15 +79,15 @@ test("startRedis lets a node use its own queue alone", async () => {
   await using server = await startRedis({ dir: scratch.dir, nodes: ["node-1", "node-2"] });
   const node = new Redis(server.nodeUrl("node-1"), { lazyConnect: true });
   try {
-    assert.equal(await node.lpush("bull:node-node-1:wait", "job"), 1);
+    assert.equal(await node.lpush("bull:{node-node-1}:wait", "job"), 1);
     assert.match(await node.info("server"), /redis_version/);
-    assert.equal(await node.eval("return redis.call('llen', KEYS[1])", 1, "bull:node-node-1:wait"), 1);
-    const foreign = "bull:node-node-2:wait";
+    assert.equal(await node.eval("return redis.call('llen', KEYS[1])", 1, "bull:{node-node-1}:wait"), 1);
+    const foreign = "bull:{node-node-2}:wait";
     await assert.rejects(() => node.lrange(foreign, 0, -1), /NOPERM/);
     await assert.rejects(() => node.lpush(foreign, "x"), /NOPERM/);
     await assert.rejects(() => node.eval("return redis.call('llen', KEYS[1])", 1, foreign), /NOPERM/);
     await assert.rejects(
-      () => node.eval("return redis.call('llen', 'bull:node-node-2:wait')", 0),
+      () => node.eval("return redis.call('llen', 'bull:{node-node-2}:wait')", 0),
       /can't access at least one of the keys/,
     );
     await assert.rejects(() => node.keys("*"), /NOPERM/);
