@@ -68,6 +68,9 @@ export function createProgram(
     .option("--name <name>", "name of the workload (default: the image's, with a suffix)")
     .option("-r, --replicas <n>", "how many tasks", "1")
     .option("--every-node", "one task on every node")
+    .option("--completions <n>", "a job: so many tasks have to succeed")
+    .option("--parallelism <n>", "a job: so many of them at a time")
+    .option("--retries <n>", "a job: so many tries may fail")
     .option("-e, --env <name=value...>", "environment of the container")
     .option("-p, --publish <ports...>", "HOST:CONTAINER[/udp]")
     .option("-v, --volume <mounts...>", "bind mount: /on/node:/in/container[:ro]")
@@ -92,6 +95,9 @@ export function createProgram(
     .option("--wait", "wait until it is so")
     .option("--timeout <duration>", "give up waiting after this long", "5m")
     .action(run(() => import("./commands/scale.ts"), "scale"));
+  add("wait <workload>", "wait until a workload runs as its spec says, or a job has ended")
+    .option("--timeout <duration>", "give up waiting after this long", "15m")
+    .action(run(() => import("./commands/wait.ts"), "wait"));
   const rollout = add("rollout", "see, hold, undo and restart rollouts of workloads");
   addRollout(rollout, (action) => run(() => import("./commands/rollout.ts"), action));
   add("delete [target...]", "delete resources: workload NAME, or -f manifests")

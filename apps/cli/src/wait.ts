@@ -25,19 +25,25 @@ export async function waitFor<T extends Resource>(
   });
 }
 
-/** Does the workload run as its newest spec says? */
+/** Does the workload run as its newest spec says; or, a job: has it done so? */
 export function isSettled(workload: Workload): boolean {
   const status = workload.status;
   if (status === undefined || status.observedGeneration < (workload.metadata?.generation ?? 0n)) return false;
+  if (status.job !== undefined) return status.job.phase === "Complete";
   if (status.rollout !== undefined && status.rollout.phase !== "Complete") return false;
   return status.available + status.succeeded >= status.desired && status.updated >= status.desired;
 }
 
 /** @throws FAILED_PRECONDITION `ROLLOUT_FAILED` when the newest spec has failed: waiting longer would not help */
 function refuseFailed(workload: Workload): void {
-  const { observedGeneration = 0n, rollout } = workload.status ?? {};
-  if (rollout === undefined || observedGeneration < (workload.metadata?.generation ?? 0n)) return;
+  const { observedGeneration = 0n, rollout, job } = workload.status ?? {};
+  if (observedGeneration < (workload.metadata?.generation ?? 0n)) return;
   const name = workload.metadata?.name ?? "";
+  if (job?.phase === "Failed") {
+    const message = `job "${name}" has failed: ${job.message}; see berth describe workload ${name}`;
+    throw new StatusError("FAILED_PRECONDITION", message, { reason: "JOB_FAILED" });
+  }
+  if (rollout === undefined) return;
   const said = `workload "${name}": revision ${rollout.revision} has failed: ${rollout.message}`;
   const next = `see berth rollout status ${name}`;
   if (rollout.phase === "Failed") throw new StatusError("FAILED_PRECONDITION", `${said}; ${next}`, FAILED);
@@ -81,5 +87,9 @@ function describePending(name: string, workload: Workload | undefined): string {
   const why = status.conditions.find((condition) => condition.status !== "True" && condition.message !== "");
   const unwell = status.available < status.running ? ` (${status.available} of them are well)` : "";
   const tail = why === undefined ? "" : ` (${why.message})`;
+  if (status.job !== undefined) {
+    const { succeeded, failures, active } = status.job;
+    return `job "${name}": ${succeeded} of ${status.desired} have succeeded, ${active} are under way, ${failures} tries failed${tail}`;
+  }
   return `workload "${name}" runs ${status.running} of ${status.desired} tasks${unwell}, ${status.failed} failed${tail}; see berth describe workload ${name}`;
 }

@@ -23,6 +23,7 @@ export function templateOf(spec: WorkloadSpec): WorkloadSpec {
   delete template.replicas;
   delete template.rollout;
   delete template.disruption;
+  delete template.job;
   template.everyNode = false;
   return template;
 }
@@ -33,6 +34,7 @@ export function withTemplate(spec: WorkloadSpec, template: WorkloadSpec): Worklo
   if (spec.replicas !== undefined) result.replicas = spec.replicas;
   if (spec.rollout !== undefined) result.rollout = spec.rollout;
   if (spec.disruption !== undefined) result.disruption = spec.disruption;
+  if (spec.job !== undefined) result.job = spec.job;
   result.everyNode = spec.everyNode;
   return result;
 }

@@ -136,6 +136,11 @@ function draw(live: LiveLines, workload: Workload): void {
 function summary(workload: Workload): string {
   const { rollout, desired = 0, available = 0 } = workload.status ?? {};
   const name = workload.metadata?.name ?? "";
+  const job = workload.status?.job;
+  if (job !== undefined) {
+    const why = job.message === "" ? "" : `: ${job.message}`;
+    return `job/${name}: ${job.phase}, ${job.succeeded} of ${desired} succeeded, ${job.active} under way, ${job.failures} tries failed${why}`;
+  }
   if (rollout === undefined) return `workload/${name}: not looked at yet`;
   const why = rollout.message === "" ? "" : `: ${rollout.message}`;
   const { phase, done, targetRevision } = rollout;

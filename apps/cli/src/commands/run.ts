@@ -17,6 +17,9 @@ export interface RunOptions {
   readonly name?: string;
   readonly replicas: string;
   readonly everyNode?: boolean;
+  readonly completions?: string;
+  readonly parallelism?: string;
+  readonly retries?: string;
   readonly env?: readonly string[];
   readonly publish?: readonly string[];
   readonly volume?: readonly string[];
@@ -54,12 +57,14 @@ export async function run(
   const workload = create(WorkloadSchema, {
     metadata: { name, namespace },
     spec: {
-      ...(options.everyNode === true ? { everyNode: true } : { replicas: parseCount(options.replicas, "--replicas") }),
+      ...countsFrom(options),
       container: containerFrom(image, command, options),
       placement: {
         nodeSelector: parseAssignments((options.nodeSelector ?? "").split(",").filter(Boolean), "--node-selector"),
       },
-      restart: { policy: options.restart ?? (options.follow === true ? "never" : "always") },
+      ...(isJob(options)
+        ? {}
+        : { restart: { policy: options.restart ?? (options.follow === true ? "never" : "always") } }),
     },
   });
   const said = `workload/${name} ${session.paint.green("created")}`;
@@ -69,6 +74,31 @@ export async function run(
   else session.out(said);
   if (options.follow === true) await followOnce(session, namespace, name, timeoutMs, options.rm === true);
   else if (options.wait === true) await waitForWorkload(session, namespace, name, timeoutMs);
+}
+
+const isJob = ({ completions, parallelism, retries }: RunOptions): boolean =>
+  completions !== undefined || parallelism !== undefined || retries !== undefined;
+
+function countsFrom(options: RunOptions): {
+  readonly everyNode?: boolean;
+  readonly replicas?: number;
+  readonly job?: { readonly completions: number; readonly parallelism: number; readonly retries: number };
+} {
+  if (!isJob(options)) {
+    return options.everyNode === true ? { everyNode: true } : { replicas: parseCount(options.replicas, "--replicas") };
+  }
+  if (options.follow === true)
+    throw new UsageError("--follow shows one task: run a job with --wait, then see berth logs");
+  if (options.everyNode === true) throw new UsageError("a job has no --every-node: leave one of them out");
+  if (options.restart !== undefined) throw new UsageError("a job has no --restart: say --retries");
+  const { completions = "1", parallelism = "1", retries = "3" } = options;
+  return {
+    job: {
+      completions: parseCount(completions, "--completions"),
+      parallelism: parseCount(parallelism, "--parallelism"),
+      retries: parseCount(retries, "--retries"),
+    },
+  };
 }
 
 function containerFrom(

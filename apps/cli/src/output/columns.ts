@@ -62,12 +62,18 @@ function again(task: Task): string {
   return next === undefined ? "" : ` (again at ${timestampDate(next).toISOString().slice(11, 19)})`;
 }
 
+/** Of a job: how many are done. */
+function running({ status, spec }: Workload): string {
+  if (spec?.job !== undefined) return `${status?.job?.succeeded ?? 0}/${spec.job.completions ?? 1} done`;
+  return `${status?.running ?? 0}/${status?.desired ?? 0}`;
+}
+
 export const workloadColumns: Columns<Workload> = (now) => [
   { heading: "NAME", cell: (w) => w.metadata?.name ?? "" },
-  { heading: "RUNNING", cell: (w) => `${w.status?.running ?? 0}/${w.status?.desired ?? 0}` },
+  { heading: "RUNNING", cell: running },
   { heading: "AVAILABLE", cell: (w) => String(w.status?.available ?? 0) },
   { heading: "UPDATED", cell: (w) => String(w.status?.updated ?? 0) },
-  { heading: "ROLLOUT", cell: (w) => w.status?.rollout?.phase || "-" },
+  { heading: "STATUS", cell: (w) => w.status?.rollout?.phase || w.status?.job?.phase || "-" },
   { heading: "PENDING", cell: (w) => String(w.status?.pending ?? 0) },
   { heading: "FAILED", cell: (w) => String(w.status?.failed ?? 0) },
   { heading: "UNKNOWN", cell: (w) => String(w.status?.unknown ?? 0) },

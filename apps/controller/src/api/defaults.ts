@@ -18,6 +18,7 @@ import {
 } from "@berth/proto";
 import { defaultWord } from "@berth/rpc";
 import { healthViolations } from "./health-probes.ts";
+import { fillJob, jobViolations } from "./jobs.ts";
 import { placementViolations } from "./placement-rules.ts";
 import { rolloutViolations } from "./rollout-bounds.ts";
 
@@ -36,9 +37,10 @@ export function storedWorkloadSpec(given: WorkloadSpec): WorkloadSpec {
     violations.push({ field: "spec.disruption.maxUnavailable", description });
   }
   violations.push(...fencingViolations(spec));
-  violations.push(...rolloutViolations(spec, "spec"));
+  violations.push(...rolloutViolations(spec, "spec"), ...jobViolations(spec, "spec"));
   if (violations.length > 0) throw StatusError.invalid(violations);
-  if (!spec.everyNode) spec.replicas ??= 1;
+  if (spec.job !== undefined) fillJob(spec, spec.job);
+  else if (!spec.everyNode) spec.replicas ??= 1;
   spec.restart ??= create(RestartSchema);
   fillWords(WorkloadSpecSchema, spec);
   return spec;

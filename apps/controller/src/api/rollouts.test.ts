@@ -89,3 +89,24 @@ test("applyWorkload refuses bounds that contradict each other or would let nothi
   assert.deepEqual(await refused({ minReady: seconds(60), progressDeadline: seconds(30) }), ["progressDeadline"]);
   assert.deepEqual(await refused({ maxUnavailable: 0, maxSurgePercent: 25 }), []);
 });
+
+test("applyWorkload refuses what a job cannot have, by name, and takes again what it shows of one", async () => {
+  const refused = await apply("sum", "a:1", {
+    job: {},
+    replicas: 2,
+    everyNode: true,
+    rollout: { maxSurge: 1 },
+    restart: { policy: "always" },
+  }).then(
+    (): string[] => [],
+    (error: { violations: { field: string }[] }) => error.violations.map(({ field }) => field),
+  );
+  for (const field of ["spec.everyNode", "spec.replicas", "spec.rollout", "spec.restart"]) {
+    assert.ok(refused.includes(field), `${field} is not among ${refused.join(", ")}`);
+  }
+  const shown = await apply("sum", "a:1", { job: { completions: 2 } });
+  const again = await client().applyWorkload({ workload: { metadata: shown.metadata!, spec: shown.spec! } });
+  assert.equal(again.metadata!.resourceVersion, shown.metadata!.resourceVersion);
+  await assert.rejects(client().pauseRollout(named("sum")), { reason: "IS_JOB" });
+  await assert.rejects(client().scaleWorkload({ ...named("sum"), replicas: 2 }), { reason: "IS_JOB" });
+});

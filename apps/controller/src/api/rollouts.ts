@@ -28,6 +28,7 @@ import {
   type WorkloadRow,
 } from "@berth/store";
 import { equals } from "@bufbuild/protobuf";
+import { refuseJob } from "./jobs.ts";
 import { goingAway, notFound } from "./refusals.ts";
 
 interface Named {
@@ -55,6 +56,7 @@ async function history(tx: Tx, { namespace, name }: Named): Promise<ListWorkload
 
 async function hold(tx: Tx, named: Named, paused: boolean): Promise<Workload> {
   const row = await lock(tx, named);
+  refuseJob(row.name, workloadSpec(row), "it is not rolled out, so there is nothing to hold");
   if (row.paused === paused) return workloadMessage(row);
   const updated = await updateWorkload(tx, row, { paused });
   await tell(tx, updated, paused ? "Paused" : "Resumed", "");

@@ -30,6 +30,7 @@ import {
 import { getAsOf, listAsOf } from "./as-of.ts";
 import { applyResource, type ApplyDeps } from "./apply.ts";
 import { storedWorkloadSpec } from "./defaults.ts";
+import { refuseJob } from "./jobs.ts";
 import { allPages, listPage } from "./list.ts";
 import { holdForUse } from "./namespaces.ts";
 import { goingAway, notFound } from "./refusals.ts";
@@ -125,6 +126,7 @@ async function scale(tx: Tx, namespace: string, name: string, replicas: number):
     const message = `workload "${name}" runs on every node; label nodes to change where, or apply it with replicas`;
     throw new StatusError("FAILED_PRECONDITION", message, { reason: "EVERY_NODE" });
   }
+  refuseJob(name, spec, "apply it with other job.completions or job.parallelism");
   if (spec.replicas === replicas) return workloadMessage(row);
   const words = `from ${spec.replicas} to ${replicas} replicas`;
   spec.replicas = replicas;

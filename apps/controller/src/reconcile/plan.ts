@@ -10,10 +10,12 @@
  *     (`rollout.ts`).
  *  3. A silent node's tasks are not failed (D6). They are replaced only where the spec says so, and never while the fleet
  *     seems cut off as a whole (`plan-loss.ts`).
- *  4. A drain takes no workload below its disruption budget, unless it is forced (`plan-drain.ts`).
+ *  4. A job's tasks run to their end and are tried again until then (`plan-job.ts`).
+ *  5. A drain takes no workload below its disruption budget, unless it is forced (`plan-drain.ts`).
  */
 import { contextOf, stop, type Plan, type PlanInput } from "./plan-context.ts";
 import { heldSlots, planDrain, returnStayers } from "./plan-drain.ts";
+import { planJob } from "./plan-job.ts";
 import { isGone } from "./plan-loss.ts";
 import { tendAll } from "./plan-rollout.ts";
 import { keepEveryNode, keepSlots, wantedOf } from "./plan-slots.ts";
@@ -33,6 +35,10 @@ export function planWorkload(input: PlanInput): Plan {
     return plan;
   }
   const context = contextOf(input, plan);
+  if (input.spec.job !== undefined) {
+    planJob(context, live);
+    return plan;
+  }
   const stayers = returnStayers(context, live, leaving);
   const taken = new Set([...stayers.map((row) => row.slot), ...heldSlots(context)]);
   const removed = new Set(plan.remove.map((row) => row.uid));

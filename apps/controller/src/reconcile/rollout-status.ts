@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { timestampDate, timestampFromDate, type Timestamp } from "@bufbuild/protobuf/wkt";
 import { RolloutStatusSchema, type RolloutStatus, type WorkloadSpec, type WorkloadStatus } from "@berth/proto";
 import { revisionSpec, type NewEvent, type RevisionRow, type TaskRow, type WorkloadRow } from "@berth/store";
+import { jobBounds } from "./job.ts";
 import { restartRule, type FleetNode, type Revision, type RolloutPlan } from "./plan-context.ts";
 import { inPlace, wantedOf } from "./plan-slots.ts";
 import { rolloutBounds } from "./rollout-bounds.ts";
@@ -30,6 +31,7 @@ export function evaluateView(view: RolloutView): RolloutOutcome & { readonly pla
       ? { generation: workload.generation, template: spec, restart: false }
       : { generation: row.generation, template: revisionSpec(row), restart: row.restart };
   };
+  if (spec.job !== undefined) return jobView(view, revisionOf(workload.revision));
   const aim = revisionOf(before?.revision === workload.revision ? before.target : workload.revision);
   const selector = aim.template.placement?.nodeSelector ?? {};
   const wanted = wantedOf({ spec, nodes, selector }, live);
@@ -52,6 +54,19 @@ export function evaluateView(view: RolloutView): RolloutOutcome & { readonly pla
   const held = state.phase === "Paused";
   const fresh = held && known(state.stable) !== undefined ? revisionOf(state.stable) : target;
   return { ...outcome, plan: { target, fresh, advance: !held, bounds } };
+}
+
+/** A job is not rolled out: what it is to run, it runs from the beginning (`plan-job.ts`). */
+function jobView({ workload, spec, now }: RolloutView, target: Revision): RolloutOutcome & { plan: RolloutPlan } {
+  const { revision } = workload;
+  const wanted = jobBounds(spec.job!).completions;
+  const times = { startedAt: now, progressedAt: now, finishedAt: null };
+  const words = { phase: "Complete", reason: "", message: "" } as const;
+  return {
+    state: { revision, target: revision, stable: revision, done: 0, wanted, ...words, ...times },
+    wakeAt: undefined,
+    plan: { target, fresh: target, advance: true, bounds: rolloutBounds(undefined, wanted) },
+  };
 }
 
 export function rolloutMessage(state: RolloutState): RolloutStatus {

@@ -4,6 +4,7 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { hasEnded } from "@berth/model";
 import { ConditionSchema, WorkloadStatusSchema, type Condition, type WorkloadStatus } from "@berth/proto";
 import type { TaskRow, WorkloadRow } from "@berth/store";
+import { jobMessage, type JobState } from "./job.ts";
 import { isUp } from "./plan-context.ts";
 import { rolloutMessage, wordsOf } from "./rollout-status.ts";
 import type { RolloutState } from "./rollout.ts";
@@ -16,6 +17,7 @@ export function workloadStatusOf(
   generation: number,
   before: WorkloadStatus,
   now: Date,
+  job?: JobState,
 ): WorkloadStatus {
   const wanted = workload.deletedAt === null ? rollout.wanted : 0;
   const live = tasks.filter((row) => row.desired === "Run");
@@ -37,15 +39,19 @@ export function workloadStatusOf(
     succeeded,
     unknown,
     available,
-    rollout: rolloutMessage(rollout),
+    ...(job === undefined ? { rollout: rolloutMessage(rollout) } : { job: jobMessage(job) }),
   };
-  const conditions = [
-    availability(wanted, available, succeeded, unknown, live, failed),
-    scheduling(live),
-    upToDate(wanted, updated, tasks.length - live.length),
-    progressing(rollout),
-    rolledBack(rollout),
-  ];
+  const ofJob = job === undefined ? [] : [finished("Complete", job), finished("Failed", job), scheduling(live)];
+  const conditions =
+    job !== undefined
+      ? ofJob
+      : [
+          availability(wanted, available, succeeded, unknown, live, failed),
+          scheduling(live),
+          upToDate(wanted, updated, tasks.length - live.length),
+          progressing(rollout),
+          rolledBack(rollout),
+        ];
   return create(WorkloadStatusSchema, { ...counts, conditions: withTimes(conditions, before.conditions, now) });
 }
 
@@ -106,6 +112,11 @@ function upToDate(wanted: number, updated: number, stopping: number): NewConditi
   if (updated >= wanted && stopping === 0) return { type, status: "True", reason: "RolledOut", message: "" };
   const message = `${updated} of ${wanted} tasks have the newest spec, ${stopping} are going away`;
   return { type, status: "False", reason: "RollingOut", message };
+}
+
+function finished(type: "Complete" | "Failed", { phase, reason, message }: JobState): NewCondition {
+  const status = phase === type ? "True" : "False";
+  return { type, status, reason: reason || phase, message };
 }
 
 function progressing(rollout: RolloutState): NewCondition {

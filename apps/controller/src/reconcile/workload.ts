@@ -1,6 +1,8 @@
 /** One look at one workload: read, plan, carry out, in one transaction that locks the workload. */
 import { randomInt } from "node:crypto";
 import { StatusError, uuidv7 } from "@berth/base";
+import { durationMs } from "@bufbuild/protobuf/wkt";
+import type { WorkloadSpec } from "@berth/proto";
 import {
   announceTasks,
   insertEvents,
@@ -22,7 +24,8 @@ import {
   type WorkloadRow,
 } from "@berth/store";
 import { readFleetView, type EvictionConfig, type FleetView } from "./fleet.ts";
-import { planWorkload, type Plan } from "./plan.ts";
+import { evaluateJob, jobBounds, jobEvents, type JobState } from "./job.ts";
+import { planWorkload, type Plan, type PlanInput } from "./plan.ts";
 import { evaluateView, rolloutEvents } from "./rollout-status.ts";
 import type { RolloutState } from "./rollout.ts";
 import { sameWorkloadStatus, workloadStatusOf } from "./status.ts";
@@ -52,19 +55,46 @@ export async function reconcileWorkload(tx: Tx, uid: string, config: EvictionCon
   const rollout = evaluateView({ workload, spec, status, revisions, live, nodes: fleet.nodes, now });
   const view = { workload, spec, rollout: rollout.plan, tasks, nodes: fleet.nodes, now };
   const plan = planWorkload({ ...view, newUid: uuidv7, newSuffix });
-  plan.events.push(...rolloutEvents(workload, status, rollout.state));
+  const job = jobOf(view, live);
+  plan.events.push(...(job ? jobEvents(workload, status.job, job) : rolloutEvents(workload, status, rollout.state)));
   const after = await carryOut(tx, tasks, plan);
   if (workload.deletedAt !== null && after.length === 0) {
     await removeWorkload(tx, workload);
     return NOTHING;
   }
-  const reacted = await writeStatus(tx, workload, after, rollout.state, newestGeneration(workload, revisions), now);
+  const generation = newestGeneration(workload, revisions);
+  const reacted = await writeStatus(tx, workload, after, { rollout: rollout.state, job, generation }, now);
+  const expiresAt = await expire(tx, workload, spec, job, now);
   return {
-    wakeAt: earliest(earliest(plan.wakeAt, rollout.wakeAt), wakeForLoss(tasks, fleet)),
+    wakeAt: [plan.wakeAt, rollout.wakeAt, expiresAt, wakeForLoss(tasks, fleet)].reduce(earliest, undefined),
     created: plan.create.length,
     moved: plan.update.filter(({ patch }) => patch.desired !== undefined).length,
     reactedMs: reacted && workload.generation === 1 ? now.getTime() - workload.createdAt.getTime() : undefined,
   };
+}
+
+function jobOf(view: Omit<PlanInput, "newUid" | "newSuffix">, live: readonly TaskRow[]): JobState | undefined {
+  const { spec, rollout, workload, now } = view;
+  if (spec.job === undefined || workload.deletedAt !== null) return undefined;
+  const own = live.filter((row) => row.workloadGeneration === rollout.target.generation);
+  return evaluateJob(jobBounds(spec.job), workload.revision, own, workloadStatus(workload).job, now);
+}
+
+/** A finished job deletes itself when its time has come; returns when that is. */
+async function expire(
+  tx: Tx,
+  workload: WorkloadRow,
+  { job: limits }: WorkloadSpec,
+  job: JobState | undefined,
+  now: Date,
+): Promise<Date | undefined> {
+  if (limits?.ttlAfterFinished === undefined || job === undefined || job.finishedAt === null) return undefined;
+  const dueAt = new Date(job.finishedAt.getTime() + durationMs(limits.ttlAfterFinished));
+  if (dueAt > now) return dueAt;
+  // With the status that was written just now: the row is read again.
+  const row = await lockWorkloadByUid(tx, workload.uid);
+  if (row !== undefined && row.deletedAt === null) await updateWorkload(tx, row, { deletedAt: now });
+  return now;
 }
 
 /** The workload's tasks as they are afterwards. */
@@ -114,12 +144,11 @@ async function writeStatus(
   tx: Tx,
   workload: WorkloadRow,
   tasks: readonly TaskRow[],
-  rollout: RolloutState,
-  generation: number,
+  { rollout, job, generation }: { rollout: RolloutState; job: JobState | undefined; generation: number },
   now: Date,
 ): Promise<boolean> {
   const before = workloadStatus(workload);
-  const status = workloadStatusOf(workload, tasks, rollout, generation, before, now);
+  const status = workloadStatusOf(workload, tasks, rollout, generation, before, now, job);
   if (sameWorkloadStatus(status, before)) return false;
   await updateWorkload(tx, workload, { status });
   return before.observedGeneration !== status.observedGeneration;
