@@ -24,6 +24,8 @@ interface Entry {
   readonly index: number;
   points: number;
   tasks: number;
+  /** Of the candidate when the entry was found to be right; -1: not looked at yet. */
+  version: number;
 }
 
 interface Group {
@@ -36,26 +38,30 @@ interface Group {
 
 export class ClassIndex {
   readonly cls: TaskClass;
-  /** Nodes that never will do in this batch, by their first reason. */
-  readonly refused = new Map<number, Misfit>();
+  /** The first reason against nodes that never will do in this batch. By the candidate's index, as all beneath. */
+  readonly #refused: (Misfit | undefined)[] = [];
   readonly #candidates: readonly Candidate[];
   readonly #groups = new Map<string, Group>();
-  readonly #groupOf = new Map<number, Group>();
-  readonly #statics = new Map<number, { readonly parts: StaticParts; readonly points: number }>();
+  readonly #groupOf: (Group | undefined)[] = [];
+  /** What is fixed for the class and a node. */
+  readonly #fixed: number[] = [];
+  readonly #warm: WarmNodes;
+  /** Where a counter stands in the groups' domains. */
+  readonly #at: ReadonlyMap<TopologyCounter, number>;
 
   /** @param candidates in the order of their names */
   constructor(cls: TaskClass, candidates: readonly Candidate[], warm: WarmNodes) {
     this.cls = cls;
     this.#candidates = candidates;
+    this.#warm = warm;
+    this.#at = new Map(cls.counters.map((counter, at) => [counter, at]));
     for (const [index, candidate] of candidates.entries()) {
       const misfit = firstMisfit(staticMisfits(cls, candidate.node));
-      if (misfit !== undefined) {
-        this.refused.set(index, misfit);
-        continue;
-      }
-      const parts = staticParts(cls, candidate.node, warm);
-      this.#statics.set(index, { parts, points: parts.image + parts.nodeAffinity + parts.taint });
-      this.#join(index);
+      this.#refused.push(misfit);
+      this.#groupOf.push(undefined);
+      const { image, nodeAffinity, taint } = misfit === undefined ? staticParts(cls, candidate.node, warm) : NO_POINTS;
+      this.#fixed.push(image + nodeAffinity + taint);
+      if (misfit === undefined) this.#join(index);
     }
   }
 
@@ -63,7 +69,7 @@ export class ClassIndex {
   floors(): number[] {
     return this.cls.spread.map(({ counter, hard }) => {
       if (!hard) return 0;
-      const at = this.cls.counters.indexOf(counter);
+      const at = this.#at.get(counter)!;
       let least = Number.POSITIVE_INFINITY;
       for (const group of this.#groups.values()) {
         if (group.members > 0) least = Math.min(least, countIn(group, at, counter));
@@ -80,8 +86,7 @@ export class ClassIndex {
       if (!this.#admits(group, floors)) continue;
       const entry = this.#top(group);
       if (entry === undefined) continue;
-      const { spread, taskAffinity } = topologyParts(this.cls, (counter) => this.#count(group, counter));
-      const total = spread + taskAffinity + entry.points;
+      const total = this.#sharedPoints(group) + entry.points;
       if (best === undefined || total > best.total || (total === best.total && isBefore(entry, best.entry, true))) {
         best = { entry, group, total };
       }
@@ -94,18 +99,18 @@ export class ClassIndex {
     return {
       ...topologyParts(this.cls, (counter) => counter.on(candidate.node)),
       load: loadPoints(this.cls.task, candidate),
-      ...this.#statics.get(index)!.parts,
+      ...staticParts(this.cls, candidate.node, this.#warm),
     };
   }
 
   /** A task that the class's counters see came onto the node, or left it: it belongs to another group now. */
   relocate(index: number): void {
-    if (this.#statics.has(index)) this.#join(index);
+    if (this.#groupOf[index] !== undefined) this.#join(index);
   }
 
   /** The node became better: something that was placed on it is taken back. */
   refresh(index: number): void {
-    const group = this.#groupOf.get(index);
+    const group = this.#groupOf[index];
     if (group !== undefined) push(group.heap, this.#entry(index));
   }
 
@@ -118,20 +123,21 @@ export class ClassIndex {
     const domains = this.cls.counters.map((counter) =>
       counter.topologyKey === "" ? counter.on(node) : domainOf(node, counter.topologyKey),
     );
-    const key = JSON.stringify(domains);
+    // No label's value has a line break.
+    const key = domains.join("\n");
     let group = this.#groups.get(key);
     if (group === undefined) this.#groups.set(key, (group = { domains, heap: [], members: 0 }));
-    const before = this.#groupOf.get(index);
+    const before = this.#groupOf[index];
     if (before !== undefined) before.members -= 1;
     group.members += 1;
-    this.#groupOf.set(index, group);
+    this.#groupOf[index] = group;
     push(group.heap, this.#entry(index));
   }
 
   #entry(index: number): Entry {
     const candidate = this.#candidates[index]!;
-    const points = this.#statics.get(index)!.points + loadPoints(this.cls.task, candidate);
-    return { index, points, tasks: candidate.tasks };
+    const points = this.#fixed[index]! + loadPoints(this.cls.task, candidate);
+    return { index, points, tasks: candidate.tasks, version: -1 };
   }
 
   #admits(group: Group, floors: readonly number[]): boolean {
@@ -152,47 +158,92 @@ export class ClassIndex {
     const { heap } = group;
     for (let top = heap[0]; top !== undefined; top = heap[0]) {
       const candidate = this.#candidates[top.index]!;
-      if (this.#groupOf.get(top.index) !== group || !candidate.hasRoom(this.cls.task)) {
+      if (this.#groupOf[top.index] !== group) {
         pop(heap);
         continue;
       }
-      const { points, tasks } = this.#entry(top.index);
-      if (points === top.points && tasks === top.tasks) return top;
+      if (top.version === candidate.version) return top;
+      if (!candidate.hasRoom(this.cls.task)) {
+        pop(heap);
+        continue;
+      }
+      top.version = candidate.version;
+      const points = this.#fixed[top.index]! + loadPoints(this.cls.task, candidate);
+      if (points === top.points && candidate.tasks === top.tasks) return top;
       top.points = points;
-      top.tasks = tasks;
+      top.tasks = candidate.tasks;
       sink(heap, 0);
     }
     return undefined;
   }
 
   #count(group: Group, counter: TopologyCounter): number {
-    return countIn(group, this.cls.counters.indexOf(counter), counter);
+    return countIn(group, this.#at.get(counter)!, counter);
   }
 
   #isUnlabelled(group: Group, counter: TopologyCounter): boolean {
-    return group.domains[this.cls.counters.indexOf(counter)] === "";
+    return group.domains[this.#at.get(counter)!] === "";
   }
 
   /** What stands for and against each node, by a look at all of them: for the record of a decision. */
   report(most: number): ClassReport {
     const floors = this.floors();
-    const leading: Best[] = [];
-    const refused: NodeMisfit[] = [];
-    for (const [index, candidate] of this.#candidates.entries()) {
-      const { name } = candidate.node;
-      const misfit =
-        this.refused.get(index) ??
-        firstMisfit(topologyMisfits(this.cls, candidate.node, floors)) ??
-        firstMisfit(roomMisfits(this.cls.task, candidate));
-      if (misfit !== undefined) refused.push({ name, misfit });
-      else insertBest(leading, this.#bestOf(index), most);
+    const leading: Ranked[] = [];
+    const refused = this.#refused.flatMap((misfit, index): NodeMisfit[] => misfit === undefined ? [] : [{ index, misfit }]); // prettier-ignore
+    for (const group of this.#groups.values()) {
+      const admitted = this.#admits(group, floors);
+      const shared = this.#sharedPoints(group);
+      for (const { index, points, tasks } of group.heap) {
+        const misfit = admitted ? this.#roomMisfit(index) : this.#refusal(index, floors);
+        if (misfit !== undefined) refused.push({ index, misfit });
+        else insertRanked(leading, { index, total: shared + points, tasks }, most);
+      }
     }
-    return { nodes: this.#candidates.length, fit: this.#candidates.length - refused.length, leading, refused };
+    const named = refused.sort((a, b) => a.index - b.index).map(({ index, misfit }) => ({ name: this.#candidates[index]!.node.name, misfit })); // prettier-ignore
+    const fit = this.#candidates.length - refused.length;
+    return {
+      nodes: this.#candidates.length,
+      fit,
+      leading: leading.map(({ index }) => this.#bestOf(index)),
+      refused: named,
+    };
+  }
+
+  #roomMisfit(index: number): Misfit | undefined {
+    const candidate = this.#candidates[index]!;
+    return candidate.hasRoom(this.cls.task) ? undefined : firstMisfit(roomMisfits(this.cls.task, candidate));
+  }
+
+  #refusal(index: number, floors: readonly number[]): Misfit | undefined {
+    return firstMisfit(topologyMisfits(this.cls, this.#candidates[index]!.node, floors));
+  }
+
+  #sharedPoints(group: Group): number {
+    const { spread, taskAffinity } = topologyParts(this.cls, (counter) => this.#count(group, counter));
+    return spread + taskAffinity;
   }
 }
 
-export interface NodeMisfit {
-  readonly name: string;
+interface Ranked {
+  readonly index: number;
+  readonly total: number;
+  readonly tasks: number;
+}
+
+/** Keeps the `most` best in order. */
+function insertRanked(leading: Ranked[], one: Ranked, most: number): void {
+  const last = leading[most - 1];
+  if (last !== undefined && last.total > one.total) return;
+  const at = leading.findLastIndex((each) => compareRanked(each, one) < 0) + 1;
+  if (at >= most) return;
+  leading.splice(at, 0, one);
+  if (leading.length > most) leading.pop();
+}
+
+const compareRanked = (a: Ranked, b: Ranked): number => b.total - a.total || a.tasks - b.tasks || a.index - b.index;
+
+interface NodeMisfit {
+  readonly index: number;
   readonly misfit: Misfit;
 }
 
@@ -202,16 +253,10 @@ export interface ClassReport {
   /** The best, in their order. */
   readonly leading: readonly Best[];
   /** All others, with the first reason against each. */
-  readonly refused: readonly NodeMisfit[];
+  readonly refused: readonly { readonly name: string; readonly misfit: Misfit }[];
 }
 
-/** Keeps the `most` best in order. */
-function insertBest(leading: Best[], one: Best, most: number): void {
-  const at = leading.findLastIndex((each) => compareBest(each, one) < 0) + 1;
-  if (at >= most) return;
-  leading.splice(at, 0, one);
-  if (leading.length > most) leading.pop();
-}
+const NO_POINTS: StaticParts = { image: 0, nodeAffinity: 0, taint: 0 };
 
 /** The better one first. */
 export function compareBest(a: Best, b: Best): number {

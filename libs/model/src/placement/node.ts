@@ -32,6 +32,8 @@ export class Candidate {
   cpuMillis: number;
   memoryBytes: number;
   tasks: number;
+  /** Raised by each change. */
+  version = 0;
   /** How many hold each port: reservations may double one that is still held. */
   readonly #ports = new Map<string, number>();
 
@@ -85,6 +87,7 @@ export class Candidate {
     this.cpuMillis += sign * cpuMillis;
     this.memoryBytes += sign * memoryBytes;
     this.tasks += sign;
+    this.version += 1;
     for (const port of hostPorts) this.#hold(port, sign);
   }
 

@@ -35,8 +35,12 @@ export type WarmNodes = ReadonlyMap<string, ReadonlySet<string>>;
 export type StaticParts = Pick<ScoreParts, "image" | "nodeAffinity" | "taint">;
 
 export function staticParts({ task }: TaskClass, node: PlacementNode, warm: WarmNodes): StaticParts {
+  const image = isWarm(task, node, warm) ? POINTS.image : 0;
+  // Asked for every node of a large fleet, and most say nothing.
+  if (node.taints.length === 0 && task.rules.nodeAffinity.preferred.length === 0)
+    return { image, nodeAffinity: 0, taint: 0 };
   return {
-    image: isWarm(task, node, warm) ? POINTS.image : 0,
+    image,
     nodeAffinity: task.rules.nodeAffinity.preferred
       .filter(({ term }) => meetsTerm(term, node))
       .reduce((sum, { weight }) => sum + weight * POINTS.perWeight, 0),
