@@ -2,6 +2,7 @@
 export const FAILPOINTS = [
   "api.after-commit",
   "reconcile.after-tasks",
+  "placement.before-commit",
   "placement.after-assign",
   "dispatch.before-add",
   "dispatch.after-add",

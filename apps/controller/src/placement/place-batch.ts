@@ -4,6 +4,7 @@
  *
  * Invariant: a gang is decided when all of it is locked by this transaction; otherwise it is left for the next look.
  */
+import type { Failpoint } from "@berth/base";
 import { PlacementBatch, type PlacementDecision, type PlacementTask } from "@berth/model";
 import {
   announceTasks,
@@ -30,6 +31,8 @@ export interface Pass {
   readonly batchSize: number;
   /** Workloads whose gang has been decided in this pass. */
   readonly gangs: Set<string>;
+  /** Passed when all is written and nothing is committed. */
+  readonly failpoint: Failpoint;
   /** Is it time to tell the reason of a task that still fits nowhere? */
   shouldTell(row: TaskRow, reason: string): boolean;
 }
@@ -71,6 +74,7 @@ export async function placeBatch(
     ...room.events,
     ...updated.slice(told).flatMap((row, index) => refusedEvent(refused[index]!.before, row)),
   ]);
+  if (placed.length > 0) pass.failpoint("placement.before-commit");
   return { placed: placed.length, waiting: waiting.length, next };
 }
 

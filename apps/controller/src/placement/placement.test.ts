@@ -189,3 +189,15 @@ void test("placement makes tasks leave a node with a NoExecute taint, at once or
   const [evicted] = await eventsOf(fleet, "/tasks/evict");
   assert.match(evicted!.message, /^node node-1 has taint broken:NoExecute, which it does not tolerate$/);
 });
+
+void test("everyNode makes tasks only for nodes that let them in, also later", async () => {
+  await using fleet = await openFleet(3);
+  await patchNode(fleet, "node-2", { taints: [taint("gpu", "NoSchedule")] });
+  await fleet.apply("agent", { everyNode: true });
+  assert.deepEqual(new Set((await fleet.converged("agent", 2)).map((row) => row.node)), new Set(["node-1", "node-3"]));
+  await patchNode(fleet, "node-2", { taints: [] });
+  await fleet.converged("agent", 3);
+  // What is there stays; only NoExecute makes it leave.
+  await patchNode(fleet, "node-2", { taints: [taint("gpu", "NoSchedule")] });
+  await fleet.converged("agent", 3);
+});

@@ -69,7 +69,7 @@ export class Placer {
   /** When each unplaceable task's reason was last written, by the wall clock. */
   readonly #told = new Map<string, number>();
 
-  constructor(deps: PlacementDeps, { batchSize = 500, overcommit = NO_OVERCOMMIT }: PlacementConfig = {}) {
+  constructor(deps: PlacementDeps, { batchSize = 1_000, overcommit = NO_OVERCOMMIT }: PlacementConfig = {}) {
     this.#deps = deps;
     this.#batchSize = batchSize;
     this.#overcommit = overcommit;
@@ -105,7 +105,13 @@ export class Placer {
     gangs.clear();
     for (const uid of before) gangs.add(uid);
     const shouldTell = (row: TaskRow, reason: string): boolean => this.#shouldTell(row, reason);
-    return { overcommit: this.#overcommit, batchSize: this.#batchSize, gangs, shouldTell };
+    return {
+      overcommit: this.#overcommit,
+      batchSize: this.#batchSize,
+      gangs,
+      failpoint: this.#deps.failpoint,
+      shouldTell,
+    };
   }
 
   #shouldTell(row: TaskRow, reason: string): boolean {

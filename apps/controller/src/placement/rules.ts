@@ -20,7 +20,8 @@ export function rulesOf(stored: JsonObject | null, namespace: string): Placement
   return placementRules(fromJson(PlacementSchema, stored, { ignoreUnknownFields: true }), namespace);
 }
 
-export function placementRules(placement: Placement, namespace: string): PlacementRules {
+export function placementRules(placement: Placement | undefined, namespace: string): PlacementRules {
+  if (placement === undefined) return ANYWHERE;
   return {
     nodeSelector: placement.nodeSelector,
     nodeAffinity: nodeAffinityOf(placement.nodeAffinity),

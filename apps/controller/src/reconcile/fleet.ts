@@ -1,4 +1,5 @@
 /** The nodes as the reconciler sees them, and the brakes on replacing what silent ones run. */
+import { effectiveTaints } from "@berth/model";
 import { allNodes, type NodeRow, type Tx } from "@berth/store";
 import { drainModeOf } from "../drain/mode.ts";
 import type { FleetNode } from "./plan.ts";
@@ -45,7 +46,15 @@ export function fleetView(rows: readonly NodeRow[], config: EvictionConfig, now:
       evictAt = new Date(dueMs);
     }
     const { name, effectiveLabels: labels, cordoned } = row;
-    nodes.set(name, { name, labels, silent, cordoned, evict, drain: drainModeOf(row, now) });
+    nodes.set(name, {
+      name,
+      labels,
+      silent,
+      cordoned,
+      evict,
+      drain: drainModeOf(row, now),
+      taints: effectiveTaints(row),
+    });
   }
   return { nodes, evictAt, braked };
 }

@@ -5,7 +5,7 @@
  * Which tasks there should be: `plan-slots.ts`. What a silent node's tasks become: `plan-loss.ts`. How a new spec reaches them:
  * `plan-rollout.ts`. How they leave a node: `plan-drain.ts`. What follows an end: `plan-restart.ts`.
  */
-import { isAvailable, type RestartRule } from "@berth/model";
+import { isAvailable, type RestartRule, type Taint } from "@berth/model";
 import type { ContainerSpec, WorkloadSpec } from "@berth/proto";
 import type { NewEvent, NewTask, TaskRow, TaskUpdate, WorkloadRow } from "@berth/store";
 import { containerColumns, type ContainerColumns } from "./container.ts";
@@ -21,6 +21,8 @@ export interface FleetNode {
   readonly evict: boolean;
   /** Its tasks are to leave; `forced`: whatever their budgets say. */
   readonly drain?: "moving" | "forced" | undefined;
+  /** Besides those of silence and a cordon. */
+  readonly taints?: readonly Taint[];
 }
 
 /** What tasks of a revision are. */

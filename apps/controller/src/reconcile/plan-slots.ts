@@ -2,7 +2,9 @@
  * Which tasks there should be: one a slot, or one a node. Makes what is missing, stops what is surplus, and answers with the
  * tasks that stay. What becomes of those on silent nodes is `plan-loss.ts`'s to say.
  */
+import { admits, CORDONED, UNREACHABLE, type PlacementRules } from "@berth/model";
 import type { TaskRow } from "@berth/store";
+import { placementRules } from "../placement/rules.ts";
 import { carries, newTask, stop, type Context, type FleetNode } from "./plan-context.ts";
 import { isLost, isSafeToReplace, replaceLost } from "./plan-loss.ts";
 import { isOutdated, isRolledOut } from "./plan-revision.ts";
@@ -38,8 +40,10 @@ export type Places = Pick<Context, "spec" | "nodes" | "selector">;
 export function wantedOf({ spec, nodes, selector }: Places, live: readonly TaskRow[]): number {
   if (!spec.everyNode) return spec.replicas ?? 1;
   const taken = new Set(live.map((row) => row.pinnedNode));
-  return [...nodes.values()].filter((node) => carries(node.labels, selector) && (taken.has(node.name) || isOpen(node)))
-    .length;
+  const rules = placementRules(spec.placement, "");
+  return [...nodes.values()].filter((node) =>
+    taken.has(node.name) ? carries(node.labels, selector) : isOpen(rules, node),
+  ).length;
 }
 
 /** The tasks of the wanted places: none of the surge, and none that has to go. */
@@ -74,7 +78,10 @@ function isSurplus({ rollout, spec }: Context, row: TaskRow, wanted: number, sur
   return row.slot >= wanted && row.workloadGeneration !== rollout.target.generation;
 }
 
-/** One task on each node that matches; a cordoned or silent one gets no new one, and keeps what it has. */
+/**
+ * One task on each node that matches; one whose taints it does not tolerate (a cordon and silence are such) gets no new one, and
+ * keeps what it has.
+ */
 export function keepEveryNode(context: Context, live: readonly TaskRow[]): TaskRow[] {
   const { plan, nodes } = context;
   const kept = new Map<string, TaskRow>();
@@ -84,11 +91,18 @@ export function keepEveryNode(context: Context, live: readonly TaskRow[]): TaskR
       stop(plan, row, "its node does not match any more");
     else kept.set(node.name, row);
   }
+  const rules = placementRules(context.spec.placement, context.workload.namespace);
   for (const node of nodes.values()) {
-    if (kept.has(node.name) || !isOpen(node) || !carries(node.labels, context.selector)) continue;
+    if (kept.has(node.name) || !isOpen(rules, node)) continue;
     plan.create.push(newTask(context, -1, node.name));
   }
   return [...kept.values()];
 }
 
-const isOpen = (node: FleetNode): boolean => !node.cordoned && !node.silent;
+/** Would a new task be let in? */
+function isOpen(rules: PlacementRules, { labels, taints = [], cordoned, silent }: FleetNode): boolean {
+  return admits(rules, {
+    labels,
+    taints: [...taints, ...(cordoned ? [CORDONED] : []), ...(silent ? [UNREACHABLE] : [])],
+  });
+}

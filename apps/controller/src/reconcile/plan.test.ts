@@ -247,7 +247,9 @@ void test("fleetView brakes when more than half of three or more fell silent tog
       silentSince: silentMs === null ? null : new Date(NOW.getTime() - silentMs),
       effectiveLabels: {},
       cordoned: false,
-    }) as NodeRow;
+      taints: [],
+      conditions: [],
+    }) as unknown as NodeRow;
   const config = { evictAfterMs: 5_000, evictWindowMs: 60_000 };
   const evicted = (...silentMs: (number | null)[]): number =>
     [...fleetView(silentMs.map((ms, n) => row(`n${n}`, ms)), config, NOW).nodes.values()].filter((node) => node.evict).length; // prettier-ignore

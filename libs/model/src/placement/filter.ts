@@ -5,7 +5,7 @@
  * Invariant: a task is placed only where `misfits` yields nothing.
  */
 import { formatSelector } from "../selector.ts";
-import type { NodeTerm, PlacementTask } from "./ask.ts";
+import type { NodeTerm, PlacementRules, PlacementTask } from "./ask.ts";
 import { formatRequirement, meetsRequirement } from "./label-requirement.ts";
 import type { Candidate, PlacementNode } from "./node.ts";
 import { CORDONED, formatTaint, isTolerated, NOT_READY, UNREACHABLE } from "./taints.ts";
@@ -55,22 +55,31 @@ export function firstMisfit(found: Iterable<Misfit>): Misfit | undefined {
   return undefined;
 }
 
-/** What no placing changes. */
-export function* staticMisfits({ task, spread, near }: TaskClass, node: PlacementNode): Generator<Misfit> {
+/** Do its labels and taints let tasks with these rules in? */
+export function admits(rules: PlacementRules, node: Pick<PlacementNode, "labels" | "taints">): boolean {
+  return firstMisfit(admissionMisfits(rules, node)) === undefined;
+}
+
+function* admissionMisfits(rules: PlacementRules, node: Pick<PlacementNode, "labels" | "taints">): Generator<Misfit> {
   for (const taint of node.taints) {
-    if (taint.effect === "PreferNoSchedule" || isTolerated(taint, task.rules.tolerations)) continue;
+    if (taint.effect === "PreferNoSchedule" || isTolerated(taint, rules.tolerations)) continue;
     if (taint.key === UNREACHABLE.key) yield misfit("unreachable");
     else if (taint.key === NOT_READY.key) yield misfit("ready");
     else if (taint.key === CORDONED.key) yield misfit("cordoned");
     else yield misfit("taint", formatTaint(taint));
   }
-  for (const [key, value] of Object.entries(task.rules.nodeSelector)) {
+  for (const [key, value] of Object.entries(rules.nodeSelector)) {
     if (!Object.hasOwn(node.labels, key) || node.labels[key] !== value) yield misfit("label", `${key}=${value}`);
   }
-  const { required } = task.rules.nodeAffinity;
+  const { required } = rules.nodeAffinity;
   if (required.length > 0 && !required.some((term) => meetsTerm(term, node))) {
     yield misfit("affinity", required.map(formatTerm).join(" or "));
   }
+}
+
+/** What no placing changes. */
+export function* staticMisfits({ task, spread, near }: TaskClass, node: PlacementNode): Generator<Misfit> {
+  yield* admissionMisfits(task.rules, node);
   if (task.runtimeHandler !== "" && !node.runtimeHandlers.includes(task.runtimeHandler)) {
     yield misfit("runtime", task.runtimeHandler);
   }
@@ -118,7 +127,7 @@ export function* roomMisfits(task: PlacementTask, candidate: Candidate): Generat
   if (task.memoryBytes > 0 && task.memoryBytes > memoryLeft) yield misfit("memory", "", memoryLeft);
 }
 
-export function meetsTerm(term: NodeTerm, node: PlacementNode): boolean {
+export function meetsTerm(term: NodeTerm, node: Pick<PlacementNode, "labels">): boolean {
   return term.every((requirement) => meetsRequirement(requirement, node.labels));
 }
 

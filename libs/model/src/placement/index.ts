@@ -2,7 +2,7 @@
 export { ANYWHERE, type Affinity, type NodeTerm, type PlacementRules, type PlacementTask, type SpreadRule, type TaskTerm, type Weighted } from "./ask.ts"; // prettier-ignore
 export { PlacementBatch, unitsOf, type PlacementDecision, type PlacementFleet, type PlacementUnit } from "./batch.ts";
 export type { ClassReport } from "./class-index.ts";
-export { MISFIT_KINDS, type Misfit, type MisfitKind } from "./filter.ts";
+export { admits, MISFIT_KINDS, type Misfit, type MisfitKind } from "./filter.ts";
 export { LABEL_OPERATORS, requirementProblem, type LabelOperator, type LabelRequirement } from "./label-requirement.ts";
 export { makeRoom, type Nomination, type PlacedTask, type RoomInput } from "./make-room.ts";
 export type { PlacementNode } from "./node.ts";
