@@ -81,7 +81,7 @@ void test("berth apply, diff, get, describe, scale and delete take a workload th
     /configured \(dry run\)/,
   );
   const table = await ok([...shop, "get", "workloads"]);
-  assert.match(table, /^NAME +RUNNING +UPDATED +PENDING +FAILED +UNKNOWN +AGE\nweb +0\/\d/);
+  assert.match(table, /^NAME +RUNNING +AVAILABLE +UPDATED +ROLLOUT +PENDING +FAILED +UNKNOWN +AGE\nweb +0\/\d/);
   assert.match(await ok(["get", "wl", "-A"]), /^NAMESPACE +NAME .*\nshop +web /);
   assert.match(await ok([...shop, "scale", "web", "4"]), /scaled to 4/);
   const described = await ok([...shop, "describe", "workload/web"]);
@@ -380,7 +380,7 @@ void test("berth get and events --as-of tell what was", async () => {
   assert.match(await ok([...past, "get", "workload", "bygone", "--as-of", then]), /^bygone +\d\/\d /m);
   assert.match(await ok([...past, "get", "workloads", "-o", "yaml", "--as-of", then]), /replicas: 1\n/);
   assert.match(await ok([...past, "events", "--as-of", then]), /workload\/bygone/);
-  await fails(1, [...past, "get", "tasks", "--as-of", "2001-01-01"], /is before .* ask for a later time/);
+  await fails(2, [...past, "get", "tasks", "--as-of", "2001-01-01"], /is before .* ask for a later time/);
   await fails(2, [...past, "get", "tasks", "--as-of", "yesterday"], /"yesterday" is no time/);
   await fails(2, [...past, "get", "tasks", "-w", "--as-of", then], /what was cannot be watched/);
   await fails(2, ["get", "registrymirrors", "--as-of", then], /nothing is kept of what registrymirrors were/);
