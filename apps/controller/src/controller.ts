@@ -61,9 +61,10 @@ async function compose(
   );
   await beginHistory(store);
   await ensureBootstrapToken(bootstrapStore(store, logger), config.bootstrapTokenFile);
-  const bus = lifetime.own(
-    connectBus({ url: config.natsUrl, name: "controller", inboxPrefix: controllerInboxPrefix, logger }),
-  );
+  const connect = (name: string): Bus =>
+    lifetime.own(connectBus({ url: config.natsUrl, name, inboxPrefix: controllerInboxPrefix, logger }));
+  const bus = connect("controller");
+  const streamBus = connect("controller streams");
   const queues = lifetime.own(createJobQueues({ redisUrl: config.redisUrl, logger }));
   const metrics = new Metrics();
   const instruments = makeControllerMetrics(metrics, {
@@ -84,6 +85,7 @@ async function compose(
       {
         store,
         bus,
+        streamBus,
         checks,
         logger,
         version,

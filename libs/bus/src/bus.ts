@@ -59,6 +59,8 @@ export interface ServeOptions {
 export interface FrameBus {
   /** `id`: by which a stream leaves out a message that it has taken. @throws UNAVAILABLE `BUS_DISCONNECTED`. */
   publish(subject: string, payload: Uint8Array, options?: { readonly id?: string }): void;
+  /** Publishes, and hears when nobody is subscribed there. @throws UNAVAILABLE `BUS_DISCONNECTED`. */
+  publishAsking(subject: string, payload: Uint8Array, onNobody: () => void): void;
   subscribe(subject: string, listener: (payload: Uint8Array, subject: string) => void): Disposable;
   /** @throws what the handler threw; UNAVAILABLE, DEADLINE_EXCEEDED or CANCELLED of the bus itself. */
   request<Request extends DescMessage, Reply extends DescMessage>(
@@ -86,6 +88,9 @@ export interface Bus extends FrameBus, AsyncDisposable {
 export function connectBus(options: BusOptions): Bus {
   return new NatsBus(options);
 }
+
+/** How long a server has to say that nobody is subscribed. */
+const ASKING_MS = 2_000;
 
 type Attach = (connection: NatsConnection) => Subscription;
 
@@ -136,6 +141,14 @@ class NatsBus implements Bus {
     const named = headers();
     named.set("Nats-Msg-Id", id);
     this.connection().publish(subject, payload, { headers: named });
+  }
+
+  publishAsking(subject: string, payload: Uint8Array, onNobody: () => void): void {
+    // Nobody answers a request of this kind; the server does, at once, when nobody is there.
+    const asked = this.connection().request(subject, payload, { timeout: ASKING_MS });
+    asked.catch((error: unknown) => {
+      if (busError(error, subject).reason === "BUS_NO_RESPONDERS") onNobody();
+    });
   }
 
   subscribe(subject: string, listener: (payload: Uint8Array, subject: string) => void): Disposable {

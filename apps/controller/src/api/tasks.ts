@@ -32,7 +32,8 @@ import type { StreamDeps } from "./streams/relay.ts";
 import { watchResources, type WatchDeps } from "./watch.ts";
 
 export interface TaskDeps extends WatchDeps {
-  readonly bus: FrameBus;
+  /** A connection of its own: bulk bytes must not stand before leases and journals. */
+  readonly streamBus: FrameBus;
 }
 
 interface TaskQuery {
@@ -45,7 +46,7 @@ interface TaskQuery {
 export function taskService(deps: TaskDeps): Implementation {
   const { store } = deps;
   const find: StreamDeps["find"] = (namespace, name) => existingTask(store.db, namespace, name);
-  const streams: StreamDeps = { bus: deps.bus, find };
+  const streams: StreamDeps = { bus: deps.streamBus, find };
   return implement(TaskService, {
     async getTask({ namespace, name, asOf }) {
       if (asOf !== undefined) return await getAsOf(store, { kind: "Task", schema: TaskSchema, asOf, namespace, name });
@@ -83,7 +84,7 @@ export function taskService(deps: TaskDeps): Implementation {
     },
     restartTask: ({ namespace, name }) => store.transaction((tx) => restart(tx, namespace, name)),
     async *logs(request, { signal }) {
-      yield* logs(deps.bus, await existingTask(store.db, request.namespace, request.name), request, signal);
+      yield* logs(deps.streamBus, await existingTask(store.db, request.namespace, request.name), request, signal);
     },
     exec: (requests, { signal }) => exec(streams, requests, signal),
     attach: (requests, { signal }) => attach(streams, requests, signal),

@@ -88,6 +88,7 @@ async function startTestApi(databaseUrl: string, natsUrl: string): Promise<TestA
       {
         store,
         bus,
+        streamBus: bus,
         checks,
         metrics,
         apiMetrics,

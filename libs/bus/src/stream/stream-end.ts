@@ -6,15 +6,16 @@
  *  2. A sender never has more payload under way than the receiver's window; what the receiver's reader has consumed is given
  *     back as credit. A reader that stalls thus costs its own stream one window of memory, and nobody else anything. A peer
  *     that ignores the window is cut off.
- *  3. The opener pings, the server answers; an end that hears nothing for `idleTimeoutMs` ends. So a stream whose controller
- *     died does not outlive it.
+ *  3. The opener pings, the server answers; an end that hears nothing for `idleTimeoutMs` ends, an opener at once when its ping
+ *     finds nobody. So a stream whose controller died does not outlive it, and one whose agent died ends with its next ping.
  *  4. A stream ends once. What had arrived before a proper end or an error of the peer can still be read.
  */
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { fromBinary } from "@bufbuild/protobuf";
 import { StatusError } from "@berth/base";
 import { StreamFrameSchema, type StreamFrame } from "@berth/proto";
 import type { FrameBus } from "../bus.ts";
 import { statusOf } from "../errors.ts";
+import { encodeFrame } from "./frame-codec.ts";
 
 export const MAX_FRAME_BYTES = 32 * 1024;
 /** For streams that people look at: what a stalled one may hold in memory. */
@@ -87,14 +88,7 @@ export class StreamEnd {
 
   /** Sends a frame without payload. */
   send(body: FrameBody): void {
-    if (this.#ended !== undefined) return;
-    this.#sendSeq += 1n;
-    try {
-      const frame = create(StreamFrameSchema, { seq: this.#sendSeq, body });
-      this.#options.bus.publish(this.#options.sendSubject, toBinary(StreamFrameSchema, frame));
-    } catch (error) {
-      this.fail(StatusError.from(error), { tell: false });
-    }
+    this.#publish(body, (subject, frame) => this.#options.bus.publish(subject, frame));
   }
 
   /** Sends data in frames of at most 32 KiB, in the order of the calls, as credit comes. @throws why the stream ended. */
@@ -245,7 +239,28 @@ export class StreamEnd {
       this.fail(new StatusError("UNAVAILABLE", text, { reason: "STREAM_LOST" }), { tell: true });
       return;
     }
-    if (this.#options.role === "opener") this.send({ case: "ping", value: true });
+    if (this.#options.role === "opener") this.#ping();
+  }
+
+  /** A server that has died is no longer subscribed: that is known at once, without waiting for its silence. */
+  #ping(): void {
+    const onNobody = (): void => {
+      const text = "stream: the other end is gone";
+      this.fail(new StatusError("UNAVAILABLE", text, { reason: "STREAM_LOST" }), { tell: false });
+    };
+    this.#publish({ case: "ping", value: true }, (subject, frame) =>
+      this.#options.bus.publishAsking(subject, frame, onNobody),
+    );
+  }
+
+  #publish(body: FrameBody, publish: (subject: string, frame: Uint8Array) => void): void {
+    if (this.#ended !== undefined) return;
+    this.#sendSeq += 1n;
+    try {
+      publish(this.#options.sendSubject, encodeFrame(this.#sendSeq, body));
+    } catch (error) {
+      this.fail(StatusError.from(error), { tell: false });
+    }
   }
 
   #end(how: { readonly error?: StatusError }): void {

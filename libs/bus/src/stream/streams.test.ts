@@ -33,11 +33,20 @@ function losing(bus: FrameBus, nth: number): FrameBus {
       count += 1;
       if (count !== nth) bus.publish(subject, payload);
     },
+    publishAsking: (subject, payload, onNobody) => {
+      count += 1;
+      if (count !== nth) bus.publishAsking(subject, payload, onNobody);
+    },
     subscribe: (subject, listener) => bus.subscribe(subject, listener),
     request: (endpoint, node, message, options) => bus.request(endpoint, node, message, options),
     serve: (endpoint, options, handler) => bus.serve(endpoint, options, handler),
   };
 }
+
+const missing = async (): Promise<never> => {
+  throw new StatusError("NOT_FOUND", "no such task");
+};
+const none = { exec: missing, logs: missing, attach: missing, forward: missing, copyOut: missing, copyIn: missing };
 
 async function collect(events: AsyncIterable<StreamEvent>): Promise<StreamEvent[]> {
   const all: StreamEvent[] = [];
@@ -66,10 +75,6 @@ describe("streams on a real nats-server", () => {
     await nats[Symbol.asyncDispose]();
   });
   const serve = async (handlers: Partial<StreamHandlers>, bus: FrameBus = agent, timings = {}): Promise<void> => {
-    const missing = async (): Promise<never> => {
-      throw new StatusError("NOT_FOUND", "no such task");
-    };
-    const none = { exec: missing, logs: missing, attach: missing, forward: missing, copyOut: missing, copyIn: missing };
     const all = { ...none, ...handlers };
     cleanup.push(serveStreams(bus, "a", all, { logger: silentLogger, ...timings }));
     await agent.connection().flush();
@@ -243,7 +248,7 @@ describe("streams on a real nats-server", () => {
     await doomed.connected();
     // Its pings and its farewell are swallowed, as if it had been killed.
     const dead = losing(doomed, 0);
-    await openStream({ ...dead, publish: () => {} }, "a", exec, fast);
+    await openStream({ ...dead, publish: () => {}, publishAsking: () => {} }, "a", exec, fast);
     await until("the agent gives up", () => ends.length === 1);
     assert.ok(hasCode(ends[0], "UNAVAILABLE"));
     await doomed[Symbol.asyncDispose]();
@@ -264,6 +269,26 @@ describe("streams on a real nats-server", () => {
     assert.equal(first, "alive");
     await quiet[Symbol.asyncDispose]();
     await assert.rejects(reading, (error) => hasCode(error, "CANCELLED"));
+  });
+
+  test("a stream whose agent is no longer there ends with its next ping, long before silence would tell", async () => {
+    const ends: unknown[] = [];
+    const killed = connectBus({
+      url: nats.url,
+      name: "killed",
+      inboxPrefix: agentInboxPrefix("k"),
+      logger: silentLogger,
+    });
+    await killed.connected();
+    const serving = serveStreams(killed, "k", { ...none, ...parked(ends) }, { logger: silentLogger });
+    await killed.connection().flush();
+    const stream = await openStream(controller, "k", exec, { pingIntervalMs: 50, idleTimeoutMs: 60_000 });
+    const reading = collect(stream.events);
+    // As a kill does: the connection is gone without a word.
+    await killed.connection().close();
+    await assert.rejects(reading, (error) => hasCode(error, "UNAVAILABLE") && /is gone/.test(error.message));
+    await serving[Symbol.asyncDispose]();
+    await killed[Symbol.asyncDispose]();
   });
 
   test("an agent that sends more than the window is cut off", async () => {

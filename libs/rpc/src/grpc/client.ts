@@ -54,6 +54,9 @@ const RECONNECT_MS = { first: 200, longest: 2_000 } as const;
 /** A peer that vanished without a word is noticed, also by a watch that nothing happens on. */
 const KEEPALIVE_MS = { idle: 30_000, answer: 10_000 } as const;
 
+/** What the server may send ahead: HTTP/2's own 64 KiB would bound a stream to that much for each round trip. */
+const WINDOW_BYTES = 1024 * 1024;
+
 /** Nothing is connected until the first call. Clients of one endpoint share its connection. */
 export function createGrpcClient<S extends DescService>(service: S, options: GrpcClientOptions): GrpcClient<S> {
   const connection = new Connection(options);
@@ -103,6 +106,7 @@ class Connection {
         "grpc.max_receive_message_length": MAX_REPLY_BYTES,
         "grpc.initial_reconnect_backoff_ms": RECONNECT_MS.first,
         "grpc.max_reconnect_backoff_ms": RECONNECT_MS.longest,
+        "grpc-node.flow_control_window": WINDOW_BYTES,
         "grpc.keepalive_time_ms": KEEPALIVE_MS.idle,
         "grpc.keepalive_timeout_ms": KEEPALIVE_MS.answer,
       });
