@@ -90,9 +90,12 @@ export function createAgentProcess({ dir, host, config }: AgentSettings): AgentP
     async [Symbol.asyncDispose]() {
       await daemon?.stop();
       for (const each of processes()) await endProcess(each, { signal: "SIGKILL" });
-      for (const pid of cgroupPids(cgroup)) {
-        const identity = identify(pid);
-        if (identity !== undefined) await endProcess(identity, { signal: "SIGKILL" });
+      // The stopper is a shell script: it may have started another program while it was being killed.
+      for (let pids = cgroupPids(cgroup); pids.length > 0; pids = cgroupPids(cgroup)) {
+        for (const pid of pids) {
+          const identity = identify(pid);
+          if (identity !== undefined) await endProcess(identity, { signal: "SIGKILL" });
+        }
       }
       unmountTree(dir);
       removeCgroups(cgroup);

@@ -1,5 +1,5 @@
 /** The real `berth` as a child process. */
-import { spawn, type ChildProcessWithoutNullStreams } from "node:child_process";
+import { spawn, type ChildProcess, type ChildProcessWithoutNullStreams } from "node:child_process";
 import { text } from "node:stream/consumers";
 import { programArgv, programEnv } from "./programs.ts";
 
@@ -19,9 +19,18 @@ export interface CliOptions {
 
 /** A command that goes on; its caller ends it. */
 export function startCli(args: readonly string[], options: CliOptions): ChildProcessWithoutNullStreams {
+  return spawnCli(args, options, "pipe") as ChildProcessWithoutNullStreams;
+}
+
+/** The same, with any standard input, such as a file's descriptor. */
+export function spawnCli(
+  args: readonly string[],
+  options: CliOptions,
+  stdin: "pipe" | "ignore" | number,
+): ChildProcess {
   const [command, ...rest] = programArgv("cli", ...args);
   return spawn(command!, rest, {
-    stdio: ["pipe", "pipe", "pipe"],
+    stdio: [stdin, "pipe", "pipe"],
     env: programEnv({
       BERTH_ENDPOINT: options.endpoint,
       BERTH_TOKEN: options.token,

@@ -10,7 +10,7 @@
  * Programs are started as users start them, by their launchers' main files and configuration files, so that what is tested
  * is what ships. Leaves what a fleet must do to the tests.
  */
-import { execFileSync, type ChildProcessWithoutNullStreams } from "node:child_process";
+import { execFileSync, type ChildProcess, type ChildProcessWithoutNullStreams } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Lifetime } from "@berth/base";
@@ -23,7 +23,7 @@ import { startRegistry, type RegistryServer } from "../servers/registry.ts";
 import { freePort } from "../servers/ports.ts";
 import { scratchDir } from "../servers/scratch.ts";
 import { startAgent, type AgentProcess } from "./agent-process.ts";
-import { runCli, startCli, type CliOptions, type CliResult } from "./cli.ts";
+import { runCli, spawnCli, startCli, type CliOptions, type CliResult } from "./cli.ts";
 import { createControllerProcess, type ControllerProcess } from "./controller-process.ts";
 
 export interface FleetOptions {
@@ -60,6 +60,8 @@ export interface Fleet extends AsyncDisposable {
   berth(args: readonly string[], input?: string): Promise<string>;
   /** The same as a child process that its caller talks to and ends; it is killed after two minutes. */
   startBerth(...args: string[]): ChildProcessWithoutNullStreams;
+  /** The same with a file's descriptor as its input, or none, and an hour's time. */
+  spawnBerth(args: readonly string[], stdin: "ignore" | number): ChildProcess;
 }
 
 export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
@@ -144,6 +146,7 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
       return result.stdout;
     },
     startBerth: (...args) => startCli(args, cliOptions()),
+    spawnBerth: (args, stdin) => spawnCli(args, { ...cliOptions(), timeoutMs: 3_600_000 }, stdin),
     [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose](),
   };
 }
