@@ -48,6 +48,8 @@ export interface PublisherDeps {
 export interface PublisherConfig {
   readonly batchEntries?: number;
   readonly batchBytes?: number;
+  /** How long the first entry after a silence waits for others to be published with it. Default 0. */
+  readonly gatherMs?: number;
   readonly backoff?: Backoff;
   /** How long a watermark may stand still below what was published. */
   readonly stallMs?: number;
@@ -66,6 +68,7 @@ type ResolvedConfig = Required<PublisherConfig>;
 const DEFAULTS: ResolvedConfig = {
   batchEntries: 500,
   batchBytes: 512 * 1024,
+  gatherMs: 0,
   backoff: { initialMs: 200, maxMs: 15_000, factor: 2 },
   stallMs: 30_000,
   maxStallMs: 600_000,
@@ -145,8 +148,10 @@ class Publisher implements JournalPublisher {
       this.#wake = Promise.withResolvers<void>();
       try {
         const batch = this.#nextBatch();
-        if (batch === undefined) await this.#idle(signal);
-        else await this.#publish(batch, signal);
+        if (batch === undefined) {
+          await this.#idle(signal);
+          await this.#gather(signal);
+        } else await this.#publish(batch, signal);
         this.#failures = 0;
       } catch (error) {
         if (signal.aborted) return;
@@ -184,6 +189,11 @@ class Publisher implements JournalPublisher {
     const leftMs = this.#waitingSinceMs + this.#stallMs - this.#clock.monotonicMs();
     if (leftMs > 0) await this.#woken(signal, leftMs);
     else this.#rewind(states);
+  }
+
+  async #gather(signal: AbortSignal): Promise<void> {
+    const { gatherMs } = this.#config;
+    if (gatherMs > 0) await this.#clock.sleep(gatherMs, signal);
   }
 
   #rewind(states: readonly EpochState[]): void {

@@ -11,12 +11,9 @@ import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { FailureError, failureOf, type Failure } from "./failure.ts";
 import type { SqlRow, SqlValue, Statement, StatementResult } from "./metadata.ts";
 import { narrowRows, StatementCache } from "./sqlite.ts";
-import type { Answer } from "./writer.ts";
+import type { Answer, Member } from "./writer.ts";
 
-export interface Member {
-  readonly id: number;
-  readonly statements: readonly Statement[];
-}
+export type { Member } from "./writer.ts";
 
 export interface GroupOutcome {
   readonly answers: readonly Answer[];

@@ -11,7 +11,7 @@ import type { Metadata, Migration, SqlRow, SqlValue, Statement, StatementResult 
 import { toStatusError } from "./status.ts";
 import { backupMetadata } from "./inspect.ts";
 import { openForReading, query, StatementCache } from "./sqlite.ts";
-import type { WriterInput, WriterReply, WriterRequest } from "./writer.ts";
+import type { Member, WriterInput, WriterReply, WriterRequest } from "./writer.ts";
 
 export interface OpenMetadataOptions {
   /** The SQLite file; it and its folder are made if missing. */
@@ -91,6 +91,7 @@ class SqliteMetadata implements OpenedMetadata {
   readonly #reader: DatabaseSync;
   readonly #queries: StatementCache;
   readonly #waiting = new Map<number, Waiting>();
+  #asked: Member[] = [];
   #lastId = 0;
   #transactions = 0;
   #commits = 0;
@@ -119,12 +120,29 @@ class SqliteMetadata implements OpenedMetadata {
     const id = (this.#lastId += 1);
     const { promise, resolve, reject } = Promise.withResolvers<readonly StatementResult[]>();
     try {
-      this.#post({ kind: "transact", id, statements: statements.map(toPlain) });
+      this.#ask({ id, statements: statements.map(toPlain) });
     } catch (error) {
       return Promise.reject(StatusError.from(error, "metadata: a parameter is no SQL value"));
     }
     this.#waiting.set(id, { resolve, reject });
     return promise;
+  }
+
+  /** What is asked for in one turn of the event loop goes to the thread as one message: each costs more than what is in it. */
+  #ask(member: Member): void {
+    for (const { params = [] } of member.statements) {
+      const odd = params.find((value) => !isSqlValue(value));
+      if (odd !== undefined) throw new TypeError(`${typeof odd} cannot be a parameter`);
+    }
+    this.#asked.push(member);
+    if (this.#asked.length === 1) setImmediate(() => this.#flush());
+  }
+
+  #flush(): void {
+    if (this.#asked.length === 0 || this.#lost !== undefined) return;
+    const members = this.#asked;
+    this.#asked = [];
+    this.#post({ kind: "transact", members });
   }
 
   all(sql: string, ...params: SqlValue[]): SqlRow[] {
@@ -156,6 +174,7 @@ class SqliteMetadata implements OpenedMetadata {
   }
 
   async #close(): Promise<void> {
+    this.#flush();
     if (this.#waiting.size > 0) await new Promise<void>((resolve) => (this.#drained = resolve));
     // The reader first: the last connection to close folds the write-ahead log into the file, and must be able to write.
     this.#reader.close();
@@ -215,6 +234,11 @@ function plainOtherwise({ code, reason, message }: Failure): Failure {
 
 function exact(value: SqlValue): SqlValue {
   return isView(value) ? new Uint8Array(value) : value;
+}
+
+function isSqlValue(value: unknown): boolean {
+  if (value === null || value instanceof Uint8Array) return true;
+  return typeof value === "string" || typeof value === "number" || typeof value === "bigint";
 }
 
 function isView(value: SqlValue): value is Uint8Array {

@@ -72,7 +72,7 @@ function serve(db: DatabaseSync): void {
   };
 
   port.on("message", (request: WriterRequest) => {
-    if (request.kind === "transact") queue.push(request);
+    if (request.kind === "transact") queue.push(...request.members);
     else closing = true;
     schedule();
   });

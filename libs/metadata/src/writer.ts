@@ -14,8 +14,14 @@ export interface WriterInput {
 }
 
 export type WriterRequest =
-  | { readonly kind: "transact"; readonly id: number; readonly statements: readonly Statement[] }
+  | { readonly kind: "transact"; readonly members: readonly Member[] }
   | { readonly kind: "close" };
+
+/** One transaction. */
+export interface Member {
+  readonly id: number;
+  readonly statements: readonly Statement[];
+}
 
 /** The outcome of one transaction. */
 export type Answer =

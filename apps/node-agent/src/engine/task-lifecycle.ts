@@ -151,7 +151,7 @@ export class TaskLifecycle implements AsyncDisposable {
     switch (newest.state) {
       case "accepted":
       case "starting":
-        await keepLatestLogs(logDirectoryOf(newest, this.#deps.paths), newest);
+        if (!isFirst(newest)) await keepLatestLogs(logDirectoryOf(newest, this.#deps.paths), newest);
         await this.#start(newest);
         return;
       case "running":
@@ -423,6 +423,11 @@ export class TaskLifecycle implements AsyncDisposable {
   #nowMs(): number {
     return this.#deps.clock.nowMs();
   }
+}
+
+/** Nothing of the task can have been here before. */
+function isFirst({ generation, attempt }: Execution): boolean {
+  return generation === 1 && attempt === 1;
 }
 
 function stoppedFacts(exit: ContainerExit): TaskFacts {

@@ -38,6 +38,8 @@ export interface SimulatorStatus {
   /** Entries of journals that NATS has not taken, and that the controller has not stored. */
   readonly unpublished: number;
   readonly unstored: number;
+  /** Nodes whose assignment set is older than the controller's. */
+  readonly setsBehind: number;
 }
 
 /** So many begin at once: a thousand leases in one instant would be a test of something else. */
@@ -130,14 +132,15 @@ function quieter(logger: Logger): Logger {
 }
 
 function statusOf(nodes: readonly SimulatedNode[]): SimulatorStatus {
-  let [leasesHeld, unpublished, unstored] = [0, 0, 0];
+  let [leasesHeld, unpublished, unstored, setsBehind] = [0, 0, 0, 0];
   for (const { door } of nodes) {
-    const { leaseHeld, backlog } = door.status();
+    const { leaseHeld, backlog, setBehind } = door.status();
     leasesHeld += leaseHeld ? 1 : 0;
     unpublished += backlog.unpublished;
     unstored += backlog.unstored;
+    setsBehind += setBehind ? 1 : 0;
   }
-  return { nodes: nodes.length, leasesHeld, unpublished, unstored };
+  return { nodes: nodes.length, leasesHeld, unpublished, unstored, setsBehind };
 }
 
 function metricsOf(status: () => SimulatorStatus): Metrics {

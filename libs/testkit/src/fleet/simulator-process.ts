@@ -9,6 +9,7 @@ export interface SimulatorStatus {
   readonly leasesHeld: number;
   readonly unpublished: number;
   readonly unstored: number;
+  readonly setsBehind: number;
 }
 
 export interface SimulatorProcess extends AsyncDisposable {

@@ -58,8 +58,13 @@ export interface FleetDoor extends AsyncDisposable {
     readonly bus: Bus["state"];
     readonly leaseHeld: boolean;
     readonly backlog: ReturnType<JournalPublisher["backlog"]>;
+    /** The controller has an assignment set that this node has not confirmed; its jobs may all be here. */
+    readonly setBehind: boolean;
   };
 }
+
+/** The steps of a start follow one another closely: in one message they cost everybody less. */
+const GATHER_MS = 10;
 
 export type FleetDoorConfig = Pick<AgentConfig, "node" | "natsUrl" | "redisUrl">;
 
@@ -92,7 +97,10 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
 
   const source: { shard: number | undefined } = { shard: undefined };
   const publisher = lifetime.own(
-    startPublisher({ journal, transport: journalTransport(bus, node, source, deps.failpoint), clock, logger }),
+    startPublisher(
+      { journal, transport: journalTransport(bus, node, source, deps.failpoint), clock, logger },
+      { gatherMs: GATHER_MS },
+    ),
   );
   const onReply = (reply: LeaseReply, untilBoottimeMs: number): void => {
     holdLease(deps, reply, untilBoottimeMs);
@@ -105,8 +113,7 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
     }
     const { storeEpoch } = reply;
     if (deps.registryRoutes.isBehind({ storeEpoch, revision: Number(reply.mirrorsRevision) })) mirrors.want();
-    const applied = state.applied();
-    if (reply.storeEpoch !== applied.storeEpoch || Number(reply.revision) > applied.revision) sync.want();
+    sync.heard({ storeEpoch, revision: Number(reply.revision) }, state.applied());
   };
   const status = new NodeStatus(deps.facts);
   const describe = async (): Promise<ReturnType<NodeStatus["describe"]>> => {
@@ -133,7 +140,10 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
       node,
       logger,
       ...(deps.shared === undefined ? {} : { connections: deps.shared.jobs }),
-      handle: ({ name, data }) => assignments.takeJob(name, data),
+      async handle({ name, data }) {
+        await assignments.takeJob(name, data);
+        sync.took({ storeEpoch: data.storeEpoch, revision: Number(data.revision) });
+      },
     }),
   );
   lifetime.loop((signal) => sync.run(signal), onError);
@@ -141,7 +151,12 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
   lifetime.loop((signal) => lease.run(signal), onError);
 
   return {
-    status: () => ({ bus: bus.state, leaseHeld: lease.isHeld(), backlog: publisher.backlog() }),
+    status: () => ({
+      bus: bus.state,
+      leaseHeld: lease.isHeld(),
+      backlog: publisher.backlog(),
+      setBehind: sync.isBehind(state.applied()),
+    }),
     [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose](),
   };
 }
