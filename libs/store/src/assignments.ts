@@ -22,7 +22,7 @@ import { parse } from "./messages.ts";
 import { getStoreMeta } from "./meta.ts";
 import { ENDED_PHASES } from "./nodes.ts";
 import { addToOutbox } from "./outbox.ts";
-import { campaignTargets, nodes, tasks } from "./schema/index.ts";
+import { campaignTargets, tasks } from "./schema/index.ts";
 import type { TaskRow } from "./tasks.ts";
 
 export function taskAssignment(row: TaskRow): TaskAssignment {
@@ -116,9 +116,8 @@ export async function announceImages(tx: Tx, rows: readonly TargetRow[]): Promis
  * revisions do not belong together. An unknown node has an empty set of revision 0 that stops nothing.
  */
 export async function assignmentPage(tx: Tx, node: string, offset: number, limit: number): Promise<AssignmentsReply> {
-  const { storeEpoch, stopsConfirmed } = await getStoreMeta(tx);
-  const [row] = await tx.select({ revision: nodes.assignmentRevision }).from(nodes).where(eq(nodes.name, node));
-  if (row === undefined) return create(AssignmentsReplySchema, { storeEpoch, stopsConfirmed: false });
+  const { storeEpoch, stopsConfirmed, revision } = await assignmentMeta(tx, node);
+  if (revision === undefined) return create(AssignmentsReplySchema, { storeEpoch, stopsConfirmed: false });
   const ofNode = and(eq(tasks.node, node), eq(tasks.removed, false));
   const taskRows = await tx
     .select()
@@ -131,7 +130,7 @@ export async function assignmentPage(tx: Tx, node: string, offset: number, limit
   let images: TargetRow[] = [];
   let more = taskRows.length > limit;
   if (!more) {
-    const taskCount = await tx.$count(tasks, ofNode);
+    const taskCount = offset === 0 ? 0 : await tx.$count(tasks, ofNode);
     const room = limit - taskItems.length;
     const found = await tx
       .select()
@@ -145,10 +144,20 @@ export async function assignmentPage(tx: Tx, node: string, offset: number, limit
   }
   return create(AssignmentsReplySchema, {
     storeEpoch,
-    revision: BigInt(row.revision),
+    revision: BigInt(revision),
     tasks: taskItems.map(taskAssignment),
     images: images.map(imageAssignment),
     nextOffset: more ? offset + taskItems.length + images.length : 0,
     stopsConfirmed,
   });
+}
+
+async function assignmentMeta(
+  tx: Tx,
+  node: string,
+): Promise<{ readonly storeEpoch: string; readonly stopsConfirmed: boolean; readonly revision: string | undefined }> {
+  const [row] = await tx.execute<{ epoch: string; confirmed: boolean; revision: string | null }>(sql`
+    select store_epoch::text as epoch, stops_confirmed as confirmed, n.assignment_revision::text as revision
+    from store_meta left join nodes n on n.name = ${node}`);
+  return { storeEpoch: row!.epoch, stopsConfirmed: row!.confirmed, revision: row!.revision ?? undefined };
 }

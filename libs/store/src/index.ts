@@ -141,6 +141,7 @@ export {
 } from "./namespaces.ts";
 export {
   allNodes,
+  fleetNodes,
   drainingNodes,
   drainOf,
   drainStatusOf,
@@ -161,6 +162,7 @@ export {
   touchNodes,
   updateNode,
   type NodePatch,
+  type FleetNodeRow,
   type NodeRow,
   type NodeUsage,
 } from "./nodes.ts";

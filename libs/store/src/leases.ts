@@ -148,10 +148,14 @@ export async function fleetSilence(tx: Tx): Promise<FleetSilence> {
  */
 export async function tasksOfWrongCertainty(tx: Tx, limit: number): Promise<string[]> {
   const rows = await tx.execute<{ uid: string }>(sql`
-    select t.uid::text as uid from tasks t join nodes n on n.name = t.node
-    where (n.phase = 'Unknown' and t.certainty = 'observed' and t.phase not in ('Succeeded', 'Failed', 'Stopped'))
-      or (n.phase <> 'Unknown' and t.certainty = 'unreachable')
-      or (n.phase = 'Unknown' and t.certainty = 'unreachable' and t.possibly_until <= clock_timestamp())
-    order by t.uid limit ${limit}`);
+    select uid::text as uid from (
+      select t.uid from nodes n join tasks t on t.node = n.name
+      where n.phase = 'Unknown' and (
+        (t.certainty = 'observed' and t.phase not in ('Succeeded', 'Failed', 'Stopped'))
+        or (t.certainty = 'unreachable' and t.possibly_until <= clock_timestamp()))
+      union all
+      select t.uid from tasks t join nodes n on n.name = t.node
+      where t.certainty = 'unreachable' and n.phase <> 'Unknown') wrong
+    order by uid limit ${limit}`);
   return rows.map((row) => row.uid);
 }

@@ -209,14 +209,17 @@ export async function updateTasks(tx: Tx, updates: readonly TaskUpdate[]): Promi
     ...patch,
     resourceVersion: before.resourceVersion + 1,
   }));
+  const { keys, assignments, types } = changedColumns(updates);
   const values = rows.map((row, index) => {
     const { generation: at_generation, attempt: at_attempt } = updates[index]!.before;
-    return { ...snakeCase(row), at_generation, at_attempt };
+    const value: Record<string, unknown> = { uid: row.uid, at_generation, at_attempt };
+    for (const key of keys) value[snakeCaseOf(key)] = row[key];
+    return value;
   });
   const written = await tx.execute(sql`
-    update tasks t set (${SET_COLUMNS}) = (${VALUE_COLUMNS})
+    update tasks t set ${assignments}
     from jsonb_to_recordset(${JSON.stringify(values)}::jsonb) as v(
-      uid uuid, at_generation bigint, at_attempt int, ${COLUMN_TYPES})
+      uid uuid, at_generation bigint, at_attempt int, ${types})
     where t.uid = v.uid and t.generation = v.at_generation and t.attempt = v.at_attempt`);
   if (written.count !== rows.length) {
     throw new StatusError("ABORTED", `${rows.length - written.count} of ${rows.length} tasks have moved on`, {
@@ -289,10 +292,28 @@ const UPDATABLE = {
   health: "text",
   available_since: "timestamptz",
 } as const;
-const COLUMNS = Object.keys(UPDATABLE);
-const SET_COLUMNS = sql.raw(COLUMNS.join(", "));
-const VALUE_COLUMNS = sql.raw(COLUMNS.map((column) => `v.${column}`).join(", "));
-const COLUMN_TYPES = sql.raw(typed(UPDATABLE));
+const UPDATABLE_TYPES: ReadonlyMap<string, string> = new Map(Object.entries(UPDATABLE));
+
+/** What any of these updates changes: a batch of one kind changes few columns, and a container is long. */
+function changedColumns(updates: readonly TaskUpdate[]): {
+  readonly keys: readonly (keyof TaskRow)[];
+  readonly assignments: SQL;
+  readonly types: SQL;
+} {
+  const changed = new Set<string>(["resourceVersion"]);
+  for (const { before, patch } of updates) {
+    for (const [key, value] of Object.entries(patch)) {
+      if (value !== before[key as keyof TaskRow]) changed.add(key);
+    }
+  }
+  const keys = [...changed].filter((key) => UPDATABLE_TYPES.has(snakeCaseOf(key)));
+  const columns = keys.map(snakeCaseOf);
+  return {
+    keys: keys as (keyof TaskRow)[],
+    assignments: sql.raw(columns.map((column) => `${column} = v.${column}`).join(", ")),
+    types: sql.raw(columns.map((column) => `${column} ${UPDATABLE_TYPES.get(column)}`).join(", ")),
+  };
+}
 
 /** As a column definition list. */
 function typed(columns: Readonly<Record<string, string>>): string {
@@ -301,11 +322,16 @@ function typed(columns: Readonly<Record<string, string>>): string {
     .join(", ");
 }
 
-function snakeCase(row: NewTask | TaskRow): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(row).map(([key, value]) => [
-      key.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
-      value,
-    ]),
-  );
+function snakeCase(row: NewTask): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(row).map(([key, value]) => [snakeCaseOf(key), value]));
+}
+
+const snakeCaseNames = new Map<string, string>();
+
+function snakeCaseOf(key: string): string {
+  const known = snakeCaseNames.get(key);
+  if (known !== undefined) return known;
+  const name = key.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  snakeCaseNames.set(key, name);
+  return name;
 }

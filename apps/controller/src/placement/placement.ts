@@ -33,6 +33,8 @@ export interface PlacementLoop extends AsyncDisposable {
 /** When to look whether the controller that is at it is done. */
 const BUSY_MS = 250;
 
+/** Each batch reads the whole fleet, and raises the revision of each node that it gives something (D5). */
+const BATCH_SIZE = 2_000;
 /** A task that still fits nowhere has its reason told anew only so often: it changes with every task that is placed. */
 const REASON_MS = 5_000;
 
@@ -69,7 +71,7 @@ export class Placer {
   /** When each unplaceable task's reason was last written, by the wall clock. */
   readonly #told = new Map<string, number>();
 
-  constructor(deps: PlacementDeps, { batchSize = 1_000, overcommit = NO_OVERCOMMIT }: PlacementConfig = {}) {
+  constructor(deps: PlacementDeps, { batchSize = BATCH_SIZE, overcommit = NO_OVERCOMMIT }: PlacementConfig = {}) {
     this.#deps = deps;
     this.#batchSize = batchSize;
     this.#overcommit = overcommit;

@@ -1,6 +1,6 @@
 /** The nodes as the reconciler sees them, and the brakes on replacing what silent ones run. */
 import { effectiveTaints } from "@berth/model";
-import { allNodes, type NodeRow, type Tx } from "@berth/store";
+import { fleetNodes, type FleetNodeRow, type Tx } from "@berth/store";
 import { drainModeOf } from "../drain/mode.ts";
 import type { FleetNode } from "./plan.ts";
 
@@ -23,11 +23,11 @@ export interface FleetView {
 }
 
 export async function readFleetView(tx: Tx, config: EvictionConfig, now: Date): Promise<FleetView> {
-  return fleetView(await allNodes(tx), config, now);
+  return fleetView(await fleetNodes(tx), config, now);
 }
 
 /** Pure, for {@link readFleetView}. */
-export function fleetView(rows: readonly NodeRow[], config: EvictionConfig, now: Date): FleetView {
+export function fleetView(rows: readonly FleetNodeRow[], config: EvictionConfig, now: Date): FleetView {
   const braked = isBraked(rows, config.evictWindowMs);
   const nodes = new Map<string, FleetNode>();
   let evictAt: Date | undefined;
@@ -62,7 +62,7 @@ export function fleetView(rows: readonly NodeRow[], config: EvictionConfig, now:
 const MIN_FLEET = 3;
 
 /** More than half of the fleet fell silent together: it is rather we who are cut off. They stay so until they are back. */
-function isBraked(rows: readonly NodeRow[], windowMs: number): boolean {
+function isBraked(rows: readonly FleetNodeRow[], windowMs: number): boolean {
   if (rows.length < MIN_FLEET) return false;
   const times = rows
     .flatMap((row) => (row.phase === "Unknown" && row.silentSince !== null ? [row.silentSince.getTime()] : []))

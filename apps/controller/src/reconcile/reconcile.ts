@@ -17,12 +17,13 @@ import {
   type Store,
   type Wake,
 } from "@berth/store";
-import { startKeyedLoop, type KeyedLoop } from "../loop/keyed-loop.ts";
+import { startKeyedLoop } from "../loop/keyed-loop.ts";
 import { partitionOf, startPartitions } from "../loop/partitions.ts";
 import { sleepUnless } from "../loop/sleep.ts";
 import { MOVE_FAILPOINT } from "../failpoints.ts";
 import type { ReconcileMetrics } from "../metrics.ts";
 import { evictionConfig, type EvictionConfig } from "./fleet.ts";
+import { Gathering } from "./gathering.ts";
 import { reconcileNamespace } from "./namespace.ts";
 import { reconcileWorkload } from "./workload.ts";
 
@@ -44,9 +45,6 @@ export interface Reconcile extends AsyncDisposable {
   readonly busy: number;
 }
 
-/** Changes of one workload come in bursts (each of its tasks moves); one look serves many. */
-const GATHER_MS = 10;
-
 export async function startReconcile(
   deps: ReconcileDeps,
   config: ReconcileConfig = {},
@@ -58,17 +56,21 @@ export async function startReconcile(
   const lifetime = new Lifetime(options.signal);
   const held = new Set<number>();
   const isOurs = (namespace: string): boolean => held.has(partitionOf(namespace, count));
+  const gathering = new Gathering();
   const loop = startKeyedLoop(
     { logger },
-    { name: "reconcile", concurrency, process: (key) => processKey(deps, eviction, key, isOurs) },
+    { name: "reconcile", concurrency, process: (key) => processKey(deps, { eviction, gathering, isOurs }, key) },
     lifetime.signal,
   );
 
+  const addWorkload = (namespace: string, uid: string): void => {
+    const key = keyOf("workload", namespace, uid);
+    loop.add(key, gathering.waitMs(key));
+  };
   /** Looks at everything that concerns us. */
   const resync = async (only: (namespace: string) => boolean): Promise<void> => {
     for (const name of await namespacesOf(store.db)) if (only(name)) loop.add(keyOf("namespace", name));
-    for (const { namespace, uid } of await workloadRefs(store.db))
-      if (only(namespace)) addWorkload(loop, namespace, uid);
+    for (const { namespace, uid } of await workloadRefs(store.db)) if (only(namespace)) addWorkload(namespace, uid);
   };
 
   lifetime.own(
@@ -98,7 +100,7 @@ export async function startReconcile(
   const onWake = async (wake: Wake): Promise<void> => {
     switch (wake.what) {
       case "workload":
-        if (isOurs(wake.namespace)) addWorkload(loop, wake.namespace, wake.uid);
+        if (isOurs(wake.namespace)) addWorkload(wake.namespace, wake.uid);
         return;
       case "campaign":
         return;
@@ -107,7 +109,7 @@ export async function startReconcile(
         return;
       case "node":
         for (const ref of await workloadsOnNode(store.db, wake.name)) {
-          if (isOurs(ref.namespace)) addWorkload(loop, ref.namespace, ref.uid);
+          if (isOurs(ref.namespace)) addWorkload(ref.namespace, ref.uid);
         }
         return;
       case "all":
@@ -131,15 +133,23 @@ export async function startReconcile(
   };
 }
 
+interface Process {
+  readonly eviction: EvictionConfig;
+  readonly gathering: Gathering;
+  readonly isOurs: (namespace: string) => boolean;
+}
+
 async function processKey(
   deps: ReconcileDeps,
-  eviction: EvictionConfig,
+  { eviction, gathering, isOurs }: Process,
   key: string,
-  isOurs: (namespace: string) => boolean,
 ): Promise<number | undefined> {
   const { store, metrics, failpoint } = deps;
   const [what, namespace = "", uid = ""] = key.split("/");
-  if (!isOurs(namespace)) return undefined;
+  if (!isOurs(namespace)) {
+    gathering.forget(key);
+    return undefined;
+  }
   const started = performance.now();
   try {
     if (what === "namespace") {
@@ -147,6 +157,7 @@ async function processKey(
       return undefined;
     }
     const outcome = await store.transaction((tx) => reconcileWorkload(tx, uid, eviction));
+    gathering.took(key, performance.now() - started);
     if (outcome.created > 0) failpoint("reconcile.after-tasks");
     if (outcome.moved > 0) failpoint(MOVE_FAILPOINT);
     if (outcome.reactedMs !== undefined) metrics.reactionTime("Workload", outcome.reactedMs / 1_000);
@@ -159,7 +170,3 @@ async function processKey(
 }
 
 const keyOf = (what: "namespace" | "workload", namespace: string, uid = ""): string => `${what}/${namespace}/${uid}`;
-
-function addWorkload(loop: KeyedLoop, namespace: string, uid: string): void {
-  loop.add(keyOf("workload", namespace, uid), GATHER_MS);
-}
