@@ -22,7 +22,7 @@ import { parseArgs } from "node:util";
 import { Lifetime, StatusError } from "@berth/base";
 import { cgroupDirs, endProcess, identify, isAlive, unmountTree, type ProcessIdentity } from "@berth/testkit";
 import { processesIn, processesNaming } from "./processes.ts";
-import { report, type BenchCase } from "./report.ts";
+import { print, report, type BenchCase, type Printed } from "./report.ts";
 
 const SHM = "/dev/shm";
 const PREFIX = "berth-bench-";
@@ -61,7 +61,7 @@ export interface BenchOptions {
 export async function runBench(
   name: string,
   options: BenchOptions,
-  body: (bench: Bench) => Promise<readonly BenchCase[]>,
+  body: (bench: Bench) => Promise<readonly BenchCase[] | Printed>,
 ): Promise<void> {
   const lifetime = new Lifetime();
   let ending = false;
@@ -93,9 +93,11 @@ export async function runBench(
       progress: (text) => console.error(`bench ${name}: ${text}`),
       note: (text) => void notes.add(text),
     };
-    const cases = await body(bench);
+    const result = await body(bench);
     await lifetime[Symbol.asyncDispose]();
-    report(name, cases, [`machine: ${machine()}; everything on ${SHM} (tmpfs)`, ...notes]);
+    const all = [`machine: ${machine()}; everything on ${SHM} (tmpfs)`, ...notes];
+    if ("text" in result) print(result, all);
+    else report(name, result, all);
   } catch (error) {
     await end(explain(error), 1);
   }

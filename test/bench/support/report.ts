@@ -16,6 +16,18 @@ export interface BenchCase {
   readonly against: string;
 }
 
+/** A table of another kind, for what has no peer. */
+export interface Printed {
+  readonly text: string;
+  readonly json: Readonly<Record<string, unknown>>;
+}
+
+export function print({ text, json }: Printed, notes: readonly string[]): void {
+  console.log(`${text}\n`);
+  for (const note of notes) console.log(`- ${note}`);
+  console.log(JSON.stringify(json));
+}
+
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length / 2;
@@ -46,7 +58,7 @@ function summaryOf({ name, unit, better = "less", berth, peer }: BenchCase) {
   return { name, unit, better, berth: round(ours), peer: round(theirs), ratio: round(ours / theirs) };
 }
 
-function table(rows: readonly (readonly string[])[]): string {
+export function table(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   return rows
     .map((row) =>
