@@ -74,7 +74,7 @@ describe("simulated agents", () => {
       prefix: "shaky",
       labels: { shaky: "yes" },
       start: { failures: 0.2 },
-      pull: { failures: 0.2, ms: { min: 1, max: 5 } },
+      pull: { failures: 0.4, ms: { min: 1, max: 5 } }, // with this seed, the first on two of the five nodes
       exit: { share: 0.1, afterMs: { min: 1, max: 50 } },
     });
     await apply("shaky", 30, { placement: { nodeSelector: { shaky: "yes" } } });
