@@ -3,7 +3,16 @@ import { test } from "node:test";
 import { PlacementBatch, type PlacementFleet } from "./batch.ts";
 import type { PlacementTask } from "./ask.ts";
 import type { PlacementNode } from "./node.ts";
-import { CORDONED, leaveByMs, NOT_READY, UNREACHABLE, type Taint, type Toleration } from "./taints.ts";
+import {
+  CORDONED,
+  effectiveTaints,
+  formatTaint,
+  leaveByMs,
+  NOT_READY,
+  UNREACHABLE,
+  type Taint,
+  type Toleration,
+} from "./taints.ts";
 import { termKey } from "./topology.ts";
 import { fleet, node, task, term } from "./testing/fleets.ts";
 
@@ -217,4 +226,41 @@ void test("leaveByMs is the earliest end of what is tolerated", () => {
   assert.equal(leaveByMs([at("a", 5)], [bears("a", 10), bears("a", undefined)]), undefined);
   assert.equal(leaveByMs([at("a", 5), at("b", 7)], [bears("a", 10), bears("b", 1)]), 1_007);
   assert.equal(leaveByMs([{ ...taint("a", "NoSchedule"), addedAtMs: 5 }], []), undefined);
+});
+
+void test("effectiveTaints follow from what the node is and says, beside the operator's", () => {
+  const of = (more: Partial<Parameters<typeof effectiveTaints>[0]>): string[] =>
+    effectiveTaints({ phase: "Ready", cordoned: false, taints: [], conditions: [], ...more }).map(formatTaint);
+  assert.deepEqual(of({}), []);
+  const conditions = [
+    { type: "DiskPressure", status: "True" },
+    { type: "MemoryPressure", status: "False" },
+    { type: "Stopper", status: "True" },
+  ];
+  assert.deepEqual(of({ conditions }), ["berth.io/disk-pressure:NoSchedule"]);
+  assert.deepEqual(of({ phase: "Unknown", cordoned: true, taints: [taint("gpu", "NoExecute", "a")] }), [
+    "gpu=a:NoExecute",
+    "berth.io/cordoned:NoSchedule",
+    "berth.io/unreachable:NoSchedule",
+  ]);
+  assert.deepEqual(of({ phase: "NotReady" }), ["berth.io/not-ready:NoSchedule"]);
+});
+
+void test("PlacementBatch looks at few nodes for each task, however many there are", () => {
+  let looks = 0;
+  const nodes = Array.from({ length: 2_000 }, (_, n) => ({
+    ...node(`n${n}`, { labels: { zone: `z${n % 3}` } }),
+    // Asked for once in each look at how full a node is.
+    get maxTasks() {
+      looks += 1;
+      return 100;
+    },
+  }));
+  const batch = new PlacementBatch(fleet(nodes));
+  const spread = [{ topologyKey: "zone", maxSkew: 1, hard: true }];
+  batch.place(many(1, { cpuMillis: 10, rules: { spread } }));
+  looks = 0;
+  const decisions = batch.place(many(1_000, { cpuMillis: 10, rules: { spread } }));
+  assert.ok(decisions.every((decision) => decision.node !== undefined));
+  assert.ok(looks < 1_000 * 40, `${looks / 1_000} looks for each task`);
 });
