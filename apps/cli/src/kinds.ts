@@ -3,7 +3,7 @@
  * verbs are written once.
  */
 import { create, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { timestampMs, type Timestamp } from "@bufbuild/protobuf/wkt";
 import {
   CampaignSchema,
   CampaignService,
@@ -19,6 +19,7 @@ import {
   WorkloadService,
   WatchEventSchema,
   type Metadata,
+  type Watermark,
   type WatchEvent,
 } from "@berth/proto";
 import { hasCode, StatusError } from "@berth/base";
@@ -38,6 +39,8 @@ import type { Session } from "./session.ts";
 export interface Listing<T> {
   readonly items: readonly T[];
   readonly cursor: string;
+  /** Of the page whose nodes are furthest behind. */
+  readonly watermark?: Watermark | undefined;
 }
 
 export interface ListQuery {
@@ -89,17 +92,26 @@ const past = (asOf: Timestamp | undefined): { asOf?: Timestamp } => (asOf === un
 
 /** Reads every page; the cursor is the first page's, so that a watch from it misses nothing. */
 async function pages<T>(
-  fetch: (pageToken: string) => Promise<{ items: T[]; nextPageToken: string; cursor?: string }>,
+  fetch: (
+    pageToken: string,
+  ) => Promise<{ items: T[]; nextPageToken: string; cursor?: string; watermark?: Watermark | undefined }>,
 ): Promise<Listing<T>> {
   const items: T[] = [];
   let cursor: string | undefined;
+  let watermark: Watermark | undefined;
   for (let token = ""; ;) {
     const page = await fetch(token);
     items.push(...page.items);
     cursor ??= page.cursor ?? "";
-    if (page.nextPageToken === "") return { items, cursor };
+    watermark = older(watermark, page.watermark);
+    if (page.nextPageToken === "") return { items, cursor, watermark };
     token = page.nextPageToken;
   }
+}
+
+function older(a: Watermark | undefined, b: Watermark | undefined): Watermark | undefined {
+  if (a?.observedUntil === undefined || b?.observedUntil === undefined) return a ?? b;
+  return timestampMs(b.observedUntil) < timestampMs(a.observedUntil) ? b : a;
 }
 
 async function* watched<R extends { event?: WatchEvent | undefined }, T>(

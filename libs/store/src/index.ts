@@ -70,6 +70,7 @@ export {
   type ResourceKind,
   type Wake,
 } from "./feed/record.ts";
+export { nodeWatermarks, type NodeWatermark } from "./watermarks.ts";
 export { beginHistory, checkWithinHistory, objectsAt, pastScope, type PastObject, type PastQuery } from "./history.ts";
 export { journalEvents, storedEpochs, type JournalEventRow, type StoredEpoch } from "./journal-audit.ts";
 export {

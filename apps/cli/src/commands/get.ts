@@ -2,10 +2,12 @@
 import type { Message } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { StatusError } from "@berth/base";
+import type { Watermark } from "@berth/proto";
 import { UsageError } from "../exit-code.ts";
 import { follow } from "../follow.ts";
 import { nodeKind, parseTarget, type Kind, type ListQuery } from "../kinds.ts";
 import { formatDocuments, formatStream, parseOutput, toManifest, type Output } from "../output/format.ts";
+import { formatTime } from "../output/units.ts";
 import { createTable, type Column } from "@berth/base/terminal";
 import type { Session } from "../session.ts";
 import { parseAsOf } from "./arguments.ts";
@@ -58,11 +60,23 @@ async function show(session: Session, kind: Kind, names: readonly string[], opti
 }
 
 async function showAll(session: Session, kind: Kind, query: ListQuery, print: Printer, output: Output): Promise<void> {
-  const { items } = await kind.list(session, query);
-  if (items.length > 0 || output === "json") return await print(items, undefined);
+  const { items, watermark } = await kind.list(session, query);
+  if (items.length > 0 || output === "json") {
+    await print(items, undefined);
+    if (watermark !== undefined && watermark.staleNodes > 0) session.note(staleNote(watermark));
+    return;
+  }
   session.note(
     `no ${kind.plural}${kind.namespaced && query.namespace !== "-" ? ` in namespace ${query.namespace}` : ""}`,
   );
+}
+
+/** The oldest of what was shown: a stale answer never passes for a fresh one. */
+function staleNote(watermark: Watermark): string {
+  const { node, journalHeadSeq: head, journalStoredSeq: stored, staleNodes } = watermark;
+  const why = head > stored ? `${head - stored} entries of its journal are not stored yet` : "it is silent";
+  const others = staleNodes > 1 ? `, and ${staleNodes - 1} more nodes are behind` : "";
+  return `what is told of node ${node} is as of ${formatTime(watermark.observedUntil)}: ${why}${others}`;
 }
 
 /** What is there is shown even where something else is not. */

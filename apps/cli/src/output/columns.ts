@@ -98,6 +98,7 @@ export const taskColumns: Columns<Task> = (now) => [
   { heading: "EXIT", cell: (t) => orDash(t.status?.exitCode?.toString()), wide: true },
   { heading: "EXECUTION", cell: (t) => `${t.metadata?.generation ?? 0}.${t.status?.attempt ?? 0}`, wide: true },
   { heading: "CERTAINTY", cell: (t) => orDash(t.status?.certainty), wide: true },
+  { heading: "AS OF", cell: (t) => formatTime(t.status?.observedUntil), wide: true },
   { heading: "REPLACEABLE", cell: replaceable, wide: true },
 ];
 
@@ -161,6 +162,7 @@ export const nodeColumns: Columns<Node> = (now) => [
     cell: journalStatus,
     wide: true,
   },
+  { heading: "AS OF", cell: (n) => formatTime(n.status?.observedUntil), wide: true },
   { heading: "TAINTS", cell: (n) => orDash(n.spec?.taints.map(taintWord).join(",")), wide: true },
   { heading: "LABELS", cell: (n) => labels(n.metadata?.labels), wide: true },
 ];

@@ -15,6 +15,7 @@ import {
   NodeService,
   WatchNodesResponseSchema,
   type Node,
+  type Watermark,
   type NodeDrain,
   type NodeSpec,
 } from "@berth/proto";
@@ -44,6 +45,7 @@ import { allPages, listPage } from "./list.ts";
 import { notFound, versionConflict } from "./refusals.ts";
 import { appliedMetadata, selectorScope } from "./scope.ts";
 import { schedulingPatch } from "./node-scheduling.ts";
+import { markNodes } from "./watermark.ts";
 import { watchResources, type WatchDeps } from "./watch.ts";
 
 export interface NodeDeps extends WatchDeps {
@@ -68,11 +70,14 @@ export function nodeService(deps: NodeDeps): Implementation {
       if (asOf !== undefined) {
         return create(ListNodesResponseSchema, await listAsOf(store, { ...PAST, asOf, ...query }));
       }
+      let watermark: Watermark | undefined;
       const page = await listPage(store, async (tx) => {
         const { items, nextPageToken } = await listNodes(tx, query);
-        return { items: await nodeMessages(tx, items), nextPageToken };
+        const nodes = await nodeMessages(tx, items);
+        watermark = await markNodes(tx, nodes);
+        return { items: nodes, nextPageToken };
       });
-      return create(ListNodesResponseSchema, { ...page, items: [...page.items] });
+      return create(ListNodesResponseSchema, { ...page, items: [...page.items], ...(watermark && { watermark }) });
     },
     applyNode: ({ node, dryRun }) => applyNode(store, node!, dryRun),
     async deleteNode({ name }) {
@@ -204,8 +209,9 @@ async function deleteNode(tx: Tx, name: string): Promise<Node> {
 }
 
 async function messageOf(tx: Tx, row: NodeRow): Promise<Node> {
-  const [message] = await nodeMessages(tx, [row]);
-  return message!;
+  const messages = await nodeMessages(tx, [row]);
+  await markNodes(tx, messages);
+  return messages[0]!;
 }
 
 function eventOf(row: NodeRow, patch: NodePatch): NewEvent {

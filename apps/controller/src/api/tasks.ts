@@ -6,7 +6,14 @@ import { create } from "@bufbuild/protobuf";
 import { StatusError } from "@berth/base";
 import type { FrameBus } from "@berth/bus";
 import { selectorMatches } from "@berth/model";
-import { ListTasksResponseSchema, TaskSchema, TaskService, WatchTasksResponseSchema, type Task } from "@berth/proto";
+import {
+  ListTasksResponseSchema,
+  TaskSchema,
+  TaskService,
+  WatchTasksResponseSchema,
+  type Task,
+  type Watermark,
+} from "@berth/proto";
 import { implement, type Implementation } from "@berth/rpc";
 import {
   announceTasks,
@@ -29,6 +36,7 @@ import { portForward } from "./streams/forward.ts";
 import { logs } from "./streams/logs.ts";
 import { attach, exec } from "./streams/process.ts";
 import type { StreamDeps } from "./streams/relay.ts";
+import { markTasks } from "./watermark.ts";
 import { watchResources, type WatchDeps } from "./watch.ts";
 
 export interface TaskDeps extends WatchDeps {
@@ -50,7 +58,9 @@ export function taskService(deps: TaskDeps): Implementation {
   return implement(TaskService, {
     async getTask({ namespace, name, asOf }) {
       if (asOf !== undefined) return await getAsOf(store, { kind: "Task", schema: TaskSchema, asOf, namespace, name });
-      return taskMessage(await existingTask(store.db, namespace, name));
+      const task = taskMessage(await existingTask(store.db, namespace, name));
+      await markTasks(store.db, [task]);
+      return task;
     },
     async listTasks(request) {
       const query = { pageSize: request.pageSize, pageToken: request.pageToken, ...taskScope(request) };
@@ -61,8 +71,14 @@ export function taskService(deps: TaskDeps): Implementation {
           await listAsOf(store, { kind: "Task", schema: TaskSchema, asOf, ...query }),
         );
       }
-      const { items, ...rest } = await listPage(store, (tx) => listTasks(tx, query));
-      return create(ListTasksResponseSchema, { items: items.map(taskMessage), ...rest });
+      let watermark: Watermark | undefined;
+      const page = await listPage(store, async (tx) => {
+        const { items, nextPageToken } = await listTasks(tx, query);
+        const tasks = items.map(taskMessage);
+        watermark = await markTasks(tx, tasks);
+        return { items: tasks, nextPageToken };
+      });
+      return create(ListTasksResponseSchema, { ...page, items: [...page.items], ...(watermark && { watermark }) });
     },
     async *watchTasks(request, { signal }) {
       const scope = taskScope(request);

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/meta.proto.
  */
 export const file_berth_v1_meta: GenFile = /*@__PURE__*/
-  fileDesc("ChNiZXJ0aC92MS9tZXRhLnByb3RvEghiZXJ0aC52MSLyAgoITWV0YWRhdGESGgoEbmFtZRgBIAEoCUIMkrUYCAgBGgRuYW1lEh0KCW5hbWVzcGFjZRgCIAEoCUIKkrUYBhoEbmFtZRITCgN1aWQYAyABKAlCBpK1GAI4ARJBCgZsYWJlbHMYBCADKAsyHi5iZXJ0aC52MS5NZXRhZGF0YS5MYWJlbHNFbnRyeUIRkrUYDRoJbGFiZWwta2V5MEASGgoKZ2VuZXJhdGlvbhgFIAEoA0IGkrUYAjgBEhgKEHJlc291cmNlX3ZlcnNpb24YBiABKAMSNgoKY3JlYXRlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBpK1GAI4ARI2CgpkZWxldGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIGkrUYAjgBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiegoJQ29uZGl0aW9uEgwKBHR5cGUYASABKAkSDgoGc3RhdHVzGAIgASgJEg4KBnJlYXNvbhgDIAEoCRIPCgdtZXNzYWdlGAQgASgJEi4KCmNoYW5nZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlgKCldhdGNoRXZlbnQSOgoEdHlwZRgBIAEoCUIskrUYKBIFQURERUQSCE1PRElGSUVEEgdERUxFVEVEEgxTTkFQU0hPVF9FTkQSDgoGY3Vyc29yGAIgASgJYgZwcm90bzM", [file_berth_v1_options, file_google_protobuf_timestamp]);
+  fileDesc("ChNiZXJ0aC92MS9tZXRhLnByb3RvEghiZXJ0aC52MSLyAgoITWV0YWRhdGESGgoEbmFtZRgBIAEoCUIMkrUYCAgBGgRuYW1lEh0KCW5hbWVzcGFjZRgCIAEoCUIKkrUYBhoEbmFtZRITCgN1aWQYAyABKAlCBpK1GAI4ARJBCgZsYWJlbHMYBCADKAsyHi5iZXJ0aC52MS5NZXRhZGF0YS5MYWJlbHNFbnRyeUIRkrUYDRoJbGFiZWwta2V5MEASGgoKZ2VuZXJhdGlvbhgFIAEoA0IGkrUYAjgBEhgKEHJlc291cmNlX3ZlcnNpb24YBiABKAMSNgoKY3JlYXRlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBpK1GAI4ARI2CgpkZWxldGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIGkrUYAjgBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiegoJQ29uZGl0aW9uEgwKBHR5cGUYASABKAkSDgoGc3RhdHVzGAIgASgJEg4KBnJlYXNvbhgDIAEoCRIPCgdtZXNzYWdlGAQgASgJEi4KCmNoYW5nZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlgKCldhdGNoRXZlbnQSOgoEdHlwZRgBIAEoCUIskrUYKBIFQURERUQSCE1PRElGSUVEEgdERUxFVEVEEgxTTkFQU0hPVF9FTkQSDgoGY3Vyc29yGAIgASgJIq8BCglXYXRlcm1hcmsSMgoOb2JzZXJ2ZWRfdW50aWwYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBG5vZGUYAiABKAkSFQoNam91cm5hbF9lcG9jaBgDIAEoCRIaChJqb3VybmFsX3N0b3JlZF9zZXEYBCABKAMSGAoQam91cm5hbF9oZWFkX3NlcRgFIAEoAxITCgtzdGFsZV9ub2RlcxgGIAEoBWIGcHJvdG8z", [file_berth_v1_options, file_google_protobuf_timestamp]);
 
 /**
  * What every resource carries.
@@ -149,4 +149,55 @@ export type WatchEvent = Message<"berth.v1.WatchEvent"> & {
  */
 export const WatchEventSchema: GenMessage<WatchEvent> = /*@__PURE__*/
   messageDesc(file_berth_v1_meta, 2);
+
+/**
+ * Up to when the observations of an answer speak: of the node that is furthest behind among those it tells of.
+ *
+ * @generated from message berth.v1.Watermark
+ */
+export type Watermark = Message<"berth.v1.Watermark"> & {
+  /**
+   * What happened on that node up to then is in the answer, by its journal; later things may be missing. Where all that the node
+   * said it had is stored, the time of its last lease renewal; else when the last stored entry was written, by the node's clock.
+   *
+   * @generated from field: google.protobuf.Timestamp observed_until = 1;
+   */
+  observedUntil?: Timestamp | undefined;
+
+  /**
+   * @generated from field: string node = 2;
+   */
+  node: string;
+
+  /**
+   * The last entry of its journal that is stored, and the last that it is known to have.
+   *
+   * @generated from field: string journal_epoch = 3;
+   */
+  journalEpoch: string;
+
+  /**
+   * @generated from field: int64 journal_stored_seq = 4;
+   */
+  journalStoredSeq: bigint;
+
+  /**
+   * @generated from field: int64 journal_head_seq = 5;
+   */
+  journalHeadSeq: bigint;
+
+  /**
+   * Nodes that the answer tells of and that are silent, or of which nothing was stored for 10 s though there is more.
+   *
+   * @generated from field: int32 stale_nodes = 6;
+   */
+  staleNodes: number;
+};
+
+/**
+ * Describes the message berth.v1.Watermark.
+ * Use `create(WatermarkSchema)` to create a new message.
+ */
+export const WatermarkSchema: GenMessage<Watermark> = /*@__PURE__*/
+  messageDesc(file_berth_v1_meta, 3);
 
