@@ -7,6 +7,8 @@ import { timestampMs, type Timestamp } from "@bufbuild/protobuf/wkt";
 import {
   CampaignSchema,
   CampaignService,
+  CronJobSchema,
+  CronJobService,
   NamespaceSchema,
   NamespaceService,
   NodeSchema,
@@ -26,6 +28,7 @@ import { hasCode, StatusError } from "@berth/base";
 import { closest } from "@berth/model";
 import {
   campaignColumns,
+  cronJobColumns,
   mirrorColumns,
   namespaceColumns,
   nodeColumns,
@@ -289,8 +292,30 @@ const registryMirror: Kind<MessageShape<typeof RegistryMirrorSchema>> = {
   },
 };
 
+const cronJob: Kind<MessageShape<typeof CronJobSchema>> = {
+  kind: "CronJob",
+  plural: "cronjobs",
+  aliases: ["cronjob", "cj"],
+  namespaced: true,
+  schema: CronJobSchema,
+  columns: cronJobColumns,
+  async list(session, { namespace, selector }) {
+    const client = session.client(CronJobService);
+    return await pages((pageToken) => client.listCronJobs({ namespace, selector, pageSize: PAGE_SIZE, pageToken }));
+  },
+  async get(session, namespace, name) {
+    return session.client(CronJobService).getCronJob({ namespace, name });
+  },
+  async delete(session, namespace, name) {
+    return session.client(CronJobService).deleteCronJob({ namespace, name });
+  },
+  async apply(session, object, { dryRun }) {
+    return session.client(CronJobService).applyCronJob({ cronJob: object, dryRun });
+  },
+};
+
 /** In the order in which a manifest's resources are applied: owners first. */
-export const KINDS = [namespace, node, registryMirror, campaign, workload, task] as unknown as readonly Kind[];
+export const KINDS = [namespace, node, registryMirror, campaign, workload, cronJob, task] as unknown as readonly Kind[];
 export const workloadKind = workload;
 export const taskKind = task;
 export const nodeKind = node;

@@ -109,7 +109,7 @@ export function createProgram(
     .action(run(() => import("./commands/delete.ts"), "remove"));
 
   program.commandsGroup("Looking:");
-  add("get [target...]", "list resources: workloads, tasks, nodes, namespaces, campaigns, registrymirrors")
+  add("get [target...]", "list resources: workloads, cronjobs, tasks, nodes, namespaces, campaigns, registrymirrors")
     .usage("[options] KIND [NAME...]")
     .addOption(output())
     .option("-w, --watch", "go on with every change")

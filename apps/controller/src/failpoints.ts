@@ -8,6 +8,8 @@ export const FAILPOINTS = [
   "dispatch.after-add",
   "ingest.before-store",
   "ingest.after-store",
+  "cron.before-commit",
+  "cron.after-commit",
 ] as const;
 
 /** The same for what moves tasks about: it is passed when tasks were told to stop or to leave. */

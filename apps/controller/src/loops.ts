@@ -9,6 +9,7 @@ import type { ControllerConfig } from "@berth/config";
 import type { JobQueues } from "@berth/jobs";
 import type { Store } from "@berth/store";
 import { startCampaigns } from "./campaign/campaigns.ts";
+import { startCron } from "./cron/cron.ts";
 import { startDispatch } from "./dispatch/dispatch.ts";
 import { startDrains } from "./drain/drains.ts";
 import { startIngest } from "./ingest/ingest.ts";
@@ -68,6 +69,7 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
   const evictAfterMs = lease.renewMs + 1_000;
   lifetime.own(await startReconcile({ ...common, metrics: metrics.reconcile }, { resyncMs, evictAfterMs }));
   lifetime.own(await startDrains({ store, logger }, { evictAfterMs }));
+  lifetime.own(startCron(common));
   lifetime.own(await startCampaigns({ ...common, metrics: metrics.reconcile }, { resyncMs }));
   lifetime.own(await startLeases({ store, bus, logger, metrics: metrics.lease }, { ...lease, shards: JOURNAL_SHARDS }));
 }

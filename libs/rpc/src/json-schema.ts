@@ -7,6 +7,7 @@
 import { ScalarType, type DescField, type DescMessage } from "@bufbuild/protobuf";
 import {
   CampaignSchema,
+  CronJobSchema,
   NamespaceSchema,
   NodeSchema,
   RegistryMirrorSchema,
@@ -35,6 +36,7 @@ export const MANIFEST_KINDS: readonly DescMessage[] = [
   RegistryMirrorSchema,
   WorkloadSchema,
   CampaignSchema,
+  CronJobSchema,
 ];
 
 export function commentOf(name: string): string | undefined {

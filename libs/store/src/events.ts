@@ -18,7 +18,16 @@ export interface NewEvent {
   /** Default: now. */
   readonly time?: Date;
   readonly topic: string;
-  readonly kind: "Workload" | "Task" | "Campaign" | "Node" | "Namespace" | "RegistryMirror" | "Image" | "Store";
+  readonly kind:
+    | "Workload"
+    | "Task"
+    | "Campaign"
+    | "Node"
+    | "Namespace"
+    | "CronJob"
+    | "RegistryMirror"
+    | "Image"
+    | "Store";
   readonly name: string;
   readonly uid?: string;
   readonly node?: string;

@@ -256,3 +256,22 @@ export {
   type WorkloadRow,
 } from "./workloads.ts";
 export { revisionMessage, revisionSpec, revisionsOf, withTemplate, type RevisionRow } from "./workload-revisions.ts";
+export {
+  cronJobMessage,
+  cronJobSpec,
+  cronRunMessage,
+  cronRunsOf,
+  getCronJob,
+  insertCronJob,
+  insertCronRun,
+  listCronJobs,
+  lockCronJob,
+  lockCronWorkloads,
+  lockDueCronJob,
+  pruneCronRuns,
+  removeCronJob,
+  removeCronJobsOf,
+  updateCronJob,
+  type CronJobRow,
+  type CronRunRow,
+} from "./cron-jobs.ts";

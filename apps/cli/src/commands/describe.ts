@@ -1,9 +1,17 @@
 /** `berth describe`: everything about a resource, what it owns, and its newest events. */
-import { EventService, CampaignService, type Condition, type Event, type Metadata, type Task } from "@berth/proto";
+import {
+  EventService,
+  CampaignService,
+  CronJobService,
+  type Condition,
+  type Event,
+  type Metadata,
+  type Task,
+} from "@berth/proto";
 import type { Message } from "@bufbuild/protobuf";
 import { UsageError } from "../exit-code.ts";
 import { parseTarget, taskKind, type Kind } from "../kinds.ts";
-import { eventColumns, targetColumns, taskColumns } from "../output/columns.ts";
+import { cronRunColumns, eventColumns, targetColumns, taskColumns } from "../output/columns.ts";
 import { formatDocuments, toManifest } from "../output/format.ts";
 import { formatTable, type Column } from "@berth/base/terminal";
 import { formatTime } from "../output/units.ts";
@@ -62,6 +70,10 @@ async function describeOwned(session: Session, kind: Kind, name: string): Promis
       kind.kind === "Workload" ? { namespace: session.namespace(), workload: name } : { namespace: "-", node: name };
     const { items } = await taskKind.list(session, { selector: "", ...query });
     section(session, "Tasks", indent(formatTable(taskColumns(Date.now), items, { wide: false }), items.length));
+  }
+  if (kind.kind === "CronJob") {
+    const { items } = await session.client(CronJobService).listCronRuns({ namespace: session.namespace(), name });
+    section(session, "Runs", indent(formatTable(cronRunColumns, items, { wide: false }), items.length));
   }
   if (kind.kind === "Campaign") {
     const client = session.client(CampaignService);

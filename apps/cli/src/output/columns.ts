@@ -3,6 +3,8 @@ import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type {
   Campaign,
   CampaignTarget,
+  CronJob,
+  CronRun,
   Event,
   Namespace,
   Node,
@@ -206,4 +208,22 @@ export const eventColumns: readonly Column<Event>[] = [
       e.journalEpoch === "" ? "-" : `${e.journalSeq}${e.attributes["chain_broken"] === undefined ? "" : " (broken)"}`,
     wide: true,
   },
+];
+
+export const cronJobColumns: Columns<CronJob> = (now) => [
+  { heading: "NAME", cell: (c) => c.metadata?.name ?? "" },
+  { heading: "SCHEDULE", cell: (c) => c.spec?.schedule ?? "" },
+  { heading: "ZONE", cell: (c) => c.spec?.timeZone || "UTC" },
+  { heading: "STATUS", cell: (c) => (c.spec?.suspend === true ? "Suspended" : "Active") },
+  { heading: "ACTIVE", cell: (c) => String(c.status?.active ?? 0) },
+  { heading: "LAST", cell: (c) => formatAge(c.status?.lastScheduledAt, now()) },
+  { heading: "NEXT", cell: (c) => (c.status?.nextAt === undefined ? "-" : formatTime(c.status.nextAt)) },
+  { heading: "AGE", cell: (c) => formatAge(c.metadata?.createdAt, now()) },
+];
+
+export const cronRunColumns: readonly Column<CronRun>[] = [
+  { heading: "SCHEDULED", cell: (r) => formatTime(r.scheduledAt) },
+  { heading: "OUTCOME", cell: (r) => r.outcome },
+  { heading: "WORKLOAD", cell: (r) => orDash(r.workload) },
+  { heading: "MESSAGE", cell: (r) => orDash(r.message) },
 ];

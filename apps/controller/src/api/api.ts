@@ -3,6 +3,7 @@ import type { Implementation } from "@berth/rpc";
 import type { ApplyDeps } from "./apply.ts";
 import { campaignService } from "./campaigns.ts";
 import type { ProgressDeps } from "./campaign-progress.ts";
+import { cronJobService } from "./cron-jobs.ts";
 import { eventService, type EventDeps } from "./events.ts";
 import { healthService, type HealthDeps } from "./health.ts";
 import { journalService } from "./journals.ts";
@@ -26,6 +27,7 @@ export function apiServices(deps: ApiDeps): Implementation[] {
     taskService(deps),
     placementService(deps),
     campaignService(deps),
+    cronJobService(deps),
     eventService(deps),
     journalService(deps),
     healthService(deps),

@@ -1,7 +1,7 @@
 /** What users are told, in one voice: what is wrong, of what, and what to do next. */
 import { StatusError } from "@berth/base";
 
-export type Noun = "namespace" | "node" | "workload" | "task" | "campaign" | "registry mirror";
+export type Noun = "namespace" | "node" | "workload" | "task" | "campaign" | "cron job" | "registry mirror";
 
 export function notFound(noun: Noun, name: string, namespace?: string): StatusError {
   const where = namespace === undefined ? "" : ` in namespace "${namespace}"`;
@@ -17,6 +17,7 @@ const LISTING: Readonly<Record<Noun, string>> = {
   workload: "`berth get workloads` lists what there is",
   task: "`berth get tasks` lists what there is",
   campaign: "`berth get campaigns` lists what there is",
+  "cron job": "`berth get cronjobs` lists what there is",
   "registry mirror": "`berth get registrymirrors` lists what there is",
 };
 

@@ -4,6 +4,7 @@ import {
   insertEvents,
   lockNamespace,
   namespaceIsEmpty,
+  removeCronJobsOf,
   removeNamespace,
   updateCampaign,
   updateWorkload,
@@ -16,6 +17,7 @@ export async function reconcileNamespace(tx: Tx, name: string): Promise<void> {
   const row = await lockNamespace(tx, name);
   if (row === undefined || row.deletedAt === null) return;
   const deletedAt = new Date();
+  await removeCronJobsOf(tx, name);
   for (const workload of await workloadsToDelete(tx, name)) await updateWorkload(tx, workload, { deletedAt });
   for (const campaign of await campaignsToDelete(tx, name)) await updateCampaign(tx, campaign, { deletedAt });
   if (!(await namespaceIsEmpty(tx, name))) return;

@@ -255,3 +255,37 @@ export const campaignTargets = pgTable(
     index("campaign_targets_phase").on(t.campaignUid, t.phase),
   ],
 );
+
+/** Jobs by the clock. */
+export const cronJobs = pgTable(
+  "cron_jobs",
+  {
+    ...resourceColumns,
+    uid: uuid("uid").primaryKey(),
+    namespace: text("namespace").notNull(),
+    name: text("name").notNull(),
+    spec: message("spec").notNull(),
+    /** Every scheduled time up to here has been decided. */
+    decidedUntil: time("decided_until").notNull(),
+    /** When it is to be looked at. */
+    lookAt: time("look_at").notNull(),
+    lastScheduledAt: time("last_scheduled_at"),
+    nextAt: time("next_at"),
+    active: integer("active").notNull().default(0),
+  },
+  (t) => [uniqueIndex("cron_jobs_name").on(t.namespace, t.name), index("cron_jobs_look_at").on(t.lookAt)],
+);
+
+/** What became of each scheduled time: the key lets none be decided twice. */
+export const cronRuns = pgTable(
+  "cron_runs",
+  {
+    cronUid: uuid("cron_uid").notNull(),
+    scheduledAt: time("scheduled_at").notNull(),
+    outcome: text("outcome").notNull(),
+    message: text("message").notNull().default(""),
+    workload: text("workload").notNull().default(""),
+    workloadUid: uuid("workload_uid"),
+  },
+  (t) => [primaryKey({ columns: [t.cronUid, t.scheduledAt] })],
+);
