@@ -6,7 +6,8 @@
  * checks an epoch in its transactions, as ingest does.
  */
 import type { Logger } from "@berth/base";
-import postgres from "postgres";
+import postgres, { type Sql } from "postgres";
+import { STARTUP_OPTIONS } from "./postgres-driver.ts";
 import { storeError } from "./postgres-error.ts";
 import type { LockKey } from "./lock-keys.ts";
 
@@ -34,7 +35,7 @@ export function reconnectSeconds(retries: number): number {
 }
 
 /** @param name of this process, as `berth status` shows who takes part in the work */
-export function openAdvisoryLocks(url: string, logger: Logger, name = ""): AdvisoryLocks {
+export function openAdvisoryLocks(url: string, logger: Logger, name = "", heartbeatMs = HEARTBEAT_MS): AdvisoryLocks {
   const held = new Map<string, AbortController>();
   const joined = new Set<string>();
   const loseAll = (): void => {
@@ -43,29 +44,45 @@ export function openAdvisoryLocks(url: string, logger: Logger, name = ""): Advis
     for (const controller of held.values()) controller.abort();
     held.clear();
   };
-  const client = postgres(url, {
-    max: 1,
-    max_lifetime: null,
-    idle_timeout: 0,
-    connect_timeout: 10,
-    backoff: reconnectSeconds,
-    // As in open.ts.
-    fetch_types: false,
-    onnotice: () => {},
-    onclose: loseAll,
-    connection: { application_name: `${LOCKS_APPLICATION}${name}`.trim() },
-  });
+  const connect = (): Sql => {
+    let own: Sql | undefined;
+    own = postgres(url, {
+      max: 1,
+      max_lifetime: null,
+      idle_timeout: 0,
+      connect_timeout: 10,
+      backoff: reconnectSeconds,
+      // As in open.ts.
+      fetch_types: false,
+      onnotice: () => {},
+      onclose: () => {
+        if (own === client) loseAll();
+      },
+      connection: { application_name: `${LOCKS_APPLICATION}${name}`.trim(), options: STARTUP_OPTIONS },
+    });
+    return own;
+  };
+  let client = connect();
+  /** What asks on a connection that hangs waits for ever, and nobody takes the work up: another one, and all ask again. */
+  const replaceHung = (hung: Sql): void => {
+    if (hung !== client || closed) return;
+    logger.warn({}, "the connection for advisory locks does not answer: another one is opened");
+    client = connect();
+    loseAll();
+    hung.end({ timeout: 0 }).catch(() => {});
+  };
+  let closed = false;
   const heartbeat = setInterval(() => {
-    if (held.size === 0) return;
-    const late = setTimeout(loseAll, HEARTBEAT_MS);
-    client`select 1`.then(
+    const asked = client;
+    const late = setTimeout(() => replaceHung(asked), heartbeatMs);
+    asked`select 1`.then(
       () => clearTimeout(late),
       () => {
         clearTimeout(late);
-        loseAll();
+        if (asked === client) loseAll();
       },
     );
-  }, HEARTBEAT_MS);
+  }, heartbeatMs);
   heartbeat.unref();
 
   return {
@@ -110,6 +127,7 @@ export function openAdvisoryLocks(url: string, logger: Logger, name = ""): Advis
       }
     },
     async [Symbol.asyncDispose]() {
+      closed = true;
       clearInterval(heartbeat);
       for (const controller of held.values()) controller.abort();
       held.clear();

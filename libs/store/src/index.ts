@@ -112,6 +112,7 @@ export {
   type TaskGroup,
   type Trouble,
 } from "./fleet-status.ts";
+export { isLostSocketWrite } from "./postgres-driver.ts";
 export { countNodesByPhase, countTasksByPhase } from "./fleet-counts.ts";
 export {
   campaignLock,
