@@ -40,6 +40,8 @@ export interface WorkloadOptions {
   readonly memory?: string;
   readonly mounts?: readonly object[];
   readonly onNodeLoss?: string;
+  /** Default 1 s. */
+  readonly stopGrace?: string;
 }
 
 export function workloadManifest(options: WorkloadOptions): string {
@@ -56,7 +58,7 @@ export function workloadManifest(options: WorkloadOptions): string {
         args: options.args,
         mounts: options.mounts ?? [],
         resources: options.memory === undefined ? {} : { memory: options.memory },
-        stop: { grace: "1s" },
+        stop: { grace: options.stopGrace ?? "1s" },
       },
     },
   });

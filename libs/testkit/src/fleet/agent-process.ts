@@ -32,6 +32,8 @@ export interface AgentSettings {
   readonly dir: string;
   readonly host: Host;
   readonly config: Readonly<Record<string, unknown>>;
+  /** More than its own environment. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export async function startAgent(settings: AgentSettings): Promise<AgentProcess> {
@@ -40,7 +42,7 @@ export async function startAgent(settings: AgentSettings): Promise<AgentProcess>
   return agent;
 }
 
-export function createAgentProcess({ dir, host, config }: AgentSettings): AgentProcess {
+export function createAgentProcess({ dir, host, config, env = {} }: AgentSettings): AgentProcess {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const name = String(config["node"]);
   const configFile = join(dir, "config.json");
@@ -69,7 +71,7 @@ export function createAgentProcess({ dir, host, config }: AgentSettings): AgentP
       daemon = new Daemon({
         name,
         argv: [...host.enter, ...programArgv("node-agent", "--config", configFile)],
-        env: programEnv(crashAt === undefined ? {} : { BERTH_CRASH_AT: crashAt }),
+        env: programEnv(crashAt === undefined ? env : { ...env, BERTH_CRASH_AT: crashAt }),
         logFile,
         probe: () => probeHealthy(host),
       });

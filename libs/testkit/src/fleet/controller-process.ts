@@ -22,12 +22,14 @@ export interface ControllerProcess extends AsyncDisposable {
 
 export interface ControllerSettings {
   readonly dir: string;
+  /** More than its own environment. */
+  readonly env?: Readonly<Record<string, string>>;
   readonly config: Readonly<Record<string, unknown>> & {
     readonly listen: { readonly grpc: string; readonly http: string };
   };
 }
 
-export function createControllerProcess({ dir, config }: ControllerSettings): ControllerProcess {
+export function createControllerProcess({ dir, config, env = {} }: ControllerSettings): ControllerProcess {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const configFile = join(dir, "config.json");
   const logFile = join(dir, "controller.log");
@@ -49,6 +51,7 @@ export function createControllerProcess({ dir, config }: ControllerSettings): Co
         name: "controller",
         argv: programArgv("controller"),
         env: programEnv({
+          ...env,
           BERTH_CONTROLLER_CONFIG: configFile,
           ...(crashAt === undefined ? {} : { BERTH_CRASH_AT: crashAt }),
         }),

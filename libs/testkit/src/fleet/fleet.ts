@@ -39,6 +39,8 @@ export interface FleetOptions {
   readonly dataBytes?: number;
   /** Labels of each node, by index. */
   readonly labels?: readonly Readonly<Record<string, string>>[];
+  /** Of the controller's and the agents' processes, beyond their own. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export interface Fleet extends AsyncDisposable {
@@ -93,6 +95,7 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
   const controller = lifetime.own(
     createControllerProcess({
       dir: join(dir, "controller"),
+      ...(options.env === undefined ? {} : { env: options.env }),
       config: {
         databaseUrl: postgres.url,
         redisUrl: redis.url,
@@ -111,6 +114,7 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
       const agent = await startAgent({
         dir: join(dir, name),
         host: hosts.nodes[index]!,
+        ...(options.env === undefined ? {} : { env: options.env }),
         config: agentConfig({
           host: hosts.nodes[index]!,
           dir,

@@ -1,0 +1,174 @@
+/**
+ * One seeded run on a lab: workloads are made, changed, scaled and deleted while things are hurt and healed; then all must be as
+ * desired within a bound after the last healing, and nothing forbidden may have happened. The same seed gives the same run.
+ */
+import { readFileSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+import { seededRandom, type Random } from "@berth/base";
+import { unsettled, violations } from "./checker.ts";
+import type { Lab } from "./lab.ts";
+import { oneOf, TROUBLES, type Heal } from "./troubles.ts";
+import { brief, many, solo, type Wanted } from "./workloads.ts";
+
+/** After the last healing. Silence, its end, a lost queue's minute and a second try are in it. */
+export const BOUND_MS = 45_000;
+
+export interface RunReport {
+  readonly seed: number;
+  readonly troubles: readonly string[];
+  readonly actions: readonly string[];
+  /** From the last healing until all was as desired. */
+  readonly convergedMs: number;
+  /** What was wrong; empty when nothing was. */
+  readonly wrong: readonly string[];
+}
+
+interface Scene {
+  readonly lab: Lab;
+  readonly random: Random;
+  readonly id: string;
+  readonly actions: string[];
+  many: Wanted;
+  solo: Wanted;
+  /** Of the one of which there must never be two. */
+  readonly onNodeLoss: string;
+}
+
+export async function runSeed(lab: Lab, seed: number): Promise<RunReport> {
+  const troubles: string[] = [];
+  const actions: string[] = [];
+  try {
+    return await run(lab, seed, troubles, actions);
+  } catch (error) {
+    return { seed, troubles, actions, convergedMs: BOUND_MS, wrong: [`the run broke off: ${String(error)}`] };
+  }
+}
+
+async function run(lab: Lab, seed: number, troubles: string[], actions: string[]): Promise<RunReport> {
+  const random = seededRandom(seed);
+  const id = `${seed}`;
+  const scene: Scene = {
+    lab,
+    random,
+    id,
+    actions,
+    many: { name: `many-${id}`, replicas: 1 + Math.floor(random() * 5), version: 1 },
+    solo: { name: `solo-${id}`, replicas: 1, version: 1 },
+    onNodeLoss: random() < 0.6 ? "stopThenReplace" : "keep",
+  };
+  const batch: Wanted = { name: `brief-${id}`, replicas: 1 + Math.floor(random() * 2), version: 1 };
+  await retried(() => applyAll(scene));
+  await retried(() => apply(scene, brief(runOf(scene), batch), `brief ×${batch.replicas}`));
+  await amid(scene, troubles, [change(scene), change(scene)]);
+  const first = await settle(lab, [scene.many, scene.solo], [batch]);
+  // And once more while it all goes away.
+  const names = [scene.many, scene.solo, batch].map(({ name }) => name);
+  await amid(scene, troubles, names.map((name) => () => remove(scene, name))); // prettier-ignore
+  const second = await settle(lab, [], []);
+  const wrong = [...first.wrong, ...second.wrong, ...(await violations(lab, id))];
+  if (wrong.length > 0) wrong.push(...warnings(lab));
+  return { seed, troubles, actions, convergedMs: Math.max(first.tookMs, second.tookMs), wrong };
+}
+
+/** One trouble or two at a time, healed together, and the actions in between, some of which the trouble makes fail. */
+async function amid(scene: Scene, troubles: string[], actions: readonly (() => Promise<void>)[]): Promise<void> {
+  const { lab, random } = scene;
+  const heals: Heal[] = [];
+  const count = random() < 0.4 ? 2 : 1;
+  const names = Object.keys(TROUBLES);
+  for (let index = 0; index < count; index += 1) {
+    await delay(random() * 800);
+    const name = oneOf(names.filter((each) => !sameTarget(each, troubles, index)), random); // prettier-ignore
+    troubles.push(name);
+    heals.push(await TROUBLES[name]!(lab, random));
+  }
+  const failed: (() => Promise<void>)[] = [];
+  for (const action of actions) {
+    // A client that is not answered asks again when the trouble is over.
+    await action().catch(() => failed.push(action));
+    await delay(random() * 600);
+  }
+  await delay(random() * 3_000);
+  // Together: a controller that starts is not ready before NATS is back.
+  await Promise.all(heals.map((heal) => heal()));
+  for (const action of failed) await retried(action);
+}
+
+/** Two troubles of one thing at a time would heal each other. */
+function sameTarget(name: string, troubles: readonly string[], index: number): boolean {
+  const target = (each: string): string => each.split(" ")[0]!.replace("agent", "node");
+  return index > 0 && target(troubles.at(-1)!) === target(name);
+}
+
+async function retried(action: () => Promise<void>): Promise<void> {
+  const until = performance.now() + 20_000;
+  for (;;) {
+    try {
+      return await action();
+    } catch (error) {
+      if (performance.now() > until) throw error;
+      await delay(300);
+    }
+  }
+}
+
+/** What the controller complained of last: the fleet's own directory goes with it. */
+function warnings({ fleet }: Lab): string[] {
+  const lines = readFileSync(fleet.controller.logFile, "utf8").split("\n");
+  return lines.filter((line) => /"level":(40|50|"warn"|"error")/.test(line)).slice(-15).map((line) => `    ${line.slice(0, 400)}`); // prettier-ignore
+}
+
+const runOf = ({ id, lab: { image, ledger } }: Scene): { id: string; image: string; ledger: string } => ({
+  id,
+  image,
+  ledger,
+});
+
+async function apply(scene: Scene, manifest: string, what: string): Promise<void> {
+  scene.actions.push(what);
+  await scene.lab.berth(["apply", "-f", "-"], manifest);
+}
+
+async function applyAll(scene: Scene): Promise<void> {
+  const manifest = `${many(runOf(scene), scene.many)}\n---\n${solo(runOf(scene), scene.solo, scene.onNodeLoss)}`;
+  await apply(scene, manifest, `many ×${scene.many.replicas} v${scene.many.version}, solo v${scene.solo.version}`);
+}
+
+/** Another size, another version, or both. Drawn now, done later, and maybe once more. */
+function change(scene: Scene): () => Promise<void> {
+  const { random } = scene;
+  const replicas = random() < 0.6 ? 1 + Math.floor(random() * 5) : undefined;
+  const [newMany, newSolo] = [random() < 0.5, random() < 0.4];
+  let drawn = false;
+  return async () => {
+    if (!drawn) {
+      const { many: before, solo: single } = scene;
+      scene.many = { ...before, replicas: replicas ?? before.replicas, version: before.version + Number(newMany) };
+      scene.solo = { ...single, version: single.version + Number(newSolo) };
+      drawn = true;
+    }
+    await applyAll(scene);
+  };
+}
+
+async function remove(scene: Scene, name: string): Promise<void> {
+  scene.actions.push(`delete ${name}`);
+  await scene.lab.berth(["-n", "demo", "delete", "workload", name]).catch((error: unknown) => {
+    if (!/does not exist/i.test(String(error))) throw error;
+  });
+}
+
+async function settle(
+  lab: Lab,
+  wanted: readonly Wanted[],
+  ended: readonly Wanted[],
+): Promise<{ readonly tookMs: number; readonly wrong: readonly string[] }> {
+  const start = performance.now();
+  for (;;) {
+    const wrong = await unsettled(lab, wanted, ended).catch((error: unknown) => [`Postgres: ${String(error)}`]);
+    const tookMs = performance.now() - start;
+    if (wrong.length === 0) return { tookMs, wrong };
+    if (tookMs > BOUND_MS) return { tookMs, wrong: wrong.map((each) => `not within ${BOUND_MS / 1_000} s: ${each}`) };
+    await delay(200);
+  }
+}
