@@ -10,7 +10,7 @@ import { STEPS as ASSIGNMENT } from "../model/assignment/specification.ts";
 import { STEPS as STOP_THEN_REPLACE } from "../model/stop-then-replace/specification.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
-const NAMES = /\/\/ protocol: (.+)$/gm;
+const NAMES = /(?:\/\/|#) protocol: (.+)$/gm;
 
 interface Mention {
   readonly file: string;
@@ -18,7 +18,7 @@ interface Mention {
 }
 
 function mentions(): Mention[] {
-  const files = globSync("{apps,libs}/*/src/**/*.ts", { cwd: ROOT }).filter((file) => !file.endsWith(".test.ts"));
+  const files = globSync("{apps,libs}/*/src/**/*.{ts,sh}", { cwd: ROOT }).filter((file) => !file.endsWith(".test.ts"));
   assert.ok(files.length > 200, `only ${files.length} files were read`);
   return files.flatMap((file) => {
     const text = readFileSync(resolve(ROOT, file), "utf8");
@@ -34,10 +34,14 @@ void test("the code names no step that the specifications do not have", () => {
   );
 });
 
-void test("every step of the specification of assignments is named in the code", () => {
+/** Of what a restored store needs before it may place tasks of which there must never be two: operators wait instead, so far. */
+const NOT_IN_CODE = ["StoreReleased"];
+
+void test("every step of the specifications is named in the code", () => {
   const named = new Set(mentions().map(({ name }) => name));
+  const steps = new Set([...Object.keys(ASSIGNMENT), ...Object.keys(STOP_THEN_REPLACE)]);
   assert.deepEqual(
-    Object.keys(ASSIGNMENT).filter((name) => !named.has(name)),
-    [],
+    [...steps].filter((name) => !named.has(name)),
+    NOT_IN_CODE,
   );
 });

@@ -3,10 +3,13 @@
  * `npm test`: more executions, answers that come late, restored stores; breadth first up to so many states each, then walks.
  */
 import { parseArgs } from "node:util";
-import { explore, printTrace } from "../model/explore.ts";
+import { FAR, walkFar as walkAssignments } from "../model/assignment/converge.ts";
+import { assignment } from "../model/assignment/specification.ts";
+import { explore, printTrace, type Specification } from "../model/explore.ts";
 import { walkFar } from "../model/stop-then-replace/converge.ts";
 import { LARGE, SMALL, type Scope } from "../model/stop-then-replace/scopes.ts";
 import { stopThenReplace } from "../model/stop-then-replace/specification.ts";
+import type { Walks } from "../model/walk.ts";
 
 const { values } = parseArgs({
   options: {
@@ -22,16 +25,24 @@ const SCOPES: Readonly<Record<string, Scope>> = {
   "agents that crash": { ...SMALL, crashes: true },
   "a restored store": { ...SMALL, maxRestores: 1, maxEnds: 0 },
 };
-for (const [name, scope] of Object.entries(SCOPES)) {
-  const spec = stopThenReplace(scope);
+const maxStates = Number(values.states);
+for (const [name, scope] of Object.entries(SCOPES)) exhaust(`stopThenReplace, ${name}`, stopThenReplace(scope));
+exhaust("assignment", assignment({ maxExecs: 2, maxFaults: 1, maxSets: 2 }));
+
+const [seed, walks] = [Number(values.seed), Number(values.walks)];
+report("stopThenReplace", stopThenReplace(LARGE), walkFar(LARGE, { walks, length: 600, seed }));
+report("assignment", assignment(FAR), walkAssignments({ walks, length: 400, seed }));
+
+function exhaust<S>(name: string, spec: Specification<S>): void {
   const start = performance.now();
-  const { states, transitions, depth, complete, found } = explore(spec, { maxStates: Number(values.states) });
+  const { states, transitions, depth, complete, found } = explore(spec, { maxStates });
   if (found !== undefined) throw new Error(`${name}:\n${printTrace(spec, found)}`);
   const seconds = ((performance.now() - start) / 1_000).toFixed(1);
   const extent = complete ? "all there are" : `breadth first to depth ${depth}`;
-  console.log(`stopThenReplace, ${name}: ${states} states (${extent}), ${transitions} steps, ${seconds} s: all holds`);
+  console.log(`${name}: ${states} states (${extent}), ${transitions} steps, ${seconds} s: all holds`);
 }
-const seed = Number(values.seed);
-const { walks, steps, found } = walkFar(LARGE, { walks: Number(values.walks), length: 600, seed });
-if (found !== undefined) throw new Error(`seed ${seed}:\n${printTrace(stopThenReplace(LARGE), found)}`);
-console.log(`stopThenReplace, seed ${seed}: ${walks} walks, ${steps} steps: all holds, and each converges`);
+
+function report<S>(name: string, spec: Specification<S>, { steps, found }: Walks<S>): void {
+  if (found !== undefined) throw new Error(`${name}, seed ${seed}:\n${printTrace(spec, found)}`);
+  console.log(`${name}, seed ${seed}: ${walks} walks, ${steps} steps: all holds, and each converges`);
+}

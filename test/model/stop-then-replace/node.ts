@@ -108,8 +108,8 @@ function isJobTaken({ placed, nodes }: State, index: number, exec: number): bool
 }
 
 /**
- * The lease lasts by the node's clock, and the execution is still the current one by the word of that same lease: it is newer
- * than the lease's answer, or it is in a set that is as new as the answer. For if it had been replaced before that answer was
+ * The lease lasts by the node's clock, and the execution is still the current one by the word of that same lease: what asked for
+ * it is as new as the lease's answer, or so is the set that it is in. For if it had been replaced before that answer was
  * written, the revision would say so; and if it is replaced later, then not before the lease and its stop are over.
  */
 function mayStart({ now, placed, nodes }: State, index: number, exec: number, rules: Rules): boolean {
@@ -117,7 +117,7 @@ function mayStart({ now, placed, nodes }: State, index: number, exec: number, ru
   if (answered === undefined || now >= armedUntil + DRIFT) return false;
   if (!rules.startOnlyCurrent) return true;
   const { epoch, revision } = placed[exec]!;
-  if (epoch === answered.epoch && revision > answered.revision) return true;
+  if (epoch === answered.epoch && revision >= answered.revision) return true;
   if (applied.held || applied.run !== exec) return false;
   return applied.epoch === answered.epoch && applied.revision >= answered.revision;
 }

@@ -30,6 +30,7 @@ export function isSafeToReplace(row: TaskRow, nodes: ReadonlyMap<string, FleetNo
 }
 
 export function replaceLost(context: Context, row: TaskRow): void {
+  // protocol: TaskReplaced
   stop(context.plan, row, `node ${row.node} is ${context.nodes.has(row.node!) ? "silent" : "gone"}; replaced`);
   const message =
     row.certainty === "fenced"

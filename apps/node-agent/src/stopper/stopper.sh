@@ -100,6 +100,7 @@ END
 
 # Brings one listed container nearer to its end; true while it has processes.
 enforce() {
+  # protocol: StopperFired
   read_entry "$1" 2>/dev/null || return 1
   [ -n "$pids" ] || return 1
   if { read -r fired_cs _ <"fenced/$1"; } 2>/dev/null && [ -n "$fired_cs" ]; then

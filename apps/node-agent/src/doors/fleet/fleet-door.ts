@@ -171,5 +171,6 @@ function holdLease({ stopper, gate, logger }: FleetDoorDeps, reply: LeaseReply, 
     return;
   }
   stopper.ensure().catch((error: unknown) => logger.error({ err: error }, "the stopper does not run"));
+  // protocol: LeaseHeld
   gate.granted(untilBoottimeMs, { storeEpoch: reply.storeEpoch, revision: Number(reply.revision) });
 }

@@ -50,6 +50,7 @@ export function startsUnderLease(step: Step, { gate }: Pick<FenceDeps, "gate">):
     ...step,
     async run(context) {
       const { plan, origin } = context.container;
+      // protocol: LeaseChecked
       if (plan.fence !== true || gate.isOpen(origin)) return await step.run(context);
       throw new StatusError("UNAVAILABLE", "the node's lease is not held", { reason: LEASE_NOT_HELD });
     },
