@@ -18,6 +18,7 @@ import {
   TaskSchema,
   TaskService,
   WatchProgressResponseSchema,
+  type AttachRequest,
   type ExecRequest,
   type ExecResponse,
   type WatchProgressResponse,
@@ -36,7 +37,7 @@ const refuse = (): never => {
 const missing = (): Promise<never> => Promise.reject(new StatusError("NOT_FOUND", "not there"));
 
 /** Tells the sizes it hears of, echoes what is typed, ends with 5 at `q`. */
-async function* shell(requests: AsyncIterable<ExecRequest>): AsyncGenerator<ExecResponse> {
+async function* shell(requests: AsyncIterable<ExecRequest | AttachRequest>): AsyncGenerator<ExecResponse> {
   const say = (text: string): ExecResponse =>
     create(ExecResponseSchema, { message: { case: "stdout", value: Buffer.from(text) } });
   for await (const { message } of requests) {
@@ -72,7 +73,7 @@ before(async () => {
     restartTask: refuse,
     logs: refuse,
     exec: shell,
-    attach: refuse,
+    attach: shell,
     portForward: refuse,
     copyOut: refuse,
     copyIn: refuse,
@@ -141,6 +142,17 @@ void test("berth exec -it passes keys and sizes on, and ends with the command's 
   assert.doesNotMatch(drawn, /\^C/, "the terminal is raw: nothing echoes, and Ctrl-C goes to the command");
   terminal.type("q");
   assert.equal(await terminal.ended, 5);
+});
+
+void test("berth attach -it passes keys on but for those that detach, and gives the terminal back", async () => {
+  const terminal = onTerminal(["attach", "-it", "web"]);
+  await terminal.shows(/open 100x30\s/);
+  terminal.type("\u0010x");
+  await terminal.shows(/typed "\\u0010x"/);
+  terminal.type("\u0010");
+  terminal.type("\u0011");
+  await terminal.shows(/detached from task web; it goes on/);
+  assert.equal(await terminal.ended, 0);
 });
 
 void test("berth pull draws bars in place on a terminal, in colour, and plain ones with NO_COLOR", async () => {

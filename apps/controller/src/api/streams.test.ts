@@ -1,7 +1,7 @@
 /** Logs, exec and progress through a real NATS, with the agent's end played by the test. */
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { silentLogger, StatusError, uuidv7 } from "@berth/base";
 import { agentInboxPrefix, connectBus, progressSubject, serveStreams, type Bus, type StreamHandlers } from "@berth/bus";
@@ -13,8 +13,13 @@ import {
   NamespaceService,
   ProgressReportSchema,
   TaskService,
+  type AttachRequestSchema,
   type CampaignTarget,
+  type CopyInRequest,
+  type CopyInRequestSchema,
+  type CopyInResponse,
   type ExecRequest,
+  type PortForwardRequestSchema,
 } from "@berth/proto";
 import {
   insertTargets,
@@ -190,6 +195,97 @@ test("exec needs an opening message and a running task", async () => {
     message: /is Succeeded; exec needs a running one/,
   });
   await assert.rejects(exec(open("Bad_Name")), { code: "INVALID_ARGUMENT" });
+});
+
+test("attach and port-forward carry both directions, and each half of a connection closes on its own", async () => {
+  handlers.attach =
+    async ({ stdin, size }) =>
+    async (stream) => {
+      stream.started();
+      await stream.stdout(Buffer.from(`${stdin} ${size?.columns}`));
+      for await (const chunk of stream.input) await stream.stderr(chunk);
+      return 5;
+    };
+  const said: string[] = [];
+  async function* typing(): AsyncGenerator<MessageInitShape<typeof AttachRequestSchema>> {
+    const value = { namespace: "demo", name: "web-0", stdin: true, size: { columns: 90, rows: 20 } };
+    yield { message: { case: "open", value } };
+    yield { message: { case: "stdin", value: Buffer.from("typed") } };
+  }
+  for await (const { message } of api.client(TaskService).attach(typing())) {
+    said.push(message.value instanceof Uint8Array ? Buffer.from(message.value).toString() : `${message.value}`);
+  }
+  assert.deepEqual(said, ["true", "true 90", "typed", "5"]);
+
+  const closed = Promise.withResolvers<void>();
+  handlers.forward =
+    async ({ port }) =>
+    async (stream) => {
+      stream.started();
+      await stream.stdout(Buffer.from(`port ${port}`));
+      stream.closeOutput();
+      let bytes = 0;
+      for await (const chunk of stream.input) bytes += chunk.length;
+      assert.equal(bytes, 100_000, "input goes on when output is closed");
+      closed.resolve();
+    };
+  const heard: string[] = [];
+  const half = Promise.withResolvers<void>();
+  async function* sending(): AsyncGenerator<MessageInitShape<typeof PortForwardRequestSchema>> {
+    yield { message: { case: "open", value: { namespace: "demo", name: "web-0", port: 80 } } };
+    await half.promise;
+    yield { message: { case: "data", value: Buffer.alloc(100_000) } };
+    yield { message: { case: "closed", value: true } };
+  }
+  for await (const { message } of api.client(TaskService).portForward(sending())) {
+    heard.push(`${message.case}`);
+    if (message.case === "closed") half.resolve();
+  }
+  await closed.promise;
+  assert.deepEqual(heard, ["connected", "data", "closed"]);
+});
+
+test("copies pass archives on, and one that is cut short is none", async () => {
+  handlers.copyOut =
+    async ({ path }) =>
+    async (stream) => {
+      await stream.stdout(Buffer.from(`archive of ${path}`));
+      return { files: 1, bytes: 2 };
+    };
+  const response = await fetch(`${api.url}/v1/namespaces/demo/tasks/web-0/files?path=/etc`, {
+    headers: { authorization: `Bearer ${api.token}` },
+  });
+  const { data } = JSON.parse((await response.text()).trim()) as { data: string };
+  assert.equal(Buffer.from(data, "base64").toString(), "archive of /etc");
+
+  const ends: string[] = [];
+  const broken = Promise.withResolvers<void>();
+  handlers.copyIn = async () => async (stream) => {
+    let bytes = 0;
+    try {
+      for await (const chunk of stream.input) bytes += chunk.length;
+      ends.push("whole");
+    } catch (error) {
+      ends.push(StatusError.from(error).code);
+      broken.resolve();
+      throw error;
+    }
+    return { files: 3, bytes };
+  };
+  const send = async (...rest: CopyInRequest["message"][]): Promise<CopyInResponse | undefined> => {
+    async function* requests(): AsyncGenerator<MessageInitShape<typeof CopyInRequestSchema>> {
+      yield { message: { case: "open", value: { namespace: "demo", name: "web-0", path: "/tmp" } } };
+      for (const message of rest) yield { message };
+    }
+    for await (const reply of api.client(TaskService).copyIn(requests())) return reply;
+    return undefined;
+  };
+  const piece = { case: "data", value: Buffer.alloc(70_000) } as const;
+  const done = await send(piece, piece, { case: "finished", value: true });
+  assert.deepEqual([done?.files, done?.bytes], [3n, 140_000n]);
+  await assert.rejects(send(piece), { code: "ABORTED", message: /cut short/ });
+  await broken.promise;
+  assert.deepEqual(ends, ["whole", "ABORTED"]);
 });
 
 test("watchProgress shows the bytes that nodes report, and ends with the campaign", async () => {
