@@ -41,6 +41,7 @@ xfsprogs|mkfs.xfs: layers that share blocks, in tests
 zfs-fuse|zfs and zpool: the zfs snapshotter, without a kernel module
 golang-github-containerd-containerd-dev|containerd'"'"'s own API definitions, to compare ours with
 procps|process tools
+systemd|systemd-analyze and its like, to look over the units, in tests; nothing of it is started
 util-linux|nsenter, setpriv, unshare, mount
 '
 

@@ -3,6 +3,7 @@
  * (DESIGN, flow A). After a delete the nodes hold nothing of the tasks (A6).
  */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { eventually, startFleet, type Fleet } from "@berth/testkit";
 import { nodeLeftovers, pushHello, tasksOf, workloadManifest } from "../support/fleet.ts";
@@ -74,6 +75,22 @@ void describe("a fleet of two nodes", { timeout: 240_000 }, () => {
     const missing = await fleet.cli("-n", "demo", "exec", name, "--", "no-such-program");
     assert.notEqual(missing.code, 0);
     assert.match(missing.stderr, /no-such-program/);
+  });
+
+  void test("supervisors are in cgroups beside the agent's, so that nothing that ends its unit ends them", async () => {
+    const cgroupOf = (pid: number): string[] =>
+      readFileSync(`/proc/${pid}/cgroup`, "utf8").trim().split("\n").map((line) => line.slice(line.lastIndexOf(":") + 1)); // prettier-ignore
+    const [agent] = fleet.agents;
+    const supervisors = agent!
+      .processes()
+      .filter(({ pid }) => readFileSync(`/proc/${pid}/comm`, "utf8") === "conmon\n");
+    assert.ok(supervisors.length > 0, "no supervisor was found");
+    const own = new Set(cgroupOf(agent!.pid!));
+    for (const { pid } of supervisors) {
+      const beside = cgroupOf(pid).filter((path) => path.startsWith(agent!.cgroupParent));
+      assert.ok(beside.length > 0 && beside.every((path) => !own.has(path)), `${pid}: ${cgroupOf(pid).join(" ")}`);
+      assert.ok([...own].every((path) => path === "/" || !cgroupOf(pid).some((each) => each.startsWith(`${path}/`))));
+    }
   });
 
   void test("scale adds tasks, and takes them away again with all that they held", async () => {

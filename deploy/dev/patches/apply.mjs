@@ -1,7 +1,7 @@
 /**
  * Mends what a dependency does that we cannot live with and cannot reach from outside: run by npm after every install, plain
  * JavaScript because Node 20 may run it. Idempotent; a version whose text is another one stops the install, so that nobody
- * believes a fix is there that is not. docs/adr/0019-patched-driver.md has the reasons.
+ * believes a fix is there that is not. docs/adr/0021-patched-driver.md has the reasons.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";

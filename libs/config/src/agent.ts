@@ -2,7 +2,7 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
-import { absolutePath, hostPort, logLevel, url } from "./fields.ts";
+import { absolutePath, hostPort, logLevel, url, urls } from "./fields.ts";
 import { imagePolicies } from "./image-policies.ts";
 import { resolveConfig, type ConfigSource, type EnvBinding, type Frozen } from "./resolve.ts";
 
@@ -110,7 +110,7 @@ export const agentSchema = z
       otherwise: "`berthd.sock` in `state`",
     }),
     redisUrl: url("redis", "rediss").describe("Where jobs come from."),
-    natsUrl: url("nats", "tls").describe("The bus to the controller."),
+    natsUrl: urls("nats", "tls").describe("The bus to the controller: one server, or those of a cluster."),
     metricsListen: hostPort().default("0.0.0.0:1338").describe("Where `/metrics` is served."),
     logLevel: logLevel.default("info").describe("Of the log on standard output."),
     registries: z.record(z.string(), registry).default({}).meta({

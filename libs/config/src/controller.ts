@@ -1,13 +1,13 @@
 /** What a controller is told at start: where its servers are, where it listens, and its rhythms. */
 import { z } from "zod";
-import { absolutePath, durationMs, hostPort, logLevel, url } from "./fields.ts";
+import { absolutePath, durationMs, hostPort, logLevel, url, urls } from "./fields.ts";
 import { resolveConfig, type ConfigSource, type EnvBinding, type Frozen } from "./resolve.ts";
 
 const schema = z
   .strictObject({
     databaseUrl: url("postgres", "postgresql"),
     redisUrl: url("redis", "rediss"),
-    natsUrl: url("nats", "tls"),
+    natsUrl: urls("nats", "tls"),
     /** Connections to Postgres for statements; two more serve advisory locks and LISTEN, one more a migration at start. */
     databaseConnections: z.int().min(2).max(200).default(10),
     listen: z

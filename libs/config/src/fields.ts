@@ -17,6 +17,18 @@ export function url(...schemes: string[]): z.ZodString {
     .meta({ form: `URL (${schemes.join(", ")})` });
 }
 
+/** One URL or several, separated by commas: servers of one cluster. The first carries the user and password. */
+export function urls(...schemes: string[]): z.ZodString {
+  const one = url(...schemes);
+  const example = `${schemes[0]}://user:password@host:port`;
+  return z
+    .string()
+    .refine((text) => text.split(",").every((each) => one.safeParse(each.trim()).success), {
+      error: `is not a URL of the form ${example}, nor several, separated by commas`,
+    })
+    .meta({ form: `URLs (${schemes.join(", ")}), separated by commas` });
+}
+
 /** `host:port`; port 0 lets the system choose. */
 export function hostPort(): z.ZodString {
   return z
