@@ -24,12 +24,14 @@ export interface ControllerSettings {
   readonly dir: string;
   /** More than its own environment. */
   readonly env?: Readonly<Record<string, string>>;
+  /** The words that run it on a host of its own. */
+  readonly enter?: readonly string[];
   readonly config: Readonly<Record<string, unknown>> & {
     readonly listen: { readonly grpc: string; readonly http: string };
   };
 }
 
-export function createControllerProcess({ dir, config, env = {} }: ControllerSettings): ControllerProcess {
+export function createControllerProcess({ dir, enter = [], config, env = {} }: ControllerSettings): ControllerProcess {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const configFile = join(dir, "config.json");
   const logFile = join(dir, "controller.log");
@@ -49,7 +51,7 @@ export function createControllerProcess({ dir, config, env = {} }: ControllerSet
     async start(crashAt) {
       daemon = new Daemon({
         name: "controller",
-        argv: programArgv("controller"),
+        argv: [...enter, ...programArgv("controller")],
         env: programEnv({
           ...env,
           BERTH_CONTROLLER_CONFIG: configFile,

@@ -37,6 +37,8 @@ export interface FleetOptions {
   readonly plainHttpPorts?: number;
   /** Puts each agent's data root on a tmpfs of this size, so that it can be filled. */
   readonly dataBytes?: number;
+  /** Gives the controller a host of its own, `controller`, so that it can be cut off from one server alone. */
+  readonly controllerHost?: boolean;
   /** Labels of each node, by index. */
   readonly labels?: readonly Readonly<Record<string, string>>[];
   /** Of the controller's and the agents' processes, beyond their own. */
@@ -51,6 +53,8 @@ export interface Fleet extends AsyncDisposable {
   readonly registry: RegistryServer;
   readonly hosts: Hosts;
   readonly controller: ControllerProcess;
+  /** What `controllerHost` asked for. */
+  readonly controllerHost: Host | undefined;
   readonly agents: readonly AgentProcess[];
   /** What `plainHttpPorts` asked for. */
   readonly plainHttpPorts: readonly number[];
@@ -80,10 +84,15 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
   const { nodes: count = 2, leaseTtlMs = 4_000 } = options;
   const { dir } = lifetime.own(scratchDir("berth-fleet"));
   const names = Array.from({ length: count }, (_, index) => `node-${index + 1}`);
-  const hosts = lifetime.own(await createHosts({ dir: join(dir, "hosts"), names }));
+  const hosts = lifetime.own(
+    await createHosts({ dir: join(dir, "hosts"), names: [...names, ...(options.controllerHost ? [CONTROLLER] : [])] }),
+  );
   const host = hosts.address;
+  const controllerHost = options.controllerHost === true ? hosts.node(CONTROLLER) : undefined;
   const [postgres, redis, nats, registry] = await Promise.all([
-    startPostgres({ dir: join(dir, "postgres") }).then((server) => lifetime.own(server)),
+    startPostgres({ dir: join(dir, "postgres"), ...(controllerHost && { host }) }).then((server) =>
+      lifetime.own(server),
+    ),
     startRedis({ dir: join(dir, "redis"), host, nodes: names }).then((server) => lifetime.own(server)),
     startNats({ dir: join(dir, "nats"), host, nodes: names, permissions: agentPermissions }).then((server) =>
       lifetime.own(server),
@@ -96,13 +105,14 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
     createControllerProcess({
       dir: join(dir, "controller"),
       ...(options.env === undefined ? {} : { env: options.env }),
+      enter: controllerHost?.enter ?? [],
       config: {
         databaseUrl: postgres.url,
         redisUrl: redis.url,
         natsUrl: nats.url,
-        listen: { grpc: `127.0.0.1:${await freePort()}`, http: `127.0.0.1:${await freePort()}` },
+        listen: await listenOn(controllerHost),
         bootstrapTokenFile: tokenFile,
-        lease: { ttlMs: leaseTtlMs, renewMs: Math.floor(leaseTtlMs / 4) },
+        lease: { ttlMs: leaseTtlMs, renewMs: Math.floor(leaseTtlMs / 4), fenceSlackMs: 2_000 },
         resyncMs: 3_000,
       },
     }),
@@ -139,6 +149,7 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
     registry,
     hosts,
     controller,
+    controllerHost,
     agents,
     plainHttpPorts,
     token,
@@ -153,6 +164,14 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
     spawnBerth: (args, stdin) => spawnCli(args, { ...cliOptions(), timeoutMs: 3_600_000 }, stdin),
     [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose](),
   };
+}
+
+const CONTROLLER = "controller";
+
+/** In a namespace of its own every port is free. */
+async function listenOn(host: Host | undefined): Promise<{ readonly grpc: string; readonly http: string }> {
+  if (host !== undefined) return { grpc: `${host.address}:7700`, http: `${host.address}:7701` };
+  return { grpc: `127.0.0.1:${await freePort()}`, http: `127.0.0.1:${await freePort()}` };
 }
 
 function agentConfig(of: {

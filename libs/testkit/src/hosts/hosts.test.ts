@@ -4,6 +4,7 @@ import { readFileSync, readlinkSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
+import { eventually } from "../servers/poll.ts";
 import { scratchDir } from "../servers/scratch.ts";
 import { createHosts, type Hosts } from "./hosts.ts";
 import { ip } from "./ip.ts";
@@ -58,6 +59,24 @@ test("Host.cut takes one host off the network and heal brings it back", async ()
   assert.equal(await reaches(hosts, "node-1"), false);
   assert.equal(await reaches(hosts, "node-2"), true);
   await hosts.node("node-1").heal();
+  // A first packet may still be lost while addresses are resolved anew, and TCP's second comes a second later.
+  await eventually("it is back", () => reaches(hosts, "node-1"));
+});
+
+test("Host.drop loses one direction, or one peer's port alone, until heal", async () => {
+  using scratch = scratchDir();
+  await using hosts = await twoHosts(scratch.dir);
+  const [one, two] = hosts.nodes;
+  await one!.drop({ direction: "in", peer: { address: hosts.address } });
+  assert.equal(await reaches(hosts, "node-1"), false);
+  assert.equal(await reaches(hosts, "node-2"), true);
+  await one!.heal();
+  assert.equal(await reaches(hosts, "node-1"), true);
+  await one!.drop({ direction: "out", peer: { address: hosts.address, port: 1 } }, { direction: "out", peer: two! });
+  assert.equal(await reaches(hosts, "node-1"), true, "another port of it");
+  await one!.drop({ direction: "out" });
+  assert.equal(await reaches(hosts, "node-1"), false);
+  await one!.heal();
   assert.equal(await reaches(hosts, "node-1"), true);
 });
 

@@ -45,7 +45,16 @@ export interface Host {
   exec(argv: readonly string[]): Promise<string>;
   /** Takes the host's link down: nobody reaches it and it reaches nobody. */
   cut(): Promise<void>;
+  /** Takes back every {@link cut} and {@link drop}. */
   heal(): Promise<void>;
+  /** Loses packets silently, by rules in the host's own namespace. What goes the other way goes on. */
+  drop(...losses: readonly Loss[]): Promise<void>;
+}
+
+/** What is lost: one direction, all of it or of one peer, or of one of the peer's ports. */
+export interface Loss {
+  readonly direction: "in" | "out";
+  readonly peer?: { readonly address: string; readonly port?: number };
 }
 
 export interface Hosts extends AsyncDisposable {
@@ -127,13 +136,44 @@ function hostOf(name: string, link: HostLink): Host {
     spawn: (argv, spawnOptions = {}) => spawn("nsenter", [...enter.slice(1), ...argv], spawnOptions),
     exec: (argv) => run("nsenter", ...enter.slice(1), ...argv),
     cut: async () => void (await ip("link", "set", link.veth, "down")),
+    drop: (...losses) => drop(link.netns, losses),
     async heal() {
+      await healLosses(link.netns);
       await ip("link", "set", link.veth, "up");
-      // The kernel tells the bridge a little later, and drops what comes before.
-      const state = `/sys/class/net/${link.veth}/operstate`;
-      await eventually(`link of ${name} up`, () => readFileSync(state, "utf8").trim() === "up", { intervalMs: 20 });
+      // The kernel tells the bridge a little later, and the bridge drops what comes before it forwards again.
+      const device = `/sys/class/net/${link.veth}`;
+      const says = (file: string): string => readFileSync(`${device}/${file}`, "utf8").trim();
+      const isUp = (): boolean => says("operstate") === "up" && says("brport/state") === FORWARDING;
+      await eventually(`link of ${name} up`, isUp, { intervalMs: 20 });
     },
   };
+}
+
+/** BR_STATE_FORWARDING of linux/if_bridge.h. */
+const FORWARDING = "3";
+
+/** Its own chains, so that the rules of CNI's plugins stay. */
+const CHAINS = { in: ["INPUT", "BERTH-IN"], out: ["OUTPUT", "BERTH-OUT"] } as const;
+
+async function drop(netns: string, losses: readonly Loss[]): Promise<void> {
+  for (const { direction, peer } of losses) {
+    const [hook, chain] = CHAINS[direction];
+    const made = await iptables(netns, "-N", chain).then(...yesNo);
+    if (made) await iptables(netns, "-I", hook, "-j", chain);
+    const address = peer === undefined ? [] : [direction === "in" ? "-s" : "-d", peer.address];
+    const side = direction === "in" ? "--sport" : "--dport";
+    const port = peer?.port === undefined ? [] : ["-p", "tcp", side, String(peer.port)];
+    await iptables(netns, "-A", chain, ...address, ...port, "-j", "DROP");
+  }
+}
+
+async function healLosses(netns: string): Promise<void> {
+  // There may be none.
+  for (const [, chain] of Object.values(CHAINS)) await iptables(netns, "-F", chain).catch(() => {});
+}
+
+function iptables(netns: string, ...args: string[]): Promise<string> {
+  return run("nsenter", `--net=${netns}`, "iptables", "-w", ...args);
 }
 
 function addressOf(link: HostLink): string {
