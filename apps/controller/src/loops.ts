@@ -18,6 +18,7 @@ import type { ControllerMetrics } from "./metrics.ts";
 import type { OvercommitConfig } from "./placement/fleet.ts";
 import { startNews } from "./news/news.ts";
 import { startPlacement } from "./placement/placement.ts";
+import { evictionConfig } from "./reconcile/fleet.ts";
 import { startReconcile } from "./reconcile/reconcile.ts";
 import { startRetention } from "./retention.ts";
 
@@ -66,12 +67,18 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
     ),
   );
   // The others' leases run out within one renewal of the first: only then is it known whether most went silent together.
-  const evictAfterMs = lease.renewMs + 1_000;
-  lifetime.own(await startReconcile({ ...common, metrics: metrics.reconcile }, { resyncMs, evictAfterMs }));
-  lifetime.own(await startDrains({ store, logger }, { evictAfterMs }));
+  const eviction = evictionConfig({
+    evictAfterMs: lease.renewMs + 1_000,
+    evictPerMinute: config.eviction.perMinute,
+    domainLabel: config.eviction.domainLabel,
+  });
+  lifetime.own(await startReconcile({ ...common, metrics: metrics.reconcile }, { resyncMs, ...eviction }));
+  lifetime.own(await startDrains({ store, logger }, eviction));
   lifetime.own(startCron(common));
   lifetime.own(await startCampaigns({ ...common, metrics: metrics.reconcile }, { resyncMs }));
-  lifetime.own(await startLeases({ store, bus, logger, metrics: metrics.lease }, { ...lease, shards: JOURNAL_SHARDS }));
+  lifetime.own(
+    await startLeases({ store, bus, logger, metrics: metrics.lease }, { ...lease, eviction, shards: JOURNAL_SHARDS }),
+  );
 }
 
 export function overcommitOf({ placement }: ControllerConfig): OvercommitConfig {

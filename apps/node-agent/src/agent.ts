@@ -24,7 +24,7 @@ import { agentEntry } from "./engine/journal-entries.ts";
 import { observedImages } from "./engine/observed-images.ts";
 import { openEngine, type OpenedEngine } from "./engine/open.ts";
 import { imageReferences } from "./engine/references.ts";
-import { cgroupParentOf, openHost, type Host } from "./host.ts";
+import { cgroupParentOf, machineIdOf, openHost, type Host } from "./host.ts";
 import { startHttpServer } from "./http-server.ts";
 import { startIdleTrim } from "./idle-trim.ts";
 import { registerMetrics } from "./metrics.ts";
@@ -162,6 +162,7 @@ async function openDoor(
         config,
         disk: () => diskInfo(config.root),
         bootId: bootId(),
+        machineId: machineIdOf(config.machineIdFile),
         instance,
         version: VERSION,
         handlers,

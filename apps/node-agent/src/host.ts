@@ -2,6 +2,7 @@
  * Opens what this host offers: the data root's stores, the snapshotters and runtimes that prove usable, the network. What is
  * not usable is left out and said so; only a host without any runtime or snapshotter is refused.
  */
+import { createHash } from "node:crypto";
 import { accessSync, constants, readFileSync, statSync } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
 import { delimiter, isAbsolute, join } from "node:path";
@@ -236,6 +237,18 @@ async function registryHosts(config: AgentConfig): Promise<readonly RegistryHost
 function rootIdentity(root: string): string {
   const { dev, ino } = statSync(root);
   return `${machineId()} ${dev} ${ino}`;
+}
+
+/** For others: /etc/machine-id itself is not to be told over a network (machine-id(5)). */
+export function machineIdOf(file: string): string {
+  try {
+    return createHash("sha256")
+      .update(`berth ${readFileSync(file, "utf8").trim()}`)
+      .digest("hex")
+      .slice(0, 32);
+  } catch {
+    return "";
+  }
 }
 
 function machineId(): string {

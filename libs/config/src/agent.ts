@@ -105,6 +105,9 @@ export const agentSchema = z
     state: absolutePath()
       .default("/run/berth")
       .describe("What a reboot may take: bundles, sockets, network namespaces."),
+    machineIdFile: absolutePath()
+      .default("/etc/machine-id")
+      .describe("What tells this machine from others: a node's name belongs to one machine."),
     hostSocket: absolutePath().optional().meta({
       description: "Where this host's own commands (`berthd images ls`) reach the agent.",
       otherwise: "`berthd.sock` in `state`",

@@ -40,7 +40,7 @@ test("loadControllerConfig fills the defaults from the environment alone and fre
   const config = await loadControllerConfig({ env: servers });
   assert.equal(config.listen.grpc, "127.0.0.1:7700");
   assert.equal(config.listen.http, "127.0.0.1:7701");
-  assert.deepEqual(config.lease, { ttlMs: 15_000, renewMs: 3_000, fenceSlackMs: 5_000 });
+  assert.deepEqual(config.lease, { ttlMs: 15_000, renewMs: 3_000, fenceSlackMs: 5_000, maxRenewalsPerSecond: 200 });
   assert.equal(config.resyncMs, 30_000);
   assert.deepEqual(config.placement, { cpuOvercommitPercent: 100, memoryOvercommitPercent: 100 });
   assert.equal(config.crashAt, undefined);

@@ -27,10 +27,21 @@ const schema = z
         renewMs: durationMs(100, 300_000).default(3_000),
         /** How late a node's stopper may be before its tasks (onNodeLoss: stopThenReplace) are taken for ended. */
         fenceSlackMs: durationMs(1_500, 600_000).default(5_000),
+        /** Beyond so many a second renewals are made rarer, and leases longer in proportion, as the fleet grows. */
+        maxRenewalsPerSecond: z.int().min(1).max(100_000).default(200),
       })
       .refine((lease) => lease.renewMs * 2 <= lease.ttlMs, {
         path: ["renewMs"],
         error: "is more than half of lease.ttlMs: a single lost request would cost a node its lease; make it smaller",
+      })
+      .prefault({}),
+    /** The brakes on replacing what silent nodes run. */
+    eviction: z
+      .strictObject({
+        /** So many nodes a minute at the most; or one in a hundred of the fleet, if that is more. */
+        perMinute: z.int().min(1).max(10_000).default(10),
+        /** The node label whose values are failure domains: nothing of one is replaced while most of it is silent. */
+        domainLabel: z.string().min(1).default("berth.io/zone"),
       })
       .prefault({}),
     placement: z

@@ -27,7 +27,8 @@ export interface NewEvent {
     | "CronJob"
     | "RegistryMirror"
     | "Image"
-    | "Store";
+    | "Store"
+    | "Fleet";
   readonly name: string;
   readonly uid?: string;
   readonly node?: string;

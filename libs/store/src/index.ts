@@ -85,12 +85,16 @@ export {
   type LaggingJournal,
 } from "./journals.ts";
 export {
+  countNodes,
   expiredNodes,
   fleetSilence,
+  heldOrSilent,
   insertNewNodes,
   lockLeases,
   markSilent,
   renewLeases,
+  setConflict,
+  setEvictionHolds,
   tasksOfWrongCertainty,
   type FleetSilence,
   type LeasedNode,

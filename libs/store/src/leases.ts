@@ -6,10 +6,10 @@
  */
 import { uuidv7 } from "@berth/base";
 import type { JsonObject } from "@bufbuild/protobuf";
-import { asc, sql } from "drizzle-orm";
+import { asc, eq, sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
-import { recordNodes, type NodeRow } from "./nodes.ts";
-import { nodes } from "./schema/index.ts";
+import { nodesByName, recordNodes, type NodeRow } from "./nodes.ts";
+import { nodes, type NodeConflict } from "./schema/index.ts";
 
 /** A lease request as columns. */
 export interface LeaseRenewal {
@@ -33,6 +33,7 @@ export interface LeaseRenewal {
   readonly appliedRevision: number;
   readonly appliedStoreEpoch: string;
   readonly shard: number;
+  readonly machineId: string;
 }
 
 export interface LeasedNode {
@@ -87,14 +88,16 @@ export async function renewLeases(
       applied_revision = v."appliedRevision", applied_store_epoch = v."appliedStoreEpoch",
       lease_renewed_at = clock_timestamp(),
       lease_expires_at = clock_timestamp() + make_interval(secs => ${ttlMs / 1000}),
-      silent_since = null,
+      silent_since = null, eviction_held = '',
+      machine_id = case when v."machineId" = '' then n.machine_id else v."machineId" end,
+      conflict = case when (n.conflict ->> 'at')::timestamptz < now() - interval '60 seconds' then null else n.conflict end,
       resource_version = n.resource_version + case when v.name = any(
         array(select jsonb_array_elements_text(${JSON.stringify([...visible])}::jsonb))) then 1 else 0 end
     from jsonb_to_recordset(${JSON.stringify(renewals)}::jsonb) as v(
       name text, "agentLabels" jsonb, phase text, conditions jsonb, "cpuMillis" bigint, "memoryBytes" bigint,
       "maxTasks" int, "diskBytes" bigint, "runtimeHandlers" text[], snapshotters text[], "agentVersion" text,
       "kernelVersion" text, address text, "bootId" text, instance text, "journalEpoch" text, "journalHeadSeq" bigint,
-      "appliedRevision" bigint, "appliedStoreEpoch" text)
+      "appliedRevision" bigint, "appliedStoreEpoch" text, "machineId" text)
     where n.name = v.name`);
   if (visible.size === 0) return [];
   const rows = await tx
@@ -103,6 +106,42 @@ export async function renewLeases(
     .where(sql`${nodes.name} in (select jsonb_array_elements_text(${JSON.stringify([...visible])}::jsonb))`);
   await recordNodes(tx, rows, "MODIFIED");
   return rows;
+}
+
+/** Notes who was refused a node's name, of a row that this transaction has locked. */
+export async function setConflict(tx: Tx, row: NodeRow, conflict: NodeConflict, visible: boolean): Promise<void> {
+  const [updated] = await tx
+    .update(nodes)
+    .set({ conflict, resourceVersion: sql`${nodes.resourceVersion} + ${visible ? 1 : 0}` })
+    .where(eq(nodes.name, row.name))
+    .returning();
+  if (visible) await recordNodes(tx, [updated!], "MODIFIED");
+}
+
+/** Nodes that are silent, or were said to be held. */
+export async function heldOrSilent(tx: Tx): Promise<boolean> {
+  const rows = await tx.execute(sql`select 1 from nodes where phase = 'Unknown' or eviction_held <> '' limit 1`);
+  return rows.length > 0;
+}
+
+/** Says why silent nodes' tasks are not replaced; rows must be locked by this transaction. */
+export async function setEvictionHolds(
+  tx: Tx,
+  holds: readonly { readonly name: string; readonly hold: string }[],
+): Promise<NodeRow[]> {
+  // prettier-ignore
+  if (holds.length === 0) return [];
+  await tx.execute(sql`
+    update nodes n set eviction_held = v.hold, resource_version = n.resource_version + 1
+    from jsonb_to_recordset(${JSON.stringify(holds)}::jsonb) as v(name text, hold text) where n.name = v.name`);
+  const rows = await nodesByName(tx, holds.map(({ name }) => name)); // prettier-ignore
+  await recordNodes(tx, rows, "MODIFIED");
+  return rows;
+}
+
+/** How many there are, for the length of leases. */
+export function countNodes(tx: Tx): Promise<number> {
+  return tx.$count(nodes);
 }
 
 /** Nodes whose lease has run out by Postgres' clock, and that are not known to be silent yet. */

@@ -63,6 +63,7 @@ export function nodeMessage(row: NodeRow, usage: NodeUsage = UNUSED): Node {
       phase: row.phase,
       conditions: [
         ...row.conditions.map((condition) => parse(ConditionSchema, condition)),
+        ...ownConditions(row),
         ...journalConditions(row.name, usage.journal),
       ],
       capacity: create(NodeResourcesSchema, {
@@ -145,6 +146,52 @@ function journalConditions(node: string, { breaks, lastBreak }: NodeJournal): Co
       changedAt: timestampFromDate(at),
     }),
   ];
+}
+
+/** What the controller knows of a node that its agent cannot say. */
+function ownConditions(row: NodeRow): Condition[] {
+  const { conflict, evictionHeld, silentSince } = row;
+  const silent = row.phase === "Unknown";
+  const since = silent && silentSince !== null ? { changedAt: timestampFromDate(silentSince) } : {};
+  const lease = silent
+    ? { status: "False", reason: "LeaseExpired", message: `not heard since ${row.leaseRenewedAt.toISOString()}` }
+    : { status: "True", reason: "LeaseRenewed", message: "" };
+  return [
+    create(ConditionSchema, { type: "LeaseHeld", ...lease, ...since }),
+    ...(evictionHeld === ""
+      ? []
+      : [
+          create(ConditionSchema, {
+            type: "EvictionHeld",
+            status: "True",
+            reason: evictionHeld,
+            message: holdWords(row),
+          }),
+        ]),
+    ...(conflict === null
+      ? []
+      : [
+          create(ConditionSchema, {
+            type: "IdentityConflict",
+            status: "True",
+            reason: conflict.reason,
+            message: `an agent at ${conflict.address || "an unknown address"} is refused: ${conflict.message}`,
+          }),
+        ]),
+  ];
+}
+
+/** In a sentence, with the way out. */
+function holdWords({ name, evictionHeld }: NodeRow): string {
+  const out = `if this host is off for good, berth delete node ${name}`;
+  switch (evictionHeld) {
+    case "MostOfFleetSilent":
+      return `most of the fleet fell silent together: nothing is replaced until they are back; ${out}`;
+    case "MostOfDomainSilent":
+      return `most of its failure domain fell silent together: nothing of it is replaced until they are back; ${out}`;
+    default:
+      return "so many nodes are silent that their tasks are replaced one node after the other";
+  }
 }
 
 export async function getNode(tx: Tx, name: string): Promise<NodeRow | undefined> {

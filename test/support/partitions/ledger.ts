@@ -59,7 +59,7 @@ export class Ledger {
   wentOn(workload: string, tasks: readonly string[], longestGapMs: number): void {
     const instances = this.instances(workload);
     assert.deepEqual(
-      instances.map(({ name }) => name.split("@")[0]).sort(),
+      instances.map(({ name }) => name.split("@")[0]!).sort(),
       [...tasks].sort(),
       `starts of ${workload}`,
     );

@@ -22,7 +22,7 @@ export async function terminalStatesStay({ postgres }: Fleet): Promise<number> {
   );
   const ended = new Map<string, string>();
   for (const { object } of rows) {
-    const { metadata, status } = object as unknown as TaskChange;
+    const { metadata, status } = object as TaskChange;
     const execution = `${metadata.name} ${metadata.uid} ${metadata.generation ?? 0}.${status?.attempt ?? 0}`;
     const { phase = "", exitCode = 0, reason = "", certainty = "" } = status ?? {};
     const before = ended.get(execution);

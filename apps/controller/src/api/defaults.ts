@@ -49,12 +49,21 @@ export function storedWorkloadSpec(given: WorkloadSpec): WorkloadSpec {
 /** How long a replacement may have to wait for a task's grace. */
 const MOST_FENCED_GRACE_MS = 10 * 60_000;
 
-function fencingViolations({ onNodeLoss, everyNode, container }: WorkloadSpec): FieldViolation[] {
+function fencingViolations({ onNodeLoss, everyNode, container, rollout }: WorkloadSpec): FieldViolation[] {
   if (onNodeLoss !== "stopThenReplace") return [];
   const out: FieldViolation[] = [];
   if (everyNode) {
     const description = "stopThenReplace has no other place to go with everyNode; leave it out";
     out.push({ field: "spec.onNodeLoss", description });
+  }
+  for (const [field, surge] of [
+    ["maxSurge", rollout?.maxSurge],
+    ["maxSurgePercent", rollout?.maxSurgePercent],
+  ] as const) {
+    if (surge === undefined || surge === 0) continue;
+    const description =
+      "would run more than the replicas at once, which onNodeLoss stopThenReplace is to prevent; leave it out";
+    out.push({ field: `spec.rollout.${field}`, description });
   }
   const grace = container?.stop?.grace;
   if (grace !== undefined && durationMs(grace) > MOST_FENCED_GRACE_MS) {

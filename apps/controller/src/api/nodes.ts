@@ -177,6 +177,15 @@ async function deleteNode(tx: Tx, name: string): Promise<Node> {
     tx,
     held.map(({ uid }) => uid),
   );
+  const until = Math.max(0, ...tasks.flatMap((row) => (row.certainty === "unreachable" && row.possiblyUntil !== null ? [row.possiblyUntil.getTime()] : []))); // prettier-ignore
+  if (until > Date.now()) {
+    const at = new Date(until).toISOString();
+    const message = `node "${name}" possibly runs fenced tasks until ${at}, of which there must never be two; delete it after that`;
+    throw new StatusError("FAILED_PRECONDITION", message, {
+      reason: "NODE_POSSIBLY_RUNNING",
+      details: { name, until: at },
+    });
+  }
   const message = `node "${name}" was deleted by an operator`;
   const patch = { desired: "Stop", phase: "Stopped", reason: "NodeDeleted", message, removed: true } as const;
   await updateTasks(

@@ -220,6 +220,24 @@ describe("WorkloadService", () => {
     assert.equal(big.status, 413);
   });
 
+  test("applyWorkload refuses what stopThenReplace cannot keep: every node, a surge, a grace without end", async () => {
+    const spec = {
+      onNodeLoss: "stopThenReplace",
+      everyNode: true,
+      rollout: { maxSurge: 1 },
+      container: { ...container, stop: { grace: { seconds: 3_600n, nanos: 0 } } },
+    };
+    const refused = await api
+      .client(WorkloadService)
+      .applyWorkload({ workload: workload(spec) })
+      .then(
+        () => [],
+        (error: StatusError) => error.violations.map(({ field }) => field),
+      );
+    const fields = ["spec.onNodeLoss", "spec.rollout.maxSurge", "spec.container.stop.grace"];
+    assert.deepEqual([...new Set(refused)], fields);
+  });
+
   test("applyWorkload refuses probes that ask nothing, or two things, and names them", async () => {
     const second = { seconds: 0n, nanos: 10_000_000 };
     const health = {

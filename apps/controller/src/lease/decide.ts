@@ -4,29 +4,50 @@ import type { LeaseRenewal, NodeRow } from "@berth/store";
 
 export type LeaseDecision =
   | { readonly granted: true; readonly takeover: "none" | "restart" | "reboot" }
-  | { readonly granted: false; readonly why: string };
+  /** `conflict`: two that live under one name, which an operator has to settle. */
+  | { readonly granted: false; readonly why: string; readonly conflict: "NameInUse" | "OtherMachine" | undefined };
 
 /**
- * One live agent per name. A restarted agent (same boot) takes over at once, for its predecessor is dead; another machine, or
- * the same one after a reboot, waits until the lease has run out.
+ * One live agent per name, and one machine.
+ *
+ *  - A restarted agent (same boot, same data root) takes over at once: the lock of the data root says that its predecessor is dead.
+ *  - After a reboot, or with another data root, it waits until the lease has run out.
+ *  - Another machine is refused also then: the first may be cut off and run on. An operator decides, by forgetting the node.
  */
 export function decideLease(row: NodeRow, leaseFresh: boolean, renewal: LeaseRenewal): LeaseDecision {
   if (row.instance === "" || row.instance === renewal.instance) return { granted: true, takeover: "none" };
   if (row.previousInstance === renewal.instance && leaseFresh) {
-    return { granted: false, why: `a newer agent has taken over the name ${row.name}` };
+    const why = `a newer agent has taken over the name ${row.name}`;
+    return { granted: false, why, conflict: undefined };
   }
-  if (row.bootId === renewal.bootId) return { granted: true, takeover: "restart" };
-  if (!leaseFresh) return { granted: true, takeover: "reboot" };
+  if (row.machineId !== "" && renewal.machineId !== "" && row.machineId !== renewal.machineId) {
+    const why =
+      `the name ${row.name} belongs to another machine, at ${row.address || "an unknown address"}: give this one a name of ` +
+      `its own (and a data root that is no copy), or, if that machine is gone for good, berth delete node ${row.name}`;
+    return { granted: false, why, conflict: "OtherMachine" };
+  }
+  if (row.bootId === renewal.bootId && row.journalEpoch === renewal.journalEpoch) {
+    return { granted: true, takeover: "restart" };
+  }
+  if (!leaseFresh) return { granted: true, takeover: row.bootId === renewal.bootId ? "restart" : "reboot" };
   const until = row.leaseExpiresAt.toISOString();
-  return {
-    granted: false,
-    why: `another agent at ${row.address || "an unknown address"} holds the name ${row.name} until ${until}`,
-  };
+  const why =
+    `another agent at ${row.address || "an unknown address"} holds the name ${row.name} until ${until}: if it is another ` +
+    "one that lives, give one of them a name and a data root of its own";
+  return { granted: false, why, conflict: "NameInUse" };
+}
+
+/** A conflict is shown until it has not been heard of for so long. */
+export const CONFLICT_SHOWN_MS = 60_000;
+
+export function isConflictOver({ conflict }: Pick<NodeRow, "conflict">, now: Date): boolean {
+  return conflict !== null && now.getTime() - Date.parse(conflict.at) > CONFLICT_SHOWN_MS;
 }
 
 /** Does a watch want to hear of it? Renewals alone are not news. */
 export function isVisibleChange(row: NodeRow, renewal: LeaseRenewal): boolean {
   return (
+    isConflictOver(row, new Date()) ||
     row.phase !== renewal.phase ||
     row.bootId !== renewal.bootId ||
     row.agentVersion !== renewal.agentVersion ||

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { hasCode } from "@berth/base";
 import { AssignmentsReplySchema, LeaseRequestSchema, TaskAssignmentSchema, type LeaseRequest } from "@berth/proto";
 import {
@@ -8,6 +9,7 @@ import {
   getStoreMeta,
   listEvents,
   lockNode,
+  nodeMessage,
   openStore,
   raiseRevisions,
   removeNode,
@@ -91,6 +93,47 @@ void test("renewBatch lets a restarted agent take over at once, and not its pred
   assert.deepEqual(await bench.renew(renewal("a", { instance: "two" })), [""]);
   const [refused] = await bench.renew(renewal("a"));
   assert.match(refused!, /a newer agent has taken over/);
+});
+
+void test("renewBatch never gives a name to another machine, shows it as a conflict, and an operator settles it", async () => {
+  await using bench = await openBench(1);
+  await bench.renew(renewal("a", { machineId: "m1", address: "10.0.0.1" }));
+  await eventually("the lease has run out", async () => (await bench.node("a")).leaseExpiresAt < new Date());
+  const clone = renewal("a", { machineId: "m2", bootId: "other", instance: "clone", address: "10.0.0.2" });
+  for (let time = 0; time < 3; time += 1) {
+    const [refused] = await bench.renew(clone);
+    assert.match(refused!, /belongs to another machine, at 10\.0\.0\.1.*berth delete node a/);
+  }
+  const conditions = async () => nodeMessage(await bench.node("a")).status!.conditions;
+  const conflict = (await conditions()).find(({ type }) => type === "IdentityConflict");
+  assert.deepEqual([conflict?.status, conflict?.reason], ["True", "OtherMachine"]);
+  assert.match(conflict!.message, /an agent at 10\.0\.0\.2 is refused/);
+  const events = (await listEvents(bench.store.db, {})).items.filter((event) => event.topic === "/nodes/conflict");
+  assert.equal(events.length, 1, "told once, however often it asks");
+  assert.deepEqual(await bench.renew(renewal("a", { machineId: "m1" })), [""]);
+  const rebooted = renewal("a", { machineId: "m1", bootId: "next", instance: "two", journalEpoch: "e1" });
+  await eventually("a reboot waits for the lease's end only", async () => (await bench.renew(rebooted))[0] === "");
+  await bench.store.transaction(async (tx) => await removeNode(tx, (await lockNode(tx, "a"))!));
+  assert.deepEqual(await bench.renew(clone), [""], "the name is free");
+});
+
+void test("renewBatch lets a copied data root on the same machine wait, where a restarted agent takes over at once", async () => {
+  await using bench = await openBench();
+  await bench.renew(renewal("a", { machineId: "m1" }));
+  const copy = renewal("a", { machineId: "m1", instance: "copy", journalEpoch: "e2" });
+  assert.match((await bench.renew(copy))[0]!, /another agent at .* holds the name/);
+  const shown = nodeMessage(await bench.node("a")).status!.conditions.find(({ type }) => type === "IdentityConflict");
+  assert.equal(shown?.reason, "NameInUse");
+  assert.deepEqual(await bench.renew(renewal("a", { machineId: "m1", instance: "two" })), [""]);
+});
+
+void test("renewalOf says when a node's wall clock is wrong, either way", () => {
+  const now = new Date(1_700_000_000_000);
+  const skewed = (ms: number) =>
+    renewalOf("a", request("a", { sentAt: timestampFromMs(now.getTime() + ms) }), 4, now).conditions[0]!;
+  assert.deepEqual([skewed(400)["status"], skewed(-400)["status"]], ["False", "False"]);
+  assert.match(JSON.stringify(skewed(90_000)), /90 s ahead/);
+  assert.match(JSON.stringify(skewed(-7_000)), /7 s behind/);
 });
 
 void test("a node that was forgotten and comes back does not look like a restored store", async () => {

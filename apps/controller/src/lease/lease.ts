@@ -6,16 +6,19 @@
 import { Lifetime, StatusError, throwIfAborted, type Logger } from "@berth/base";
 import { assignmentsEndpoint, leaseEndpoint, mirrorsEndpoint, type Bus } from "@berth/bus";
 import type { AssignmentsRequest, LeaseReply, LeaseRequest, MirrorsRequest } from "@berth/proto";
-import { LEASE_EXPIRY_LOCK, type HeldLock, type LeaseRenewal, type Store } from "@berth/store";
+import { countNodes, LEASE_EXPIRY_LOCK, type HeldLock, type LeaseRenewal, type Store } from "@berth/store";
 import { startLoop } from "../loop/loop.ts";
 import type { LeaseMetrics } from "../metrics.ts";
+import type { EvictionConfig } from "../reconcile/eviction.ts";
 import { readAssignments } from "./assignments.ts";
 import { LeaseBatcher } from "./batcher.ts";
 import { alignCertainty } from "./certainty.ts";
 import { expireLeases } from "./expiry.ts";
+import { alignHolds } from "./holds.ts";
 import { readMirrors } from "./mirrors.ts";
 import { renewBatch } from "./renew.ts";
 import { renewalOf } from "./request.ts";
+import { leaseTerms, type LeaseTerms } from "./terms.ts";
 
 export interface LeaseDeps {
   readonly store: Store;
@@ -29,6 +32,9 @@ export interface LeaseConfig {
   readonly renewMs: number;
   /** Bound on how late a node's stopper is. */
   readonly fenceSlackMs: number;
+  /** Beyond so many renewals a second, leases are made longer. */
+  readonly maxRenewalsPerSecond: number;
+  readonly eviction: EvictionConfig;
   /** How many journal shards the nodes are divided over. The same in every controller. */
   readonly shards: number;
   /** How often silence is looked for. */
@@ -49,8 +55,12 @@ export async function startLeases(
 ): Promise<Leases> {
   throwIfAborted(options.signal);
   const { store, bus, logger, metrics } = deps;
-  const { ttlMs, expiryMs = Math.min(1_000, Math.max(50, config.ttlMs / 10)) } = config;
+  const { expiryMs = Math.min(1_000, Math.max(50, config.ttlMs / 10)) } = config;
   const lifetime = new Lifetime(options.signal);
+  /** By the size of the fleet; looked at in each round. */
+  const measure = async (): Promise<LeaseTerms> =>
+    leaseTerms(config, await countNodes(store.db), config.maxRenewalsPerSecond);
+  let terms = await measure();
   /** Since when every agent could have renewed. */
   let hearingSinceMs = performance.now();
   const deaf = (): void => {
@@ -59,7 +69,7 @@ export async function startLeases(
 
   const writeBatch = async (renewals: readonly LeaseRenewal[]): Promise<readonly LeaseReply[]> => {
     try {
-      const { replies, returned } = await store.transaction((tx) => renewBatch(tx, renewals, config));
+      const { replies, returned } = await store.transaction((tx) => renewBatch(tx, renewals, terms));
       if (returned.length > 0) expiry.ring();
       return replies;
     } catch (error) {
@@ -77,6 +87,8 @@ export async function startLeases(
       name: "lease expiry",
       onFailure: deaf,
       async round() {
+        terms = await measure();
+        const { ttlMs } = terms;
         // A process that was stopped or starved has heard nobody either.
         if (performance.now() - lastRoundMs > ttlMs / 2 + expiryMs) deaf();
         lastRoundMs = performance.now();
@@ -88,6 +100,7 @@ export async function startLeases(
           for (const node of await expireLeases(store)) logger.warn({ node: node.name }, "a node is silent");
         }
         await alignCertainty(store, { slackMs: config.fenceSlackMs });
+        if (lock !== undefined) await alignHolds(store, config.eviction);
         return expiryMs;
       },
     },

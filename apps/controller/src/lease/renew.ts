@@ -14,18 +14,15 @@ import {
   journalStates,
   lockLeases,
   renewLeases,
+  setConflict,
   type LeasedNode,
   type LeaseRenewal,
   type NewEvent,
   type StoreMeta,
   type Tx,
 } from "@berth/store";
+import type { LeaseTerms } from "./terms.ts";
 import { decideLease, isStoreRestored, isVisibleChange, type LeaseDecision } from "./decide.ts";
-
-export interface LeaseTerms {
-  readonly ttlMs: number;
-  readonly renewMs: number;
-}
 
 export interface RenewOutcome {
   /** In the order of the requests. */
@@ -46,6 +43,7 @@ export async function renewBatch(tx: Tx, renewals: readonly LeaseRenewal[], term
     events.push(...eventsOf(nodes.get(renewal.name)!, renewal, decisions.get(renewal.name)!));
   // protocol: LeaseGranted
   await renewLeases(tx, granted, terms.ttlMs, new Set(visible.map((renewal) => renewal.name)));
+  await noteConflicts(tx, renewals, nodes, decisions, events);
   await insertEvents(tx, events);
   const stored = await storedByNode(tx, granted);
   return {
@@ -57,6 +55,28 @@ export async function renewBatch(tx: Tx, renewals: readonly LeaseRenewal[], term
     // protocol: NodeHeard
     returned: granted.map((r) => nodes.get(r.name)!.row).filter((row) => row.phase === "Unknown").map((row) => row.name), // prettier-ignore
   };
+}
+
+/** A second agent under a name is shown with the node: as a condition, and as an event the first time. */
+async function noteConflicts(
+  tx: Tx,
+  renewals: readonly LeaseRenewal[],
+  nodes: ReadonlyMap<string, LeasedNode>,
+  decisions: ReadonlyMap<string, LeaseDecision>,
+  events: NewEvent[],
+): Promise<void> {
+  for (const { name, instance, address } of renewals) {
+    const decision = decisions.get(name)!;
+    if (decision.granted || decision.conflict === undefined) continue;
+    const { row } = nodes.get(name)!;
+    const known = row.conflict?.instance === instance && row.conflict.reason === decision.conflict;
+    const at = new Date().toISOString();
+    await setConflict(tx, row, { instance, address, reason: decision.conflict, message: decision.why, at }, !known);
+    if (known) continue;
+    const message = `an agent at ${address || "an unknown address"} is refused: ${decision.why}`;
+    const about = { kind: "Node", name, uid: row.uid, node: name, severity: "Warning" } as const;
+    events.push({ ...about, topic: "/nodes/conflict", reason: decision.conflict, message });
+  }
 }
 
 async function lockAll(

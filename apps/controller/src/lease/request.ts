@@ -1,13 +1,14 @@
 /** A lease request as columns. */
-import { toJson, type JsonObject } from "@bufbuild/protobuf";
+import { create, toJson, type JsonObject } from "@bufbuild/protobuf";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { StatusError } from "@berth/base";
 import { nodeNameProblem } from "@berth/model";
-import { ConditionSchema, type LeaseRequest } from "@berth/proto";
+import { ConditionSchema, type Condition, type LeaseRequest } from "@berth/proto";
 import type { LeaseRenewal } from "@berth/store";
 import { partitionOf } from "../loop/partitions.ts";
 
 /** @param node from the subject, which the broker has proven (D8). @throws INVALID_ARGUMENT, PERMISSION_DENIED */
-export function renewalOf(node: string, request: LeaseRequest, shards: number): LeaseRenewal {
+export function renewalOf(node: string, request: LeaseRequest, shards: number, now = new Date()): LeaseRenewal {
   if (request.node !== node) {
     throw new StatusError("PERMISSION_DENIED", `node ${node} asked for the lease of ${request.node || "nobody"}`, {
       reason: "LEASE_FOREIGN",
@@ -24,7 +25,7 @@ export function renewalOf(node: string, request: LeaseRequest, shards: number): 
     name: node,
     agentLabels: request.labels,
     phase: request.conditions.some((each) => each.type === "Ready" && each.status === "False") ? "NotReady" : "Ready",
-    conditions: request.conditions.map((condition) => toJson(ConditionSchema, condition) as JsonObject),
+    conditions: [...request.conditions, ...clockSkew(request, now)].map(asJson),
     cpuMillis: Number(capacity?.cpuMillis ?? 0n),
     memoryBytes: Number(capacity?.memoryBytes ?? 0n),
     maxTasks: capacity?.tasks ?? 0,
@@ -41,5 +42,23 @@ export function renewalOf(node: string, request: LeaseRequest, shards: number): 
     appliedRevision: Number(request.appliedRevision),
     appliedStoreEpoch: request.storeEpoch,
     shard: partitionOf(node, shards),
+    machineId: request.machineId,
   };
 }
+
+/** A wall clock that is further off than this is wrong: certificates and people are misled. Leases do not depend on it. */
+const WRONG_CLOCK_MS = 5_000;
+
+function clockSkew({ sentAt }: LeaseRequest, now: Date): Condition[] {
+  if (sentAt === undefined) return [];
+  const aheadMs = timestampMs(sentAt) - now.getTime();
+  const wrong = Math.abs(aheadMs) > WRONG_CLOCK_MS;
+  const seconds = Math.round(Math.abs(aheadMs) / 1_000);
+  const message = wrong
+    ? `the node's clock is about ${seconds} s ${aheadMs > 0 ? "ahead" : "behind"}: set it by NTP`
+    : "";
+  const fields = { type: "ClockSkew", status: wrong ? "True" : "False", reason: wrong ? "ClockWrong" : "ClockAgrees" };
+  return [create(ConditionSchema, { ...fields, message })];
+}
+
+const asJson = (condition: Condition): JsonObject => toJson(ConditionSchema, condition) as JsonObject;

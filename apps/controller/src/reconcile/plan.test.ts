@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { ContainerSpecSchema, PlacementSchema, WorkloadSpecSchema, type WorkloadSpec } from "@berth/proto";
 import type { NodeRow, TaskRow, WorkloadRow } from "@berth/store";
 import { taskRow, WORKLOAD } from "../testing/plan-rows.ts";
-import { fleetView } from "./fleet.ts";
+import { evictionConfig, fleetView } from "./fleet.ts";
 import { planRestart } from "./plan-restart.ts";
 import { rolloutBounds } from "./rollout-bounds.ts";
 import { planWorkload, type FleetNode, type Plan } from "./plan.ts";
@@ -250,7 +250,7 @@ void test("fleetView brakes when more than half of three or more fell silent tog
       taints: [],
       conditions: [],
     }) as unknown as NodeRow;
-  const config = { evictAfterMs: 5_000, evictWindowMs: 60_000 };
+  const config = evictionConfig({ evictAfterMs: 5_000, evictWindowMs: 60_000 });
   const evicted = (...silentMs: (number | null)[]): number =>
     [...fleetView(silentMs.map((ms, n) => row(`n${n}`, ms)), config, NOW).nodes.values()].filter((node) => node.evict).length; // prettier-ignore
   assert.equal(evicted(10_000, null, null), 1);

@@ -12,6 +12,7 @@ import {
   hasStopper,
   listEvents,
   lockNamespace,
+  nodeMessage,
   taskMessage,
   updateNamespace,
   workloadStatus,
@@ -284,8 +285,16 @@ void test("nothing is replaced when most of the fleet goes silent together", asy
   await eventually("well after the eviction would have been due", () => Date.now() > since + 1_000);
   const rows = await fleet.tasks("web");
   assert.deepEqual(rows.map((row) => [row.uid, row.desired]), before.map((row) => [row.uid, "Run"])); // prettier-ignore
+  const held = async () => nodeMessage((await getNode(fleet.store.db, "node-1"))!).status!.conditions.find(({ type }) => type === "EvictionHeld"); // prettier-ignore
+  await eventually("the brake is shown", async () => (await held())?.reason === "MostOfFleetSilent");
+  const brakes = async (): Promise<string[]> =>
+    (await listEvents(fleet.store.db, {})).items
+      .filter(({ topic }) => topic === "/fleet/brakes")
+      .map((each) => each.reason);
+  assert.deepEqual(await brakes(), ["MostOfFleetSilent"], "told once");
   for (const name of ["node-1", "node-2"]) fleet.wires.agents.get(name)!.silent = false;
   await fleet.converged("web", 3);
+  await eventually("it holds no more", async () => (await held()) === undefined);
 });
 
 for (const name of FAILPOINTS.filter((each) => each !== "api.after-commit")) {

@@ -103,9 +103,14 @@ function silentFinding(row: NodeRow, { unreachable, now }: FindingsInput): Findi
   });
 }
 
+/** Those that are well when they are True. */
+const GOOD_CONDITIONS = new Set(["Ready", "Stopper"]);
+
 function notReadyFinding(row: NodeRow): Finding {
   const conditions = row.conditions as { type?: string; status?: string; message?: string }[];
-  const [bad] = conditions.filter(({ type, status }) => (type === "Ready" ? status !== "True" : status === "True"));
+  const [bad] = conditions.filter(({ type, status }) =>
+    GOOD_CONDITIONS.has(type ?? "") ? status !== "True" : status === "True",
+  );
   const message = bad === undefined ? "its agent says it is not ready" : `${bad.type}: ${bad.message ?? ""}`;
   const hint = `berth describe node ${row.name}`;
   return finding({ area: "stuck", reason: "NodeNotReady", subject: `node/${row.name}`, message, hint });

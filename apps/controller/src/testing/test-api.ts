@@ -143,6 +143,7 @@ export async function addNode(
   const renewal: LeaseRenewal = {
     name,
     agentLabels: labels,
+    machineId: "",
     phase: "Ready",
     conditions: [],
     cpuMillis: 4_000,

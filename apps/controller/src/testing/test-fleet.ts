@@ -27,6 +27,7 @@ import { startDrains } from "../drain/drains.ts";
 import { startIngest } from "../ingest/ingest.ts";
 import { startLeases } from "../lease/lease.ts";
 import { startPlacement } from "../placement/placement.ts";
+import { evictionConfig } from "../reconcile/fleet.ts";
 import { startReconcile } from "../reconcile/reconcile.ts";
 import { FakeAgent, type FakeAgentOptions } from "./fake-agent.ts";
 import { MemoryWires } from "./memory-wires.ts";
@@ -57,7 +58,8 @@ export async function startTestDatabases(): Promise<TestDatabases> {
   };
 }
 
-export const LEASE = { ttlMs: 500, renewMs: 60, fenceSlackMs: 300 };
+export const LEASE = { ttlMs: 500, renewMs: 60, fenceSlackMs: 300, maxRenewalsPerSecond: 10_000 };
+export const EVICTION = evictionConfig({ evictAfterMs: 200, evictWindowMs: 2_000 });
 
 export interface TestFleetOptions {
   readonly logger?: Logger;
@@ -102,12 +104,7 @@ export class TestFleet implements AsyncDisposable {
       await startDispatch({ ...common, queues: wires.queues, metrics: noMetrics.dispatch }, { pollMs: 200 }),
     );
     lifetime.own(await startPlacement({ ...common, metrics: noMetrics.placement }, { resyncMs: 300 }));
-    lifetime.own(
-      await startReconcile(
-        { ...common, metrics: noMetrics.reconcile },
-        { resyncMs: 500, evictAfterMs: 200, evictWindowMs: 2_000 },
-      ),
-    );
+    lifetime.own(await startReconcile({ ...common, metrics: noMetrics.reconcile }, { resyncMs: 500, ...EVICTION }));
     lifetime.own(
       await startDrains({ store, logger: this.#logger }, { evictAfterMs: 200, evictWindowMs: 2_000, lookMs: 100 }),
     );
@@ -126,7 +123,7 @@ export class TestFleet implements AsyncDisposable {
     lifetime.own(
       await startLeases(
         { store, bus: wires.bus, logger: this.#logger, metrics: noMetrics.lease },
-        { ...LEASE, ttlMs: this.#leaseTtlMs, shards: 2 },
+        { ...LEASE, ttlMs: this.#leaseTtlMs, eviction: EVICTION, shards: 2 },
       ),
     );
   }

@@ -85,6 +85,7 @@ export async function startSimulatedNode(deps: SimulationDeps, identity: NodeIde
   const facts = {
     disk,
     bootId,
+    machineId: "",
     instance,
     version: VERSION,
     handlers: [deps.runtime.name],

@@ -148,6 +148,8 @@ export const COMMENTS: Readonly<Record<string, string>> = {
   "berth.v1.LeaseReply.ttl_ms": "From the moment the request was sent, by the agent's CLOCK_BOOTTIME.",
   "berth.v1.LeaseRequest": "\"I am here.\" The controller's answer, given after its Postgres write, is the lease.",
   "berth.v1.LeaseRequest.instance": "New for every start of the agent.",
+  "berth.v1.LeaseRequest.machine_id": "Of the machine, whatever its name and data root: tells a reboot from another machine of the same name. Empty: not known.",
+  "berth.v1.LeaseRequest.sent_at": "By the node's wall clock, which is for people and for telling that it is wrong.",
   "berth.v1.LeaseRequest.store_epoch": "What the agent has taken over.",
   "berth.v1.ListCampaignsRequest.as_of": "As they were known then; absent: as they are. The answer has no cursor.",
   "berth.v1.ListCampaignsRequest.namespace": "`-` for all namespaces.",

@@ -36,6 +36,16 @@ export const registryMirrors = pgTable("registry_mirrors", {
   spec: message("spec").notNull().default({}),
 });
 
+export interface NodeConflict {
+  readonly instance: string;
+  readonly address: string;
+  /** NameInUse or OtherMachine. */
+  readonly reason: string;
+  readonly message: string;
+  /** When it was refused last. */
+  readonly at: string;
+}
+
 export const nodes = pgTable("nodes", {
   ...resourceColumns,
   name: text("name").primaryKey(),
@@ -73,6 +83,12 @@ export const nodes = pgTable("nodes", {
   previousInstance: text("previous_instance").notNull().default(""),
   leaseRenewedAt: time("lease_renewed_at").notNull(),
   leaseExpiresAt: time("lease_expires_at").notNull(),
+  /** Of the machine that the name belongs to; empty: not known. */
+  machineId: text("machine_id").notNull().default(""),
+  /** The last agent that was refused this name although another holds it. */
+  conflict: jsonb("conflict").$type<NodeConflict>(),
+  /** Why its tasks are not replaced though it has been silent for long; empty: they may be, or it is not. */
+  evictionHeld: text("eviction_held").notNull().default(""),
   /** When the node fell silent; null while it is heard. */
   silentSince: time("silent_since"),
   /** As the newest lease request said. What is stored of it is in `journal_state`. */

@@ -10,6 +10,8 @@ export interface NodeFacts {
   /** Of the data root. */
   readonly disk: () => { readonly totalBytes: number; readonly availableBytes: number };
   readonly bootId: string;
+  /** Names the machine without telling its /etc/machine-id; empty: not known. */
+  readonly machineId: string;
   /** New for every start of the agent. */
   readonly instance: string;
   readonly version: string;
@@ -68,6 +70,8 @@ export class NodeStatus {
       appliedRevision: BigInt(news.appliedRevision),
       kernelVersion: release(),
       address: this.#facts.address(),
+      machineId: this.#facts.machineId,
+      sentAt: timestampFromMs(this.#facts.clock.nowMs()),
     };
   }
 
