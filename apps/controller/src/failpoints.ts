@@ -8,9 +8,10 @@ export const FAILPOINTS = [
   "dispatch.after-add",
   "ingest.before-store",
   "ingest.after-store",
-  "cron.before-commit",
-  "cron.after-commit",
 ] as const;
+
+/** Between a cron job's being due and its run. */
+export const CRON_FAILPOINTS = ["cron.before-commit", "cron.after-commit"] as const;
 
 /** The same for what moves tasks about: it is passed when tasks were told to stop or to leave. */
 export const MOVE_FAILPOINT = "reconcile.after-moves";

@@ -251,6 +251,7 @@ export {
   insertWorkload,
   listWorkloads,
   lockWorkload,
+  lockWorkloadAndTime,
   lockWorkloadByUid,
   removeWorkload,
   updateWorkload,

@@ -61,6 +61,20 @@ export async function lockWorkloadByUid(tx: Tx, uid: string): Promise<WorkloadRo
   return row;
 }
 
+/** The same, with the time by Postgres: the one clock that all controllers and all that is written share. */
+export async function lockWorkloadAndTime(
+  tx: Tx,
+  uid: string,
+): Promise<{ readonly workload: WorkloadRow; readonly now: Date } | undefined> {
+  const nowMs = sql<number>`(extract(epoch from clock_timestamp()) * 1000)::float8`;
+  const [found] = await tx
+    .select({ workload: workloads, nowMs })
+    .from(workloads)
+    .where(eq(workloads.uid, uid))
+    .for("update");
+  return found && { workload: found.workload, now: new Date(Number(found.nowMs)) };
+}
+
 export async function listWorkloads(tx: Tx, query: NamespacedQuery): Promise<Page<WorkloadRow>> {
   const limit = pageLimit(query);
   const after = pageKey(query, 2);

@@ -27,6 +27,7 @@ import {
   type WorkloadRow,
 } from "@berth/store";
 import { eventually } from "@berth/testkit/servers";
+import { CRON_FAILPOINTS } from "../failpoints.ts";
 import { startTestDatabases, type TestDatabases } from "../testing/test-fleet.ts";
 import { startCron } from "./cron.ts";
 
@@ -112,7 +113,7 @@ void test("three controllers at once begin each run exactly once", async () => {
   assert.equal(made[0]!.labels["berth.io/cron-job"], "tick");
 });
 
-for (const point of ["cron.before-commit", "cron.after-commit"]) {
+for (const point of CRON_FAILPOINTS) {
   void test(`a controller that dies at ${point} loses no run and begins none twice`, async () => {
     await using lab = await CronLab.open();
     let deaths = 0;

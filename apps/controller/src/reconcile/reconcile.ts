@@ -162,7 +162,7 @@ async function processKey(
     if (outcome.moved > 0) failpoint(MOVE_FAILPOINT);
     if (outcome.reactedMs !== undefined) metrics.reactionTime("Workload", outcome.reactedMs / 1_000);
     metrics.reconciled(what === "namespace" ? "Namespace" : "Workload", "ok", (performance.now() - started) / 1_000);
-    return outcome.wakeAt === undefined ? undefined : Math.max(0, outcome.wakeAt.getTime() - Date.now());
+    return outcome.wakeMs;
   } catch (error) {
     metrics.reconciled(what === "namespace" ? "Namespace" : "Workload", "error", (performance.now() - started) / 1_000);
     throw error;

@@ -1,4 +1,7 @@
-/** One look at one workload: read, plan, carry out, in one transaction that locks the workload. */
+/**
+ * One look at one workload: read, plan, carry out, in one transaction that locks the workload. What is due, and since when, goes
+ * by the clock of Postgres: a controller whose own is wrong rolls nothing back and waits for nothing too long.
+ */
 import { randomInt } from "node:crypto";
 import { StatusError, uuidv7 } from "@berth/base";
 import { durationMs } from "@bufbuild/protobuf/wkt";
@@ -8,6 +11,7 @@ import {
   insertEvents,
   insertTasks,
   lockTasksByUid,
+  lockWorkloadAndTime,
   lockWorkloadByUid,
   removeTasks,
   removeWorkload,
@@ -31,8 +35,8 @@ import type { RolloutState } from "./rollout.ts";
 import { sameWorkloadStatus, workloadStatusOf } from "./status.ts";
 
 export interface WorkloadOutcome {
-  /** When to look again though nothing changes. */
-  readonly wakeAt: Date | undefined;
+  /** In how long to look again though nothing changes. */
+  readonly wakeMs: number | undefined;
   readonly created: number;
   /** Tasks that were told to stop or to leave. */
   readonly moved: number;
@@ -40,12 +44,12 @@ export interface WorkloadOutcome {
   readonly reactedMs: number | undefined;
 }
 
-const NOTHING: WorkloadOutcome = { wakeAt: undefined, created: 0, moved: 0, reactedMs: undefined };
+const NOTHING: WorkloadOutcome = { wakeMs: undefined, created: 0, moved: 0, reactedMs: undefined };
 
 export async function reconcileWorkload(tx: Tx, uid: string, config: EvictionConfig): Promise<WorkloadOutcome> {
-  const workload = await lockWorkloadByUid(tx, uid);
-  if (workload === undefined) return NOTHING;
-  const now = new Date();
+  const locked = await lockWorkloadAndTime(tx, uid);
+  if (locked === undefined) return NOTHING;
+  const { workload, now } = locked;
   const tasks = await tasksOfWorkload(tx, uid);
   const fleet = await readFleetView(tx, config, now);
   const spec = workloadSpec(workload);
@@ -65,8 +69,9 @@ export async function reconcileWorkload(tx: Tx, uid: string, config: EvictionCon
   const generation = newestGeneration(workload, revisions);
   const reacted = await writeStatus(tx, workload, after, { rollout: rollout.state, job, generation }, now);
   const expiresAt = await expire(tx, workload, spec, job, now);
+  const wakeAt = [plan.wakeAt, rollout.wakeAt, expiresAt, wakeForLoss(tasks, fleet)].reduce(earliest, undefined);
   return {
-    wakeAt: [plan.wakeAt, rollout.wakeAt, expiresAt, wakeForLoss(tasks, fleet)].reduce(earliest, undefined),
+    wakeMs: wakeAt === undefined ? undefined : Math.max(0, wakeAt.getTime() - now.getTime()),
     created: plan.create.length,
     moved: plan.update.filter(({ patch }) => patch.desired !== undefined).length,
     reactedMs: reacted && workload.generation === 1 ? now.getTime() - workload.createdAt.getTime() : undefined,

@@ -1,6 +1,7 @@
 /** The real agent as a process in a host of its own, with what its containers leave on that host. */
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { unmountTree } from "./leftovers.ts";
 import type { Host } from "../hosts/index.ts";
 import { Daemon } from "../servers/daemon.ts";
@@ -100,7 +101,7 @@ export function createAgentProcess({ dir, host, config, env = {} }: AgentSetting
         }
       }
       unmountTree(dir);
-      removeCgroups(cgroup);
+      await removeCgroups(cgroup);
       rmSync(dir, { recursive: true, force: true });
     },
   };
@@ -157,6 +158,15 @@ function cgroupPids(cgroup: string): number[] {
   );
 }
 
-function removeCgroups(cgroup: string): void {
-  for (const dir of cgroupDirs(cgroup)) rmdirSync(dir);
+/** The kernel may hold on to a cgroup for a moment after its last process has gone. */
+async function removeCgroups(cgroup: string): Promise<void> {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      for (const dir of cgroupDirs(cgroup)) rmdirSync(dir);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EBUSY" || tries >= 100) throw error;
+      await delay(50);
+    }
+  }
 }
