@@ -20,9 +20,12 @@ export async function unsettled(
     if (row?.["phase"] !== "Ready") wrong.push(`${agent.name} is ${row?.["phase"]}`);
   }
   const rows = await sql`
-    select t.workload, t.name, t.phase, t.certainty, t.desired, t.exit_code, t.workload_generation = w.generation as newest,
+    select t.workload, t.name, t.phase, t.certainty, t.desired, t.exit_code, t.workload_generation = coalesce(r.generation, w.generation) as newest,
       w.deleted_at is not null as deleted
-    from tasks t left join workloads w on w.uid = t.workload_uid where t.namespace = 'demo'`;
+    from tasks t left join workloads w on w.uid = t.workload_uid
+      -- A change that starts nothing anew, such as a scale, makes a generation but no revision.
+      left join workload_revisions r on r.workload_uid = w.uid and r.revision = w.revision
+    where t.namespace = 'demo'`;
   const known = new Set([...wanted, ...ended].map(({ name }) => name));
   for (const row of rows)
     if (!known.has(String(row["workload"])))
