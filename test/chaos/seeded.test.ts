@@ -8,7 +8,7 @@ import { openLab, type Lab } from "./seeded/lab.ts";
 import { printRun } from "./seeded/report.ts";
 import { runSeed } from "./seeded/run.ts";
 
-/** 1: a controller that was paused while Postgres was killed had no locks for minutes, or ended (`postgres-driver.ts`). */
+/** 1: a controller that was paused while Postgres was killed had no locks for minutes, or ended (ADR 21). */
 const SEEDS = [1, 2];
 
 void describe("under seeded chaos", { timeout: 280_000 }, () => {

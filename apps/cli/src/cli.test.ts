@@ -81,7 +81,7 @@ void test("berth apply, diff, get, describe, scale and delete take a workload th
     /configured \(dry run\)/,
   );
   const table = await ok([...shop, "get", "workloads"]);
-  assert.match(table, /^NAME +RUNNING +AVAILABLE +UPDATED +ROLLOUT +PENDING +FAILED +UNKNOWN +AGE\nweb +0\/\d/);
+  assert.match(table, /^NAME +RUNNING +AVAILABLE +UPDATED +STATUS +PENDING +FAILED +UNKNOWN +AGE\nweb +0\/\d/);
   assert.match(await ok(["get", "wl", "-A"]), /^NAMESPACE +NAME .*\nshop +web /);
   assert.match(await ok([...shop, "scale", "web", "4"]), /scaled to 4/);
   const described = await ok([...shop, "describe", "workload/web"]);

@@ -6,9 +6,8 @@
  */
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { StatusError, type Logger } from "@berth/base";
+import { StatusError } from "@berth/base";
 import { loadControllerConfig } from "@berth/config";
-import { isLostSocketWrite } from "@berth/store";
 import { createLogger } from "@berth/telemetry";
 import { startController } from "./controller.ts";
 
@@ -28,7 +27,6 @@ async function main(): Promise<number> {
   const file = values.config ?? process.env["BERTH_CONTROLLER_CONFIG"];
   const config = await loadControllerConfig({ file: file === "" ? undefined : file, env: process.env });
   const logger = createLogger({ name: "controller", level: config.logLevel });
-  surviveLostSockets(logger);
   const stop = stopSignal();
   const controller = await startController({ logger, version: VERSION }, config);
   logger.info({ signal: await stop }, "stopping");
@@ -41,16 +39,6 @@ async function main(): Promise<number> {
   clearTimeout(late);
   logger.info({}, "stopped");
   return 0;
-}
-
-/** The database's driver throws where nobody can catch it when a connection is lost; anything else ends the process, as ever. */
-function surviveLostSockets(logger: Logger): void {
-  process.on("uncaughtException", (error) => {
-    if (isLostSocketWrite(error))
-      return logger.warn({ err: error }, "a connection to the database was lost amid a write");
-    process.stderr.write(`${error.stack ?? String(error)}\n`);
-    process.exit(1);
-  });
 }
 
 /** Resolves with the first signal; the second ends the process. */

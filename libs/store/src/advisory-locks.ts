@@ -7,7 +7,6 @@
  */
 import type { Logger } from "@berth/base";
 import postgres, { type Sql } from "postgres";
-import { STARTUP_OPTIONS } from "./postgres-driver.ts";
 import { storeError } from "./postgres-error.ts";
 import type { LockKey } from "./lock-keys.ts";
 
@@ -58,7 +57,7 @@ export function openAdvisoryLocks(url: string, logger: Logger, name = "", heartb
       onclose: () => {
         if (own === client) loseAll();
       },
-      connection: { application_name: `${LOCKS_APPLICATION}${name}`.trim(), options: STARTUP_OPTIONS },
+      connection: { application_name: `${LOCKS_APPLICATION}${name}`.trim() },
     });
     return own;
   };

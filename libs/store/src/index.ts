@@ -116,7 +116,6 @@ export {
   type TaskGroup,
   type Trouble,
 } from "./fleet-status.ts";
-export { isLostSocketWrite } from "./postgres-driver.ts";
 export { countNodesByPhase, countTasksByPhase } from "./fleet-counts.ts";
 export {
   campaignLock,

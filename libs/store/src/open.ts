@@ -12,7 +12,6 @@ import postgres from "postgres";
 import { openAdvisoryLocks, reconnectSeconds, type AdvisoryLocks } from "./advisory-locks.ts";
 import type { Tx } from "./database.ts";
 import { migrateDatabase } from "./migrate.ts";
-import { STARTUP_OPTIONS } from "./postgres-driver.ts";
 import { storeError } from "./postgres-error.ts";
 
 export interface StoreOptions {
@@ -61,7 +60,6 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     fetch_types: false,
     connection: {
       application_name: "berth",
-      options: STARTUP_OPTIONS,
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
       statement_timeout: STATEMENT_MS,
     },

@@ -72,7 +72,7 @@ export async function lockWorkloadAndTime(
     .from(workloads)
     .where(eq(workloads.uid, uid))
     .for("update");
-  return found && { workload: found.workload, now: new Date(Number(found.nowMs)) };
+  return found && { workload: found.workload, now: new Date(found.nowMs) };
 }
 
 export async function listWorkloads(tx: Tx, query: NamespacedQuery): Promise<Page<WorkloadRow>> {

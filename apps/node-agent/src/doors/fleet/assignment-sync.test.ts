@@ -25,7 +25,7 @@ async function lab() {
   const deps = { bus, node: "a", assignments: { applySet }, clock, logger: silentLogger, random: () => 0 };
   const sync = new AssignmentSync(deps);
   const abort = new AbortController();
-  const running = sync.run(abort.signal, { everyMs: 100_000, confirmMs: 10_000 });
+  const running = sync.run(abort.signal, { everyMs: 100_000 });
   await settle();
   return { clock, sync, asked: () => sets - 1, stop: async () => (abort.abort(), await running) };
 }
@@ -36,14 +36,14 @@ async function settle(): Promise<void> {
 
 void test("AssignmentSync asks at once for the set of another store, and from time to time without a reason", async () => {
   const { sync, clock, asked, stop } = await lab();
-  sync.heard(at(0), at(0));
+  sync.heard(at(0), at(0), 3_000);
   clock.advance(99_999);
   await settle();
   assert.equal(asked(), 0);
   clock.advance(1);
   await settle();
   assert.equal(asked(), 1);
-  sync.heard(at(1, "other"), at(7));
+  sync.heard(at(1, "other"), at(7), 3_000);
   await settle();
   assert.equal(asked(), 2);
   await stop();
@@ -51,11 +51,11 @@ void test("AssignmentSync asks at once for the set of another store, and from ti
 
 void test("AssignmentSync waits for the job of a revision until the next answer, and no longer", async () => {
   const { sync, asked, stop } = await lab();
-  sync.heard(at(5), at(4));
+  sync.heard(at(5), at(4), 3_000);
   await settle();
   assert.equal(asked(), 0, "it may be on its way");
   assert.equal(sync.isBehind(at(4)), true);
-  sync.heard(at(6), at(4));
+  sync.heard(at(6), at(4), 3_000);
   await settle();
   assert.equal(asked(), 1, "that of 5 is late, whatever has come since");
   await stop();
@@ -64,17 +64,17 @@ void test("AssignmentSync waits for the job of a revision until the next answer,
 void test("AssignmentSync confirms what jobs have brought once, later, for all of it", async () => {
   const { sync, clock, asked, stop } = await lab();
   sync.took(at(5));
-  sync.heard(at(5), at(4));
+  sync.heard(at(5), at(4), 3_000);
   clock.advance(6_000);
   sync.took(at(9));
-  sync.heard(at(9), at(4));
+  sync.heard(at(9), at(4), 3_000);
   await settle();
   assert.equal(asked(), 0);
   clock.advance(4_000);
   await settle();
   assert.equal(asked(), 1);
   clock.advance(50_000);
-  sync.heard(at(9), at(9));
+  sync.heard(at(9), at(9), 3_000);
   await settle();
   assert.deepEqual([asked(), sync.isBehind(at(9))], [1, false]);
   await stop();

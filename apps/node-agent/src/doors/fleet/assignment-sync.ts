@@ -29,12 +29,11 @@ export interface SyncDeps {
 export interface SyncTimes {
   /** Without any reason. */
   readonly everyMs?: number;
-  /** After the first job that no set has confirmed yet; and up to twice as long again, by chance. */
-  readonly confirmMs?: number;
 }
 
 const EVERY_MS = 300_000;
-const CONFIRM_MS = 10_000;
+/** Lease periods after the first job that no set has confirmed yet; and up to twice as many again, by chance. */
+const CONFIRM_RENEWALS = 3;
 
 export class AssignmentSync {
   readonly #deps: SyncDeps;
@@ -44,7 +43,6 @@ export class AssignmentSync {
   /** Of the answer before, when no job had brought it by then. */
   #missing: Origin | undefined;
   #newest: Origin = { storeEpoch: "", revision: 0 };
-  #confirmMs = CONFIRM_MS;
   #confirming: AbortController | undefined;
 
   constructor(deps: SyncDeps) {
@@ -57,14 +55,17 @@ export class AssignmentSync {
     if (newer) this.#brought = origin;
   }
 
-  /** The controller's newest revision of this node, and what this node has applied. */
-  heard(newest: Origin, applied: Origin): void {
+  /**
+   * A lease's answer: the controller's newest revision of this node, what this node has applied, and how long it is until the
+   * next answer, which grows with the fleet as the cost of its sets does.
+   */
+  heard(newest: Origin, applied: Origin, renewAfterMs: number): void {
     this.#newest = newest;
     if (newest.storeEpoch !== applied.storeEpoch) return this.want();
     if (newest.revision <= applied.revision) return;
     if (this.#hasBrought(newest)) {
       this.#missing = undefined;
-      const waitMs = this.#confirmMs * (1 + 2 * (this.#deps.random ?? Math.random)());
+      const waitMs = CONFIRM_RENEWALS * renewAfterMs * (1 + 2 * (this.#deps.random ?? Math.random)());
       this.#confirmIn(waitMs);
       return;
     }
@@ -95,9 +96,8 @@ export class AssignmentSync {
     this.#wanted.resolve();
   }
 
-  async run(signal: AbortSignal, { everyMs = EVERY_MS, confirmMs = CONFIRM_MS }: SyncTimes = {}): Promise<void> {
+  async run(signal: AbortSignal, { everyMs = EVERY_MS }: SyncTimes = {}): Promise<void> {
     const { bus, clock, logger, random = Math.random } = this.#deps;
-    this.#confirmMs = confirmMs;
     using _watching = bus.onState((state) => {
       if (state === "connected") this.want();
     });

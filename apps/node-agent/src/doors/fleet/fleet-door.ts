@@ -113,7 +113,7 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
     }
     const { storeEpoch } = reply;
     if (deps.registryRoutes.isBehind({ storeEpoch, revision: Number(reply.mirrorsRevision) })) mirrors.want();
-    sync.heard({ storeEpoch, revision: Number(reply.revision) }, state.applied());
+    sync.heard({ storeEpoch, revision: Number(reply.revision) }, state.applied(), Number(reply.renewAfterMs));
   };
   const status = new NodeStatus(deps.facts);
   const describe = async (): Promise<ReturnType<NodeStatus["describe"]>> => {
