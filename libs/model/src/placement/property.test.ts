@@ -196,18 +196,26 @@ function assertFitsAfter(
     const kept = [...node.usedHostPorts].filter((port) => !freed.includes(port));
     const ports = [...kept, ...here.flatMap(({ hostPorts }) => hostPorts)];
     assert.equal(new Set(ports).size, ports.length);
-    for (const { uid, victims } of nominated) {
-      // Each was needed: with one fewer gone the room does not suffice for what is asked there.
+    nominated.forEach(({ uid, victims }, index) => {
+      // Each was needed when it was chosen: with one fewer gone the room does not suffice for what is asked there.
       const asked = byUid.get(uid)!;
+      const [then, later] = [nominated.slice(0, index + 1), nominated.slice(index + 1)];
+      const before = (of: "cpuMillis" | "memoryBytes"): number =>
+        total(later.flatMap((each) => each.victims), of) - total(later.map((each) => byUid.get(each.uid)!), of); // prettier-ignore
+      const usedCpu = cpu + before("cpuMillis");
+      const usedMemory = memory + before("memoryBytes");
+      const goneThen = gone.length - later.flatMap((each) => each.victims).length;
+      const hereThen = here.length - later.length;
+      const portsThen = then.flatMap((each) => byUid.get(each.uid)!.hostPorts);
       for (const victim of victims) {
         const short =
-          (asked.cpuMillis > 0 && cpu + victim.cpuMillis > node.cpuMillis) ||
-          (asked.memoryBytes > 0 && memory + victim.memoryBytes > node.memoryBytes) ||
-          (node.maxTasks > 0 && node.usedTasks + here.length - gone.length + 1 > node.maxTasks) ||
-          victim.hostPorts.some((port) => ports.includes(port));
+          (asked.cpuMillis > 0 && usedCpu + victim.cpuMillis > node.cpuMillis) ||
+          (asked.memoryBytes > 0 && usedMemory + victim.memoryBytes > node.memoryBytes) ||
+          (node.maxTasks > 0 && node.usedTasks + hereThen - goneThen + 1 > node.maxTasks) ||
+          victim.hostPorts.some((port) => portsThen.includes(port));
         assert.ok(short, `${victim.uid} was stopped in vain`);
       }
-    }
+    });
   }
 }
 
