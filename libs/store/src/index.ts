@@ -87,7 +87,6 @@ export {
 export {
   countNodes,
   expiredNodes,
-  fleetSilence,
   heldOrSilent,
   insertNewNodes,
   lockLeases,
@@ -96,7 +95,6 @@ export {
   setConflict,
   setEvictionHolds,
   tasksOfWrongCertainty,
-  type FleetSilence,
   type LeasedNode,
   type LeaseRenewal,
 } from "./leases.ts";

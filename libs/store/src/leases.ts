@@ -169,18 +169,6 @@ export async function markSilent(tx: Tx, names: readonly string[]): Promise<Node
   return rows;
 }
 
-export interface FleetSilence {
-  readonly nodes: number;
-  /** When each silent node fell silent. */
-  readonly silentSince: readonly Date[];
-}
-
-export async function fleetSilence(tx: Tx): Promise<FleetSilence> {
-  const rows = await tx.select({ phase: nodes.phase, silentSince: nodes.silentSince }).from(nodes);
-  const silentSince = rows.flatMap((row) => (row.phase === "Unknown" && row.silentSince ? [row.silentSince] : []));
-  return { nodes: rows.length, silentSince };
-}
-
 /**
  * Tasks whose certainty does not agree with whether their node is silent, or with the time: at most `limit`. Lock them before
  * writing, and look again.
