@@ -208,7 +208,9 @@ function describeCost(costs: readonly Cost[]): string {
 
 function noteTerms(bench: Bench, peers: readonly Containerd[]): void {
   for (const { version, decompressor } of peers)
-    bench.note(`decompression: ISA-L (the library of igzip) for berth, ${decompressor} for containerd ${version} (igzip since its 2.0)`);
+    bench.note(
+      `decompression: ISA-L (the library of igzip) for berth, ${decompressor} for containerd ${version} (igzip since its 2.0)`,
+    );
   bench.note("nothing of the images is there before a run; all sides were seen to unpack the same files");
   bench.note("berth: from the call to the recorded image");
   bench.note("peer: `ctr images pull --plain-http` with the daemon running; some 20 ms of it are the start of ctr");
