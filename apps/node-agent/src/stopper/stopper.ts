@@ -10,7 +10,7 @@
  *   Create   its process exists, and waits to be started                                                       steps/create.ts
  *   Start    it is started only while the lease is held and the node knows what the controller wants now       lease-gate.ts
  *   Fire     D has passed: what is listed is marked, signalled, and after its grace killed                     stopper.sh
- *   Fenced   the agent finds the mark at the container's end and journals it                                   task-lifecycle.ts
+ *   Fenced   the agent finds the mark at the container's end and journals it                                   execution-end.ts
  *   Unlist   nothing of the container is left                                                                  `unlist`
  *
  * Invariants:
