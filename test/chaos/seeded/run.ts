@@ -40,7 +40,13 @@ export async function runSeed(lab: Lab, seed: number): Promise<RunReport> {
   try {
     return await run(lab, seed, troubles, actions);
   } catch (error) {
-    return { seed, troubles, actions, convergedMs: BOUND_MS, wrong: [`the run broke off: ${String(error)}`] };
+    return {
+      seed,
+      troubles,
+      actions,
+      convergedMs: BOUND_MS,
+      wrong: [`the run broke off: ${String(error)}`, ...lastWords(lab)],
+    };
   }
 }
 
@@ -66,7 +72,7 @@ async function run(lab: Lab, seed: number, troubles: string[], actions: string[]
   await amid(scene, troubles, names.map((name) => () => remove(scene, name))); // prettier-ignore
   const second = await settle(lab, [], []);
   const wrong = [...first.wrong, ...second.wrong, ...(await violations(lab, id))];
-  if (wrong.length > 0) wrong.push(...warnings(lab));
+  if (wrong.length > 0) wrong.push(...lastWords(lab));
   return { seed, troubles, actions, convergedMs: Math.max(first.tookMs, second.tookMs), wrong };
 }
 
@@ -112,10 +118,12 @@ async function retried(action: () => Promise<void>): Promise<void> {
   }
 }
 
-/** What the controller complained of last: the fleet's own directory goes with it. */
-function warnings({ fleet }: Lab): string[] {
-  const lines = readFileSync(fleet.controller.logFile, "utf8").split("\n");
-  return lines.filter((line) => /"level":(40|50|"warn"|"error")/.test(line)).slice(-15).map((line) => `    ${line.slice(0, 400)}`); // prettier-ignore
+/** What the controller complained of last, and how it ended if it did: the fleet's own directory goes with it. */
+function lastWords({ fleet }: Lab): string[] {
+  const lines = readFileSync(fleet.controller.logFile, "utf8").trimEnd().split("\n");
+  // What is no log line was written by Node itself as the process ended.
+  const grave = lines.filter((line) => /"level":(40|50|60|"warn"|"error"|"fatal")/.test(line) || !line.startsWith("{"));
+  return [...grave.slice(-25), lines.at(-1)!].map((line) => `    ${line.slice(0, 400)}`);
 }
 
 const runOf = ({ id, lab: { image, ledger } }: Scene): { id: string; image: string; ledger: string } => ({
