@@ -5,6 +5,7 @@
  * `announceImages` do so and write the outbox.
  */
 import { create } from "@bufbuild/protobuf";
+import { hasEnded } from "@berth/model";
 import {
   AssignmentsReplySchema,
   ContainerSpecSchema,
@@ -20,7 +21,6 @@ import type { TargetRow } from "./campaign-targets.ts";
 import type { Tx } from "./database.ts";
 import { parse } from "./messages.ts";
 import { getStoreMeta } from "./meta.ts";
-import { ENDED_PHASES } from "./nodes.ts";
 import { addToOutbox } from "./outbox.ts";
 import { campaignTargets, tasks } from "./schema/index.ts";
 import type { TaskRow } from "./tasks.ts";
@@ -41,7 +41,7 @@ export function taskAssignment(row: TaskRow): TaskAssignment {
 
 /** Wanted, but it has run: a node that lost its memory must not run it once more. */
 function isEnded(row: TaskRow): boolean {
-  return (ENDED_PHASES as readonly string[]).includes(row.phase);
+  return hasEnded(row.phase);
 }
 
 export function imageAssignment(row: TargetRow): ImageAssignment {

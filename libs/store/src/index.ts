@@ -146,19 +146,12 @@ export {
   allNodes,
   fleetNodes,
   drainingNodes,
-  drainOf,
-  drainStatusOf,
-  ENDED_PHASES,
   getNode,
-  hasStopper,
   listNodes,
   lockNode,
   lockNodes,
-  nodeMessage,
   nodeMessages,
-  nodeSpec,
   nodesByName,
-  nodeUsage,
   recordNodes,
   removeNode,
   setDrainStatus,
@@ -166,9 +159,9 @@ export {
   updateNode,
   type NodePatch,
   type FleetNodeRow,
-  type NodeRow,
-  type NodeUsage,
 } from "./nodes.ts";
+export { drainOf, drainStatusOf, hasStopper, nodeMessage, nodeSpec, type NodeRow } from "./node-message.ts";
+export { nodeUsage, type NodeUsage } from "./node-usage.ts";
 export { openStore, type Store, type StoreOptions } from "./open.ts";
 export { addToOutbox, deleteFromOutbox, outboxDepth, takeFromOutbox, type NewJob, type OutboxJob } from "./outbox.ts";
 export { makePartitions, partitionsOf, retirePartition, type Partition, type Retired } from "./partitions.ts";

@@ -8,7 +8,8 @@ import { uuidv7 } from "@berth/base";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { asc, eq, sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
-import { nodesByName, recordNodes, type NodeRow } from "./nodes.ts";
+import type { NodeRow } from "./node-message.ts";
+import { nodesByName, recordNodes } from "./nodes.ts";
 import { nodes, type NodeConflict } from "./schema/index.ts";
 
 /** A lease request as columns. */
