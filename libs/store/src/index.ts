@@ -128,6 +128,8 @@ export {
   reconcileLock,
   type LockKey,
 } from "./lock-keys.ts";
+export { KeptTasks } from "./kept-tasks.ts";
+export { FleetNodes, type FleetNodeRow } from "./fleet-nodes.ts";
 export { beginStoreEpoch, confirmStore, getStoreMeta, type StoreMeta } from "./meta.ts";
 export {
   countNamespaces,
@@ -144,7 +146,6 @@ export {
 } from "./namespaces.ts";
 export {
   allNodes,
-  fleetNodes,
   drainingNodes,
   getNode,
   listNodes,
@@ -158,7 +159,6 @@ export {
   touchNodes,
   updateNode,
   type NodePatch,
-  type FleetNodeRow,
 } from "./nodes.ts";
 export { drainOf, drainStatusOf, hasStopper, nodeMessage, nodeSpec, type NodeRow } from "./node-message.ts";
 export { nodeUsage, type NodeUsage } from "./node-usage.ts";

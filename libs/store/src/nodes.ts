@@ -53,26 +53,6 @@ export function nodesByName(tx: Tx, names: readonly string[]): Promise<NodeRow[]
   return tx.select().from(nodes).where(nodeIn(names));
 }
 
-/** What a look at a workload needs of the nodes; there may be ten thousand, so it is not all of their rows. */
-export type FleetNodeRow = Pick<
-  NodeRow,
-  | "name"
-  | "phase"
-  | "silentSince"
-  | "effectiveLabels"
-  | "cordoned"
-  | "drain"
-  | "drainStartedAt"
-  | "taints"
-  | "conditions"
->;
-
-export function fleetNodes(tx: Tx): Promise<FleetNodeRow[]> {
-  const { name, phase, silentSince, effectiveLabels, cordoned, drain, drainStartedAt, taints, conditions } = nodes;
-  const columns = { name, phase, silentSince, effectiveLabels, cordoned, drain, drainStartedAt, taints, conditions };
-  return tx.select(columns).from(nodes).orderBy(asc(name));
-}
-
 /** Every node, for placement and campaigns. */
 export function allNodes(tx: Tx, where?: SQL): Promise<NodeRow[]> {
   return tx.select().from(nodes).where(where).orderBy(asc(nodes.name));

@@ -144,7 +144,7 @@ export function lockPlacedOn(tx: Tx, names: readonly string[]): Promise<TaskRow[
 /** A task holds its share of its node until it has ended for good. */
 export const HOLDS_ROOM: SQL = sql`(${tasks.phase} not in ('Succeeded', 'Failed', 'Stopped') or ${tasks.nextAttemptAt} is not null)`;
 
-export function uuidIn(column: typeof tasks.workloadUid, uids: readonly string[]): SQL {
+export function uuidIn(column: typeof tasks.workloadUid | typeof tasks.uid, uids: readonly string[]): SQL {
   return sql`${column} in (select value::uuid from jsonb_array_elements_text(${JSON.stringify(uids)}::jsonb))`;
 }
 

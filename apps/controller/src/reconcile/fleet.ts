@@ -1,6 +1,6 @@
 /** The nodes as the reconciler sees them; the brakes on replacing what silent ones run are `eviction.ts`. */
 import { effectiveTaints } from "@berth/model";
-import { fleetNodes, type FleetNodeRow, type Tx } from "@berth/store";
+import { FleetNodes, type FleetNodeRow, type Tx } from "@berth/store";
 import { drainModeOf } from "../drain/mode.ts";
 import { evictionVerdicts, type EvictionConfig } from "./eviction.ts";
 import type { FleetNode } from "./plan.ts";
@@ -23,11 +23,28 @@ export interface FleetView {
   readonly braked: boolean;
 }
 
-export async function readFleetView(tx: Tx, config: EvictionConfig, now: Date): Promise<FleetView> {
-  return fleetView(await fleetNodes(tx), config, now);
+/** The view, made anew only when the nodes or the time make it another one. */
+export class FleetViews {
+  readonly #config: EvictionConfig;
+  readonly #nodes = new FleetNodes();
+  #made: { readonly rows: readonly FleetNodeRow[]; readonly view: FleetView } | undefined;
+
+  constructor(config: EvictionConfig) {
+    this.#config = config;
+  }
+
+  async read(tx: Tx, now: Date): Promise<FleetView> {
+    const rows = await this.#nodes.read(tx);
+    if (this.#made?.rows === rows) return this.#made.view;
+    const view = fleetView(rows, this.#config, now);
+    this.#made = rows.some(dependsOnTime) ? undefined : { rows, view };
+    return view;
+  }
 }
 
-/** Pure, for {@link readFleetView}. */
+const dependsOnTime = (row: FleetNodeRow): boolean => row.phase === "Unknown" || row.drain !== null;
+
+/** Pure, for {@link FleetViews}. */
 export function fleetView(rows: readonly FleetNodeRow[], config: EvictionConfig, now: Date): FleetView {
   const verdicts = evictionVerdicts(rows, config, now);
   const all = [...verdicts.values()];

@@ -25,7 +25,7 @@ import type { ReconcileMetrics } from "../metrics.ts";
 import { evictionConfig, type EvictionConfig } from "./fleet.ts";
 import { Gathering } from "./gathering.ts";
 import { reconcileNamespace } from "./namespace.ts";
-import { reconcileWorkload } from "./workload.ts";
+import { reconcileWorkload, Sight } from "./workload.ts";
 
 export interface ReconcileDeps {
   readonly store: Store;
@@ -52,14 +52,14 @@ export async function startReconcile(
 ): Promise<Reconcile> {
   const { store, logger } = deps;
   const { partitions: count = 8, concurrency = 4, resyncMs = 30_000 } = config;
-  const eviction = evictionConfig(config);
+  const sight = new Sight(evictionConfig(config));
   const lifetime = new Lifetime(options.signal);
   const held = new Set<number>();
   const isOurs = (namespace: string): boolean => held.has(partitionOf(namespace, count));
   const gathering = new Gathering();
   const loop = startKeyedLoop(
     { logger },
-    { name: "reconcile", concurrency, process: (key) => processKey(deps, { eviction, gathering, isOurs }, key) },
+    { name: "reconcile", concurrency, process: (key) => processKey(deps, { sight, gathering, isOurs }, key) },
     lifetime.signal,
   );
 
@@ -134,14 +134,14 @@ export async function startReconcile(
 }
 
 interface Process {
-  readonly eviction: EvictionConfig;
+  readonly sight: Sight;
   readonly gathering: Gathering;
   readonly isOurs: (namespace: string) => boolean;
 }
 
 async function processKey(
   deps: ReconcileDeps,
-  { eviction, gathering, isOurs }: Process,
+  { sight, gathering, isOurs }: Process,
   key: string,
 ): Promise<number | undefined> {
   const { store, metrics, failpoint } = deps;
@@ -156,8 +156,8 @@ async function processKey(
       await store.transaction((tx) => reconcileNamespace(tx, namespace));
       return undefined;
     }
-    const outcome = await store.transaction((tx) => reconcileWorkload(tx, uid, eviction));
-    gathering.took(key, performance.now() - started);
+    const outcome = await store.transaction((tx) => reconcileWorkload(tx, uid, sight));
+    gathering.took(key, performance.now() - started, outcome.seen);
     if (outcome.created > 0) failpoint("reconcile.after-tasks");
     if (outcome.moved > 0) failpoint(MOVE_FAILPOINT);
     if (outcome.reactedMs !== undefined) metrics.reactionTime("Workload", outcome.reactedMs / 1_000);

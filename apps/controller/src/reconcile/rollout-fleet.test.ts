@@ -4,7 +4,7 @@ import { after, before, test } from "node:test";
 import { isAvailable } from "@berth/model";
 import { listEvents, workloadStatus } from "@berth/store";
 import { eventually } from "@berth/testkit/servers";
-import { reconcileWorkload } from "./workload.ts";
+import { reconcileWorkload, Sight } from "./workload.ts";
 import { startTestDatabases, TestFleet, type TestDatabases } from "../testing/test-fleet.ts";
 
 let databases: TestDatabases;
@@ -97,8 +97,8 @@ void test("a spec that never becomes healthy goes back by itself; the spec stays
 void test("a controller whose clock jumps takes no rollout for late, and waits no longer than it has to", async (context) => {
   await using fleet = await TestFleet.open(databases);
   const { uid } = await fleet.apply("web", { rollout: { progressDeadline: { seconds: 60n, nanos: 0 } } });
-  const eviction = { evictAfterMs: 60_000, evictWindowMs: 60_000, evictPerMinute: 1, domainLabel: "zone" };
-  const look = () => fleet.store.transaction((tx) => reconcileWorkload(tx, uid, eviction));
+  const sight = new Sight({ evictAfterMs: 60_000, evictWindowMs: 60_000, evictPerMinute: 1, domainLabel: "zone" });
+  const look = () => fleet.store.transaction((tx) => reconcileWorkload(tx, uid, sight));
   await look();
   for (const hours of [1, -1]) {
     context.mock.timers.enable({ apis: ["Date"], now: Date.now() + hours * 3_600_000 });

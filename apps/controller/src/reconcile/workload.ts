@@ -10,13 +10,13 @@ import {
   announceTasks,
   insertEvents,
   insertTasks,
+  KeptTasks,
   lockTasksByUid,
   lockWorkloadAndTime,
   lockWorkloadByUid,
   removeTasks,
   removeWorkload,
   revisionsOf,
-  tasksOfWorkload,
   updateTasks,
   updateWorkload,
   workloadSpec,
@@ -27,7 +27,7 @@ import {
   type Tx,
   type WorkloadRow,
 } from "@berth/store";
-import { readFleetView, type EvictionConfig, type FleetView } from "./fleet.ts";
+import { FleetViews, type EvictionConfig, type FleetView } from "./fleet.ts";
 import { evaluateJob, jobBounds, jobEvents, type JobState } from "./job.ts";
 import { planWorkload, type Plan, type PlanInput } from "./plan.ts";
 import { evaluateView, rolloutEvents } from "./rollout-status.ts";
@@ -38,20 +38,32 @@ export interface WorkloadOutcome {
   /** In how long to look again though nothing changes. */
   readonly wakeMs: number | undefined;
   readonly created: number;
+  /** How many tasks were looked at. */
+  readonly seen: number;
   /** Tasks that were told to stop or to leave. */
   readonly moved: number;
   /** The workload was looked at for the first time, this long after it was made. */
   readonly reactedMs: number | undefined;
 }
 
-const NOTHING: WorkloadOutcome = { wakeMs: undefined, created: 0, moved: 0, reactedMs: undefined };
+const NOTHING: WorkloadOutcome = { wakeMs: undefined, seen: 0, created: 0, moved: 0, reactedMs: undefined };
 
-export async function reconcileWorkload(tx: Tx, uid: string, config: EvictionConfig): Promise<WorkloadOutcome> {
+/** What looks read, kept from one to the next. */
+export class Sight {
+  readonly fleet: FleetViews;
+  readonly tasks = new KeptTasks();
+
+  constructor(config: EvictionConfig) {
+    this.fleet = new FleetViews(config);
+  }
+}
+
+export async function reconcileWorkload(tx: Tx, uid: string, sight: Sight): Promise<WorkloadOutcome> {
   const locked = await lockWorkloadAndTime(tx, uid);
   if (locked === undefined) return NOTHING;
   const { workload, now } = locked;
-  const tasks = await tasksOfWorkload(tx, uid);
-  const fleet = await readFleetView(tx, config, now);
+  const tasks = await sight.tasks.ofWorkload(tx, uid);
+  const fleet = await sight.fleet.read(tx, now);
   const spec = workloadSpec(workload);
   const status = workloadStatus(workload);
   const live = tasks.filter((row) => row.desired === "Run");
@@ -72,6 +84,7 @@ export async function reconcileWorkload(tx: Tx, uid: string, config: EvictionCon
   const wakeAt = [plan.wakeAt, rollout.wakeAt, expiresAt, wakeForLoss(tasks, fleet)].reduce(earliest, undefined);
   return {
     wakeMs: wakeAt === undefined ? undefined : Math.max(0, wakeAt.getTime() - now.getTime()),
+    seen: tasks.length,
     created: plan.create.length,
     moved: plan.update.filter(({ patch }) => patch.desired !== undefined).length,
     reactedMs: reacted && workload.generation === 1 ? now.getTime() - workload.createdAt.getTime() : undefined,
