@@ -5,11 +5,11 @@ import { sql } from "drizzle-orm";
 import type { Store } from "../open.ts";
 import { startTestPostgres, type TestPostgres } from "../testing/test-store.ts";
 import { startChangeFeed } from "./follow.ts";
-import { currentPosition, formatCursor, parseCursor } from "./position.ts";
+import { currentPosition, formatCursor, parseCursor, type Position } from "./position.ts";
 import { retirePartition } from "../partitions.ts";
 import { closePartition } from "../testing/partitions.ts";
 import { readChanges, type Change } from "./read.ts";
-import { recordChanges } from "./record.ts";
+import { notify, recordChanges } from "./record.ts";
 
 let postgres: TestPostgres;
 before(async () => {
@@ -135,4 +135,39 @@ void test("follow throws OUT_OF_RANGE rather than skip what was pruned", async (
   await assert.rejects(collect(feed.follow(start, AbortSignal.timeout(20_000)), 1), (error) =>
     hasCode(error, "OUT_OF_RANGE"),
   );
+});
+
+void test("a feed that nobody follows reads nothing, and whoever comes next misses nothing", async () => {
+  await using store = await postgres.open();
+  const from = await currentPosition(store.db);
+  let reads = 0;
+  const execute: typeof store.db.execute = (query) => {
+    reads += 1;
+    return store.db.execute(query);
+  };
+  const db = new Proxy(store.db, { get: (target, key) => (key === "execute" ? execute : Reflect.get(target, key)) });
+  await using feed = await startChangeFeed(
+    { store: { ...store, db }, logger: silentLogger },
+    { pollMs: 10, ringSize: 4 },
+  );
+  const atStart = reads;
+  const names = async (after: Position, count: number): Promise<Change[]> =>
+    await collect(feed.follow(after, AbortSignal.timeout(20_000)), count);
+  for (const name of ["one", "two"]) await write(store, name);
+  // Its bell rings with each of them: had it looked, it would have asked by the time that another listener has heard of both.
+  const heard = Promise.withResolvers<void>();
+  await using _listening = await store.listen("heard", (payload) => {
+    if (payload === "all") heard.resolve();
+  });
+  await notify(store.db, "heard", "all");
+  await heard.promise;
+  assert.equal(reads, atStart, "nobody follows");
+  const first = await names(from, 2);
+  assert.deepEqual(first.map(({ name }) => name), ["one", "two"]); // prettier-ignore
+  for (let round = 0; round < 12; round += 1) {
+    const last = (await names(from, 2 + round)).at(-1)!;
+    await write(store, `gap ${round}`);
+    const [next] = await names(last.position, 1);
+    assert.equal(next!.name, `gap ${round}`);
+  }
 });

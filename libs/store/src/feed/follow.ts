@@ -4,6 +4,9 @@
  * The reader is woken by NOTIFY, polls as a fallback, and keeps the newest rows in a ring. A follower is only a position:
  * while the ring reaches back to it, it is served from memory, otherwise from the table. So a slow follower costs nothing but
  * its own delay, and none is ever cut off or skipped over.
+ *
+ * While nobody follows nothing is read: every row that is written would be read again. The first follower finds an empty ring,
+ * which begins at the moment of its coming; what is older comes from the table.
  */
 import { anySignal, Lifetime, StatusError, systemClock, withSignal, type Clock, type Logger } from "@berth/base";
 import type { Tx } from "../database.ts";
@@ -77,6 +80,10 @@ async function startFeed<T extends Item>(
   let ringStart = head;
   let rung = Promise.withResolvers<void>();
   let grown = Promise.withResolvers<void>();
+  let followers = 0;
+  let followed = Promise.withResolvers<void>();
+  /** The ring reaches up to now: it has been read on since it began. */
+  let reading = false;
 
   const takeUp = (items: readonly T[]): void => {
     if (items.length === 0) return;
@@ -91,6 +98,36 @@ async function startFeed<T extends Item>(
     grown = Promise.withResolvers<void>();
   };
 
+  /** Waits for a follower; the ring begins anew. */
+  const begin = async (ending: AbortSignal): Promise<void> => {
+    await withSignal(followed.promise, ending);
+    const position = await currentPosition(store.db);
+    ring = [];
+    ringStart = head = position;
+    reading = true;
+    // Those who wait for more are to see that what they have not got yet is in the table.
+    grown.resolve();
+    grown = Promise.withResolvers<void>();
+  };
+
+  const comeToFollow = (): Disposable => {
+    followers += 1;
+    followed.resolve();
+    return {
+      [Symbol.dispose]() {
+        followers -= 1;
+        if (followers === 0) followed = Promise.withResolvers<void>();
+      },
+    };
+  };
+
+  const rungOrElapsed = async (bell: Promise<void> | undefined, waitMs: number, ending: AbortSignal): Promise<void> => {
+    const stop = new AbortController();
+    const elapsed = clock.sleep(waitMs, anySignal(ending, stop.signal)).catch(() => undefined);
+    await Promise.race(bell === undefined ? [elapsed] : [elapsed, bell]);
+    stop.abort();
+  };
+
   lifetime.own(await store.listen(channel, () => rung.resolve()));
   lifetime.loop(
     async (ending) => {
@@ -98,6 +135,8 @@ async function startFeed<T extends Item>(
         rung = Promise.withResolvers<void>();
         let waitMs = pollMs;
         try {
+          if (followers === 0) reading = false;
+          if (!reading) await begin(ending);
           const page = await read(store.db, head, BATCH);
           takeUp(page.items);
           if (page.items.length === BATCH) continue;
@@ -115,13 +154,6 @@ async function startFeed<T extends Item>(
     },
     (error) => logger.error({ err: error, channel }, "the change feed has ended"),
   );
-
-  const rungOrElapsed = async (bell: Promise<void> | undefined, waitMs: number, ending: AbortSignal): Promise<void> => {
-    const stop = new AbortController();
-    const elapsed = clock.sleep(waitMs, anySignal(ending, stop.signal)).catch(() => undefined);
-    await Promise.race(bell === undefined ? [elapsed] : [elapsed, bell]);
-    stop.abort();
-  };
 
   /** What follows a position, up to `target`: from the ring, or from the table for a follower that is far behind. */
   const nextBatch = async (after: Position, target: Position): Promise<readonly T[]> => {
@@ -141,6 +173,7 @@ async function startFeed<T extends Item>(
   return {
     async *follow(after, followerSignal) {
       const ending = anySignal(lifetime.signal, followerSignal);
+      using _following = comeToFollow();
       let position = after;
       while (!ending.aborted) {
         const target = head;

@@ -87,8 +87,10 @@ async function readRows<T extends object>(
     order by ${table}.xid, ${table}.id limit ${limit}`);
   const items = [...rows] as unknown as readonly Placed<T>[];
   if (items.length > 0) return { items, pending: items.length === limit };
+  // The last row by the index: a search for any such row would be planned as if there were many, and read everything.
   const [held] = await tx.execute<{ pending: boolean }>(sql`
-    select exists (select from ${table} where xid >= pg_snapshot_xmin(pg_current_snapshot())) as pending`);
+    select xid >= pg_snapshot_xmin(pg_current_snapshot()) as pending
+    from ${table} order by ${table}.xid desc, ${table}.id desc limit 1`);
   return { items, pending: held?.pending ?? false };
 }
 
