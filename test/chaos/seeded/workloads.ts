@@ -23,7 +23,8 @@ const FLOCK =
     ? "/host/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1 --library-path /host/lib/aarch64-linux-gnu /host/bin/flock"
     : "/host/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 --library-path /host/lib/x86_64-linux-gnu /host/bin/flock";
 
-export const SLEEP_BASE = 900_000;
+/** Of this process' own runs: others may be under way on the same machine. */
+export const SLEEP_BASE = 1_000_000 + (process.pid % 100_000) * 1_000;
 
 /** Any number of it, and doubles while a node is silent. */
 export function many({ id, image, ledger }: Run, { name, replicas, version }: Wanted): string {
