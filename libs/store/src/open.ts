@@ -13,6 +13,7 @@ import { openAdvisoryLocks, reconnectSeconds, type AdvisoryLocks } from "./advis
 import type { Tx } from "./database.ts";
 import { migrateDatabase } from "./migrate.ts";
 import { storeError } from "./postgres-error.ts";
+import { preparing } from "./prepared.ts";
 
 export interface StoreOptions {
   readonly url: string;
@@ -64,7 +65,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       statement_timeout: STATEMENT_MS,
     },
   });
-  const db = drizzle(client);
+  const db = drizzle(preparing(client));
   const locks = openAdvisoryLocks(url, logger, options.name);
 
   const inTransaction = <T>(body: (tx: Tx) => Promise<T>, config?: Parameters<typeof db.transaction>[1]): Promise<T> =>

@@ -63,6 +63,23 @@ void test("openStore never has more connections than maxConnections and two, wha
   assert.equal(Math.max(...counts), 5, "three for statements, one for locks, one for LISTEN");
 });
 
+void test("statements are prepared by their text, also in transactions, and those with a parameter for each row are not", async () => {
+  const first = await postgres.open();
+  await first[Symbol.asyncDispose]();
+  await using store = await openStore({ url: first.url, maxConnections: 1 });
+  const ask = (tx: Store["db"], n: number) => tx.execute(sql`select ${n}::int as asked`);
+  for (const n of [1, 2]) await ask(store.db, n);
+  await store.transaction((tx) => ask(tx, 3));
+  const many = sql.join(Array.from({ length: 30 }, (_, n) => sql`${n}::int`), sql`, `); // prettier-ignore
+  await store.db.execute(sql`select ${many}`);
+  const prepared = await store.db.execute<{ statement: string; calls: number }>(sql`
+    select statement, (generic_plans + custom_plans)::int as calls from pg_prepared_statements`);
+  assert.deepEqual(
+    prepared.filter(({ statement }) => statement.endsWith("as asked")),
+    [{ statement: "select $1::int as asked", calls: 3 }],
+  );
+});
+
 void test("openStore migrates once when several controllers start together", async () => {
   await using store = await postgres.open();
   const others = await Promise.all([1, 2, 3].map(() => openStore({ url: store.url })));

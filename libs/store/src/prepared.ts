@@ -1,0 +1,42 @@
+/**
+ * Has drizzle's statements prepared by their text, each once a connection.
+ *
+ * A statement with parameters that is not prepared costs postgres.js two round trips (it asks for the parameters' types first), and
+ * Postgres a parse and a plan, each time; a prepared one costs one trip and none of those. drizzle prepares only
+ * queries that were given a name.
+ *
+ * Invariant: connections hold prepared statements until they end, so there is a bound: texts that come beyond it, and those with so
+ * many parameters that another number of rows would be another text, are sent as before.
+ */
+import type { Sql, TransactionSql } from "postgres";
+
+const MOST_TEXTS = 400;
+const MOST_PARAMETERS = 24;
+
+export function preparing(client: Sql): Sql {
+  const texts = new Set<string>();
+  const shouldPrepare = (text: string, parameters: readonly unknown[]): boolean => {
+    if (parameters.length === 0 || parameters.length > MOST_PARAMETERS) return false;
+    if (texts.size < MOST_TEXTS) texts.add(text);
+    return texts.has(text);
+  };
+  const wrap = <Client extends Sql | TransactionSql>(wrapped: Client): Client => {
+    const unsafe: Client["unsafe"] = (text, parameters = [], options) =>
+      wrapped.unsafe(text, parameters, { ...options, prepare: shouldPrepare(text, parameters) });
+    const nested =
+      (name: "begin" | "savepoint") =>
+      (...given: unknown[]): unknown => {
+        const body = given.pop() as (inner: TransactionSql) => unknown;
+        const run = Reflect.get(wrapped, name) as (...all: unknown[]) => unknown;
+        return run(...given, (inner: TransactionSql) => body(wrap(inner)));
+      };
+    return new Proxy(wrapped, {
+      get(target, key) {
+        if (key === "unsafe") return unsafe;
+        if (key === "begin" || key === "savepoint") return nested(key);
+        return Reflect.get(target, key) as unknown;
+      },
+    });
+  };
+  return wrap(client);
+}
