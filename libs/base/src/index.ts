@@ -10,6 +10,7 @@ export { silentLogger, type Logger } from "./logger.ts";
 export { ManualClock } from "./manual-clock.ts";
 export { backoffMs, defaultBackoff, retry, type Backoff, type RetryOptions } from "./retry.ts";
 export { Semaphore } from "./semaphore.ts";
+export { siblingModule } from "./sibling-module.ts";
 export {
   hasCode,
   isTransient,

@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { Worker } from "node:worker_threads";
-import { Semaphore, StatusError, throwIfAborted, withSignal, type Digest } from "@berth/base";
+import { Semaphore, siblingModule, StatusError, throwIfAborted, withSignal, type Digest } from "@berth/base";
 import { fileError } from "./layout.ts";
 import type { HashReply, HashRequest } from "./hash-thread.ts";
 
@@ -25,7 +25,7 @@ export interface HashOptions {
 const INLINE_BYTES = 256 * 1024;
 const MAX_THREADS = 2;
 const IDLE_MS = 5_000;
-const HASH_THREAD = new URL(import.meta.url.endsWith(".ts") ? "./hash-thread.ts" : "./hash-thread.js", import.meta.url);
+const HASH_THREAD = siblingModule("hash-thread", import.meta.url);
 
 export class Hasher implements AsyncDisposable {
   readonly #slots = new Semaphore(MAX_THREADS);

@@ -6,17 +6,14 @@ import { open as openFile, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { backup, DatabaseSync } from "node:sqlite";
 import { Worker } from "node:worker_threads";
-import { StatusError } from "@berth/base";
+import { siblingModule, StatusError } from "@berth/base";
 import { failureOf } from "./failure.ts";
 import type { InspectReply } from "./inspect-thread.ts";
 import type { SqlRow, SqlValue } from "./metadata.ts";
 import { openForReading, query } from "./sqlite.ts";
 import { toStatusError } from "./status.ts";
 
-const THREAD = new URL(
-  import.meta.url.endsWith(".ts") ? "./inspect-thread.ts" : "./inspect-thread.js",
-  import.meta.url,
-);
+const THREAD = siblingModule("inspect-thread", import.meta.url);
 /** As many pages a step as `backup` takes. */
 const ALL_PAGES = 0x7fffffff;
 

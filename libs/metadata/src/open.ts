@@ -5,7 +5,7 @@
  */
 import type { DatabaseSync } from "node:sqlite";
 import { Worker } from "node:worker_threads";
-import { abortReason, StatusError, throwIfAborted } from "@berth/base";
+import { abortReason, siblingModule, StatusError, throwIfAborted } from "@berth/base";
 import { failureOf, type Failure } from "./failure.ts";
 import type { Metadata, Migration, SqlRow, SqlValue, Statement, StatementResult } from "./metadata.ts";
 import { toStatusError } from "./status.ts";
@@ -35,10 +35,7 @@ export interface OpenedMetadata extends Metadata {
 }
 
 const CACHED_QUERIES = 256;
-const WRITER_THREAD = new URL(
-  import.meta.url.endsWith(".ts") ? "./writer-thread.ts" : "./writer-thread.js",
-  import.meta.url,
-);
+const WRITER_THREAD = siblingModule("writer-thread", import.meta.url);
 
 /**
  * Opens (or makes) the file and applies what migrations are missing.

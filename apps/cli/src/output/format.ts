@@ -22,14 +22,14 @@ export async function formatDocuments(
 ): Promise<string> {
   const value = single ? documents[0] : documents;
   if (output === "json") return `${JSON.stringify(value, null, 2)}\n`;
-  const { stringify } = await import("yaml");
-  if (single) return stringify(value);
-  return documents.map((document) => stringify(document)).join("---\n");
+  const { default: yaml } = await import("yaml");
+  if (single) return yaml.stringify(value);
+  return documents.map((document) => yaml.stringify(document)).join("---\n");
 }
 
 /** One document at a time, for output that goes on: JSON a line each, YAML with a separator in front of each. */
 export async function formatStream(output: "json" | "yaml", documents: readonly unknown[]): Promise<string> {
   if (output === "json") return documents.map((document) => `${JSON.stringify(document)}\n`).join("");
-  const { stringify } = await import("yaml");
-  return documents.map((document) => `---\n${stringify(document)}`).join("");
+  const { default: yaml } = await import("yaml");
+  return documents.map((document) => `---\n${yaml.stringify(document)}`).join("");
 }

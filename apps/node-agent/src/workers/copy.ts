@@ -3,14 +3,14 @@
  * the stream to the thread and back, never more ahead than either takes.
  */
 import { Worker } from "node:worker_threads";
-import { StatusError, withSignal } from "@berth/base";
+import { siblingModule, StatusError, withSignal } from "@berth/base";
 import type { CopyTotals, ServedStream } from "@berth/bus";
 import { fromPlainError } from "@berth/images/trees";
 import { BYTES_AHEAD, type CopyJob, type FromCopyThread, type ToCopyThread } from "./copy-protocol.ts";
 
 /** A thread takes some 15 MB. */
 const MAX_COPIES = 4;
-const THREAD = new URL("copy-thread.ts", import.meta.url);
+const THREAD = siblingModule("copy-thread", import.meta.url);
 /** Archives are streamed; only names of hard links are remembered. */
 const LIMITS = { maxOldGenerationSizeMb: 128 };
 

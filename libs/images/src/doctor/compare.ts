@@ -1,12 +1,9 @@
 /** Compares two trees in a thread of their own. */
 import { Worker } from "node:worker_threads";
-import { StatusError, withSignal } from "@berth/base";
+import { siblingModule, StatusError, withSignal } from "@berth/base";
 import type { CompareReply, CompareRequest } from "./compare-thread.ts";
 
-const THREAD = new URL(
-  import.meta.url.endsWith(".ts") ? "./compare-thread.ts" : "./compare-thread.js",
-  import.meta.url,
-);
+const THREAD = siblingModule("compare-thread", import.meta.url);
 
 /** What differs, as `path (what)`; at most ten and then how many more. @throws what reading a tree throws; CANCELLED */
 export async function compareTrees(one: string, other: string, signal?: AbortSignal): Promise<readonly string[]> {

@@ -8,7 +8,7 @@
  */
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
-import { abortReason, StatusError, throwIfAborted } from "@berth/base";
+import { abortReason, siblingModule, StatusError, throwIfAborted } from "@berth/base";
 import {
   fromPlainError,
   type FromWorker,
@@ -119,7 +119,7 @@ class Thread {
   constructor(config: LayerWorkersConfig, onExit: () => void) {
     this.#config = config;
     // Node would count descriptors, but those of openat2 and openat are opened past it: it would warn at every close.
-    this.#worker = new Worker(new URL("layer-worker.ts", import.meta.url), {
+    this.#worker = new Worker(siblingModule("layer-worker", import.meta.url), {
       name: "berth-layer",
       trackUnmanagedFds: false,
       // Chunks from the network are garbage at once; with a larger nursery, 100 MB of them wait to be collected.

@@ -5,7 +5,7 @@
  * terminated after `graceMs`.
  */
 import { Worker } from "node:worker_threads";
-import { abortReason, StatusError, throwIfAborted } from "@berth/base";
+import { abortReason, siblingModule, StatusError, throwIfAborted } from "@berth/base";
 import { fromPlainError } from "../pull/layer-job.ts";
 import type { FromThread, JobResults, ToThread, TransferJob } from "./thread-protocol.ts";
 
@@ -28,7 +28,7 @@ export class TransferThread implements AsyncDisposable {
 
   get #worker(): Worker {
     if (this.#started !== undefined) return this.#started;
-    const worker = new Worker(new URL("thread.ts", import.meta.url), {
+    const worker = new Worker(siblingModule("thread", import.meta.url), {
       name: "berth-transfer",
       workerData: this.#cancelled,
       trackUnmanagedFds: false,

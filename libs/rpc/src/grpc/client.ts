@@ -101,7 +101,7 @@ class Connection {
 
   #open(): Promise<Opened> {
     this.#opened ??= (async () => {
-      const grpc = await import("@grpc/grpc-js");
+      const { default: grpc } = await import("@grpc/grpc-js");
       const client = new grpc.Client(this.#options.endpoint, grpc.credentials.createInsecure(), {
         "grpc.max_receive_message_length": MAX_REPLY_BYTES,
         "grpc.initial_reconnect_backoff_ms": RECONNECT_MS.first,

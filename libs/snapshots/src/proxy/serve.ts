@@ -33,7 +33,7 @@ interface WritableCall extends Call {
  * @throws UNAVAILABLE `LISTEN_FAILED`.
  */
 export async function serveSnapshots(resolve: ResolveSnapshotter, path: string): Promise<AsyncDisposable> {
-  const grpc = await import("@grpc/grpc-js");
+  const { default: grpc } = await import("@grpc/grpc-js");
   const server = new grpc.Server();
   const handlers = snapshotHandlers(resolve) as unknown as Record<
     string,

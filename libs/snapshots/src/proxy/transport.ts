@@ -56,7 +56,7 @@ export interface Connection extends Disposable {
 
 /** Nothing is connected until the first call. Errors are StatusErrors without a reason of the other side's. */
 export async function connectTo(address: string, namespace: string): Promise<Connection> {
-  const grpc = await import("@grpc/grpc-js");
+  const { default: grpc } = await import("@grpc/grpc-js");
   const client = new grpc.Client(`unix:${socketPath(address)}`, grpc.credentials.createInsecure(), {
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     "grpc.initial_reconnect_backoff_ms": RECONNECT_MS.first,

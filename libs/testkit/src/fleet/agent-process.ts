@@ -6,7 +6,7 @@ import { unmountTree } from "./leftovers.ts";
 import type { Host } from "../hosts/index.ts";
 import { Daemon } from "../servers/daemon.ts";
 import { endProcess, identify, waitForExit, type ProcessIdentity } from "../servers/process.ts";
-import { programArgv, programEnv, writeConfig } from "./programs.ts";
+import { programArgv, programEnv, writeConfig, type Build } from "./programs.ts";
 
 export interface AgentProcess extends AsyncDisposable {
   readonly name: string;
@@ -20,6 +20,8 @@ export interface AgentProcess extends AsyncDisposable {
   readonly running: boolean;
   readonly pid: number | undefined;
   start(crashAt?: string): Promise<void>;
+  /** From the next start on, it is the program of this build. */
+  use(build: Build): void;
   stop(): Promise<void>;
   /** SIGKILL to the agent alone: its containers and their supervisors go on. */
   kill(): Promise<void>;
@@ -33,6 +35,8 @@ export interface AgentSettings {
   readonly dir: string;
   readonly host: Host;
   readonly config: Readonly<Record<string, unknown>>;
+  /** Default this repository. */
+  readonly build?: Build | undefined;
   /** More than its own environment. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -43,7 +47,8 @@ export async function startAgent(settings: AgentSettings): Promise<AgentProcess>
   return agent;
 }
 
-export function createAgentProcess({ dir, host, config, env = {} }: AgentSettings): AgentProcess {
+export function createAgentProcess(settings: AgentSettings): AgentProcess {
+  const { dir, host, config, env = {} } = settings;
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const name = String(config["node"]);
   const configFile = join(dir, "config.json");
@@ -53,6 +58,7 @@ export function createAgentProcess({ dir, host, config, env = {} }: AgentSetting
   const cgroup = String(config["cgroupParent"]);
   writeConfig(configFile, config);
   let daemon: Daemon | undefined;
+  let build = settings.build ?? programArgv;
   const processes = (): ProcessIdentity[] =>
     processesNaming(dir).filter(({ pid }) => pid !== daemon?.identity?.pid && !isStopper(pid));
   return {
@@ -71,12 +77,15 @@ export function createAgentProcess({ dir, host, config, env = {} }: AgentSetting
     async start(crashAt) {
       daemon = new Daemon({
         name,
-        argv: [...host.enter, ...programArgv("node-agent", "--config", configFile)],
+        argv: [...host.enter, ...build("node-agent", "--config", configFile)],
         env: programEnv(crashAt === undefined ? env : { ...env, BERTH_CRASH_AT: crashAt }),
         logFile,
         probe: () => probeHealthy(host),
       });
       await daemon.start();
+    },
+    use(next) {
+      build = next;
     },
     async stop() {
       await daemon?.stop();

@@ -1,7 +1,7 @@
 /** The real `berth` as a child process. */
 import { spawn, type ChildProcess, type ChildProcessWithoutNullStreams } from "node:child_process";
 import { text } from "node:stream/consumers";
-import { programArgv, programEnv } from "./programs.ts";
+import { programArgv, programEnv, type Build } from "./programs.ts";
 
 export interface CliResult {
   readonly code: number;
@@ -15,6 +15,7 @@ export interface CliOptions {
   readonly home: string;
   readonly input?: string | undefined;
   readonly timeoutMs?: number;
+  readonly build?: Build | undefined;
 }
 
 /** A command that goes on; its caller ends it. */
@@ -28,7 +29,7 @@ export function spawnCli(
   options: CliOptions,
   stdin: "pipe" | "ignore" | number,
 ): ChildProcess {
-  const [command, ...rest] = programArgv("cli", ...args);
+  const [command, ...rest] = (options.build ?? programArgv)("cli", ...args);
   return spawn(command!, rest, {
     stdio: [stdin, "pipe", "pipe"],
     env: programEnv({

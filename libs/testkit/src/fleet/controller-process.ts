@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Daemon } from "../servers/daemon.ts";
 import { waitForExit } from "../servers/process.ts";
-import { programArgv, programEnv, writeConfig } from "./programs.ts";
+import { programArgv, programEnv, writeConfig, type Build } from "./programs.ts";
 
 export interface ControllerProcess extends AsyncDisposable {
   readonly grpcEndpoint: string;
@@ -13,6 +13,8 @@ export interface ControllerProcess extends AsyncDisposable {
   readonly pid: number | undefined;
   /** Starts it, optionally so that it kills itself at a failpoint, and waits until it serves. */
   start(crashAt?: string): Promise<void>;
+  /** From the next start on, it is the program of this build. */
+  use(build: Build): void;
   stop(): Promise<void>;
   /** SIGKILL. */
   kill(): Promise<void>;
@@ -22,6 +24,8 @@ export interface ControllerProcess extends AsyncDisposable {
 
 export interface ControllerSettings {
   readonly dir: string;
+  /** Default this repository. */
+  readonly build?: Build | undefined;
   /** More than its own environment. */
   readonly env?: Readonly<Record<string, string>>;
   /** The words that run it on a host of its own. */
@@ -31,13 +35,15 @@ export interface ControllerSettings {
   };
 }
 
-export function createControllerProcess({ dir, enter = [], config, env = {} }: ControllerSettings): ControllerProcess {
+export function createControllerProcess(settings: ControllerSettings): ControllerProcess {
+  const { dir, enter = [], config, env = {} } = settings;
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const configFile = join(dir, "config.json");
   const logFile = join(dir, "controller.log");
   const httpEndpoint = `http://${config.listen.http}`;
   writeConfig(configFile, config);
   let daemon: Daemon | undefined;
+  let build = settings.build ?? programArgv;
   return {
     grpcEndpoint: `http://${config.listen.grpc}`,
     httpEndpoint,
@@ -51,7 +57,7 @@ export function createControllerProcess({ dir, enter = [], config, env = {} }: C
     async start(crashAt) {
       daemon = new Daemon({
         name: "controller",
-        argv: [...enter, ...programArgv("controller")],
+        argv: [...enter, ...build("controller")],
         env: programEnv({
           ...env,
           BERTH_CONTROLLER_CONFIG: configFile,
@@ -61,6 +67,9 @@ export function createControllerProcess({ dir, enter = [], config, env = {} }: C
         probe: () => probeReady(`${httpEndpoint}/readyz`),
       });
       await daemon.start();
+    },
+    use(next) {
+      build = next;
     },
     async stop() {
       await daemon?.stop();

@@ -24,6 +24,7 @@ import { freePort } from "../servers/ports.ts";
 import { scratchDir } from "../servers/scratch.ts";
 import { startAgent, type AgentProcess } from "./agent-process.ts";
 import { runCli, spawnCli, startCli, type CliOptions, type CliResult } from "./cli.ts";
+import type { Build } from "./programs.ts";
 import { createControllerProcess, type ControllerProcess } from "./controller-process.ts";
 
 export interface FleetOptions {
@@ -41,6 +42,8 @@ export interface FleetOptions {
   readonly controllerHost?: boolean;
   /** Labels of each node, by index. */
   readonly labels?: readonly Readonly<Record<string, string>>[];
+  /** What programs are run; default this repository's. */
+  readonly build?: Build;
   /** Of the controller's and the agents' processes, beyond their own. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -104,6 +107,7 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
   const controller = lifetime.own(
     createControllerProcess({
       dir: join(dir, "controller"),
+      build: options.build,
       ...(options.env === undefined ? {} : { env: options.env }),
       enter: controllerHost?.enter ?? [],
       config: {
@@ -124,6 +128,7 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
       const agent = await startAgent({
         dir: join(dir, name),
         host: hosts.nodes[index]!,
+        build: options.build,
         ...(options.env === undefined ? {} : { env: options.env }),
         config: agentConfig({
           host: hosts.nodes[index]!,
@@ -139,7 +144,12 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
     }),
   );
   const token = (): string => readFileSync(tokenFile, "utf8").trim();
-  const cliOptions = (): CliOptions => ({ endpoint: controller.grpcEndpoint, token: token(), home: makeHome(dir) });
+  const cliOptions = (): CliOptions => ({
+    endpoint: controller.grpcEndpoint,
+    token: token(),
+    home: makeHome(dir),
+    build: options.build,
+  });
   const cli = (args: readonly string[], input?: string): Promise<CliResult> => runCli(args, { ...cliOptions(), input });
   return {
     dir,
