@@ -9,7 +9,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, statSync, w
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { StatusError } from "@berth/base";
-import type { GlobalOptions } from "./session.ts";
+import type { GlobalOptions } from "./global-options.ts";
 
 export interface ContextEntry {
   /** `http://host:port` of the gRPC door. */

@@ -2,7 +2,8 @@
 import { Command, Option } from "commander";
 import { allCommands, commandAt, commandPath, commandTerm, usageComplaint } from "@berth/base/terminal";
 import { EXIT_CODES, UsageError } from "./exit-code.ts";
-import type { GlobalOptions, Session } from "./session.ts";
+import type { GlobalOptions } from "./global-options.ts";
+import type { Session } from "./session.ts";
 import { VERSION } from "./version.ts";
 
 type Action = (session: Session, ...args: never[]) => Promise<void>;

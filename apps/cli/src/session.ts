@@ -7,6 +7,7 @@ import { Lifetime } from "@berth/base";
 import type { ReadStream, WriteStream } from "node:tty";
 import { createGrpcClient, type GrpcClient } from "@berth/rpc";
 import { grpcAddress, resolveContext, type ResolvedContext } from "./context.ts";
+import type { GlobalOptions } from "./global-options.ts";
 import { createPaint, type Paint } from "@berth/base/terminal";
 
 export interface SessionInput {
@@ -17,13 +18,6 @@ export interface SessionInput {
   readonly stderr: WriteStream | NodeJS.WriteStream;
   /** Fires at Ctrl-C; every call and wait ends with it. */
   readonly signal: AbortSignal;
-}
-
-/** The options that every command has. */
-export interface GlobalOptions {
-  readonly context?: string;
-  readonly namespace?: string;
-  readonly endpoint?: string;
 }
 
 export interface Session extends SessionInput, AsyncDisposable {

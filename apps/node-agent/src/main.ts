@@ -4,7 +4,8 @@
  * answers at once. Exit codes are in `commands/exit-code.ts`.
  */
 import { agentExitCodeOf, exitCodeOf, reportError } from "./commands/exit-code.ts";
-import { createProgram, runProgram, type GlobalOptions, type SimulatorOptions } from "./commands/program.ts";
+import type { GlobalOptions, SimulatorOptions } from "./commands/options.ts";
+import { createProgram, runProgram } from "./commands/program.ts";
 import type { Logger } from "@berth/base";
 import type { Session } from "./commands/session.ts";
 

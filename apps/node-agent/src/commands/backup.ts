@@ -5,7 +5,7 @@ import { formatBytes } from "@berth/base/terminal";
 import { backupMetadata, checkMetadata } from "@berth/metadata";
 import { StatusError } from "@berth/base";
 import { localContext } from "./local.ts";
-import type { GlobalOptions } from "./program.ts";
+import type { GlobalOptions } from "./options.ts";
 import type { Session } from "./session.ts";
 
 /** @throws ALREADY_EXISTS for a file that is there; DATA_LOSS when what was copied is damaged: the copy then stays, to be looked at */

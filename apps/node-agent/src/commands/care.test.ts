@@ -23,7 +23,8 @@ import { Invoker, serveGrpc, validationInterceptor } from "@berth/rpc/server";
 import { busyboxImage, pushImage, scratchDir, startRegistry, type RegistryServer } from "@berth/testkit";
 import { lockDataRoot } from "../data-root-lock.ts";
 import { careService } from "../doors/host/care.ts";
-import { runDoctor, type Finding } from "../doctor/doctor.ts";
+import { runDoctor } from "../doctor/doctor.ts";
+import type { Finding } from "../doctor/finding.ts";
 import { openStores } from "../host.ts";
 import { runBerthd, type Result } from "../testing/berthd.ts";
 

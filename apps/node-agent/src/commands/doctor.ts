@@ -1,9 +1,10 @@
 /** `berthd doctor` */
 import { StatusError } from "@berth/base";
 import { formatTable, type Column } from "@berth/base/terminal";
-import { runDoctor, type Finding } from "../doctor/doctor.ts";
+import { runDoctor } from "../doctor/doctor.ts";
+import type { Finding } from "../doctor/finding.ts";
 import { localContext } from "./local.ts";
-import type { GlobalOptions } from "./program.ts";
+import type { GlobalOptions } from "./options.ts";
 import type { Session } from "./session.ts";
 
 const COLUMNS: readonly Column<Finding>[] = [

@@ -4,7 +4,7 @@
  */
 import { silentLogger, type Logger } from "@berth/base";
 import { loadAgentConfig, type AgentConfig } from "@berth/config";
-import type { GlobalOptions } from "./program.ts";
+import type { GlobalOptions } from "./options.ts";
 import type { Session } from "./session.ts";
 
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

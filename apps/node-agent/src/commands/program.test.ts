@@ -5,7 +5,8 @@ import { dirname, join, resolve } from "node:path";
 import { test } from "node:test";
 import { runBerthd } from "../testing/berthd.ts";
 import { EXIT_CODES } from "./exit-code.ts";
-import { createProgram, runProgram, type GlobalOptions, type SimulatorOptions } from "./program.ts";
+import type { GlobalOptions, SimulatorOptions } from "./options.ts";
+import { createProgram, runProgram } from "./program.ts";
 
 const silent = { write: () => true };
 

@@ -5,20 +5,10 @@
 import { Command } from "commander";
 import { allCommands, commandAt, commandPath, commandTerm, usageComplaint } from "@berth/base/terminal";
 import { EXIT_CODES, UsageError } from "./exit-code.ts";
+import type { GlobalOptions, SimulatorOptions } from "./options.ts";
 import { addContent, addImages, addLeases, addSnapshots } from "./program-stores.ts";
 import type { Session } from "./session.ts";
 import { VERSION } from "../version.ts";
-
-export interface GlobalOptions {
-  readonly config?: string;
-  readonly address?: string;
-  readonly namespace: string;
-  readonly output: string;
-  /** How many agents to simulate. */
-  readonly simulate?: string;
-  readonly simulateProfile?: string;
-  readonly simulateSet?: readonly string[];
-}
 
 export interface ProgramDeps {
   readonly stdout: { write(text: string): unknown };
@@ -29,10 +19,6 @@ export interface ProgramDeps {
   readonly runSimulator: (options: SimulatorOptions) => Promise<void>;
   readonly openSession: (options: GlobalOptions) => Promise<Session>;
 }
-
-export type SimulatorOptions = Pick<GlobalOptions, "config" | "simulateProfile" | "simulateSet"> & {
-  readonly simulate: number;
-};
 
 export type Module = Record<string, unknown>;
 export type Add = (parent: Command, usage: string, summary: string, examples?: string) => Command;

@@ -15,7 +15,7 @@ import {
 } from "@berth/base/terminal";
 import { createGrpcClient, type GrpcClient } from "@berth/rpc";
 import { UsageError } from "./exit-code.ts";
-import type { GlobalOptions } from "./program.ts";
+import type { GlobalOptions } from "./options.ts";
 
 export interface SessionInput {
   readonly env: NodeJS.ProcessEnv;

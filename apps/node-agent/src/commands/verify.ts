@@ -10,7 +10,7 @@ import { dataRootOwner, lockDataRoot } from "../data-root-lock.ts";
 import { openStores } from "../host.ts";
 import { UsageError } from "./exit-code.ts";
 import { localContext, type LocalContext } from "./local.ts";
-import type { GlobalOptions } from "./program.ts";
+import type { GlobalOptions } from "./options.ts";
 import type { Session } from "./session.ts";
 
 export interface VerifyCommandOptions {

@@ -1,6 +1,6 @@
 /** Is the clock believable? Certificates, leases and expiries go by it. */
 import { statSync } from "node:fs";
-import type { Check, Finding } from "./doctor.ts";
+import type { Check, Finding } from "./finding.ts";
 
 /** Nothing of Berth is older. */
 const EARLIEST_MS = Date.UTC(2025, 0, 1);

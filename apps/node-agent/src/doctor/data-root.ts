@@ -2,7 +2,7 @@
 import { existsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { diskInfo } from "@berth/linux";
-import type { Check, Finding } from "./doctor.ts";
+import type { Check, Finding } from "./finding.ts";
 
 const NEARLY_FULL = 0.95;
 const FILLING_UP = 0.85;

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { hasCode, StatusError } from "@berth/base";
 import { auditContent } from "@berth/content";
 import { checkMetadata, readMetadata, type MetadataReader } from "@berth/metadata";
-import type { Check, CheckContext, Finding } from "./doctor.ts";
+import type { Check, CheckContext, Finding } from "./finding.ts";
 
 const MAX_NAMED = 5;
 const RESTORE = "stop the agent and restore the newest backup (docs/operations/backup-node.md)";

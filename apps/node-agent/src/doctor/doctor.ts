@@ -6,44 +6,13 @@
  * its own says so and does not keep the others from being made.
  */
 import { StatusError, throwIfAborted } from "@berth/base";
-import type { AgentConfig } from "@berth/config";
 import { clockCheck } from "./clock.ts";
+import type { Check, DoctorDeps, Finding } from "./finding.ts";
 import { databaseCheck, filesCheck } from "./data.ts";
 import { diskCheck, lockCheck, permissionsCheck } from "./data-root.ts";
 import { cgroupCheck, kernelCheck, snapshottersCheck } from "./kernel.ts";
 import { mountsCheck, namespacesCheck } from "./leftovers.ts";
 import { programsCheck } from "./programs.ts";
-
-export type FindingStatus = "ok" | "warn" | "fail";
-
-export interface Finding {
-  /** What was looked at: stable, such as `programs/runc`. */
-  readonly check: string;
-  /** `fail`: the agent does not work, or data is damaged. `warn`: it works, but not as it could. */
-  readonly status: FindingStatus;
-  readonly detail: string;
-  /** What to do about it; absent when all is well. */
-  readonly remedy?: string;
-}
-
-export interface DoctorDeps {
-  readonly config: AgentConfig;
-  /** Directories of programs, as in PATH. */
-  readonly path: string;
-  readonly signal?: AbortSignal;
-  /** Wall clock. */
-  readonly nowMs?: () => number;
-}
-
-/** What a check is given, with what all of them ask for. */
-export interface CheckContext extends DoctorDeps {
-  readonly metadataPath: string;
-  readonly lockPath: string;
-  /** The pid of the agent that runs on this root, if there is one. */
-  readonly running: number | undefined;
-}
-
-export type Check = (context: CheckContext) => Promise<readonly Finding[]> | readonly Finding[];
 
 const CHECKS: Readonly<Record<string, Check>> = {
   programs: programsCheck,

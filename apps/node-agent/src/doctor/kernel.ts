@@ -4,7 +4,7 @@ import { release } from "node:os";
 import { join } from "node:path";
 import { detectCgroupLayout } from "@berth/linux";
 import { probeBtrfs, probeNative, probeOverlayfs, probeProxy, probeZfs, type Probe } from "@berth/snapshots";
-import type { Check, Finding } from "./doctor.ts";
+import type { Check, Finding } from "./finding.ts";
 
 /** openat2 (5.6) is what keeps archives beneath their root; syncfs reports failed writes since 5.8. */
 const OLDEST_KERNEL = [5, 8] as const;

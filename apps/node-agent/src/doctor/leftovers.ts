@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { listNetns, mountsUnder } from "@berth/linux";
 import { readMetadata } from "@berth/metadata";
-import type { Check, CheckContext, Finding } from "./doctor.ts";
+import type { Check, CheckContext, Finding } from "./finding.ts";
 
 const MAX_NAMED = 5;
 const REMEDY = "start the agent, which removes what no container owns; umount -l what stays";

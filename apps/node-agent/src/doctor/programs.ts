@@ -1,7 +1,7 @@
 /** The programs that the agent starts. */
 import { accessSync, constants, existsSync } from "node:fs";
 import { delimiter, isAbsolute, join } from "node:path";
-import type { Check, CheckContext, Finding } from "./doctor.ts";
+import type { Check, CheckContext, Finding } from "./finding.ts";
 
 interface Program {
   readonly name: string;

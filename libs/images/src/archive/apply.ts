@@ -31,14 +31,16 @@ import {
   type OverlayXattrPrefix,
 } from "@berth/linux";
 import { clearAttributes, setAttributes } from "./attributes.ts";
-import { DetachedUpper, type DetachedNotes } from "./detached.ts";
+import { DetachedUpper } from "./detached.ts";
+import type { DetachedNotes } from "./detached-notes.ts";
 import { Directories } from "./directories.ts";
 import { defaultArchiveLimits, invalidArchive, pathArg, showName, type ArchiveLimits, type TarEntry } from "./entry.ts";
 import { resolveName, type EntryPath } from "./names.ts";
 import { explain } from "./failures.ts";
 import type { TarSink } from "./reader.ts";
 import { removeTree } from "./remove-tree.ts";
-import { applyWhiteout, isMetaPath, isWhiteoutName, MergedView, type Below, type DirectoryTimes } from "./whiteouts.ts";
+import { applyWhiteout, isMetaPath, isWhiteoutName, MergedView } from "./whiteouts.ts";
+import type { Below, DirectoryTimes } from "./below.ts";
 
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_WRONLY, S_IFREG } = constants;
 const DEVICE_TYPES = { character: 0o020000, block: 0o060000, fifo: 0o010000 } as const;

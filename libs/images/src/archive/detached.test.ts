@@ -9,7 +9,7 @@ import { getXattr, mount, openDirectory, unmount } from "@berth/linux";
 import { buildTar, type TarInput } from "../testing/tar.ts";
 import { describeTree } from "../testing/tree.ts";
 import { TreeWriter } from "./apply.ts";
-import type { DetachedNotes } from "./detached.ts";
+import type { DetachedNotes } from "./detached-notes.ts";
 import { linkMissing, mendUpper, rebaseObstacle } from "./rebase.ts";
 import { TarReader } from "./reader.ts";
 

@@ -10,7 +10,7 @@ import { closeSync, constants, readlinkSync } from "node:fs";
 import { chmodAt, hasErrno, mkdirAt, O_PATH, openBeneath, readlinkAt, statAt, tryOpenBeneath } from "@berth/linux";
 import { invalidArchive, pathArg, showName } from "./entry.ts";
 import { NewFiles } from "./new-files.ts";
-import type { Below } from "./whiteouts.ts";
+import type { Below } from "./below.ts";
 
 const KEPT = 64;
 const MAX_LINKS = 40;

@@ -30,7 +30,7 @@ import {
   tryOpenBeneath,
   unlinkAt,
 } from "@berth/linux";
-import type { DetachedNotes, MissingLink } from "./detached.ts";
+import type { DetachedNotes, MissingLink } from "./detached-notes.ts";
 import { invalidArchive, pathArg, showName } from "./entry.ts";
 import { childrenOf } from "./remove-tree.ts";
 

@@ -5,7 +5,8 @@
  * made where it is missing, as for any entry: so does containerd.
  */
 import { closeSync, constants } from "node:fs";
-import { openAt, statAt, statFd, type Timestamp } from "@berth/linux";
+import { openAt, statAt, statFd } from "@berth/linux";
+import type { Below, DirectoryTimes } from "./below.ts";
 import type { Directories } from "./directories.ts";
 import { archiveTooLarge, invalidArchive, pathArg, showName, type ArchiveLimits } from "./entry.ts";
 import type { EntryPath } from "./names.ts";
@@ -17,31 +18,6 @@ const VISIT_STEPS = 100;
 const OPAQUE = ".wh..wh..opq";
 /** Other names with this prefix are AUFS's own bookkeeping in old images and say nothing. */
 const META_PREFIX = ".wh..wh.";
-
-export interface DirectoryTimes {
-  readonly accessed: Timestamp;
-  readonly modified: Timestamp;
-}
-
-/** What lies below a layer while it is written. Directories are named as {@link Directories.canonical} gives them. */
-export interface Below {
-  /** A whiteout. */
-  hide(parent: number, directory: string, base: string): void;
-  /** An opaque marker. */
-  hideAll(directoryFd: number, directory: string): void;
-  /** An entry of the layer is there. */
-  wrote(directory: string, base: string, isDirectory: boolean): void;
-  /** A directory of this name was removed, to make place for an entry. */
-  removed(directory: string, base: string): void;
-  /** An entry made a directory where something else was removed. */
-  replacedByDirectory(fd: number, directory: string, base: string): void;
-  /** Makes a directory that no entry describes yet, 0755 but for the umask; false if something else has its name. */
-  invent?(parent: number, directory: string, base: string): boolean;
-  /** A directory is about to be written in; O_PATH. */
-  entered?(fd: number, directory: string): void;
-  /** Directories that were only passed through, with the times they had. */
-  passed?(): Iterable<{ readonly path: EntryPath; readonly times: DirectoryTimes }>;
-}
 
 /**
  * Bounds work that an archive can ask for many times over, such as an opaque marker in a directory that stays full: real layers

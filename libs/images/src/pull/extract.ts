@@ -12,7 +12,7 @@
 import { throwIfAborted } from "@berth/base";
 import { overlayOptions } from "@berth/snapshots";
 import type { ApplyMode } from "../archive/apply.ts";
-import type { DetachedNotes } from "../archive/detached.ts";
+import type { DetachedNotes } from "../archive/detached-notes.ts";
 import { insertDiff } from "../rows.ts";
 import { adopt, ingestLayer } from "./blobs.ts";
 import type { PullContext } from "./context.ts";

@@ -5,7 +5,7 @@ import type { RegistrySession } from "@berth/registry";
 import type { Mount } from "@berth/snapshots";
 import type { OverlayXattrPrefix } from "@berth/linux";
 import type { ApplyMode, DevicePolicy } from "../archive/apply.ts";
-import type { DetachedNotes } from "../archive/detached.ts";
+import type { DetachedNotes } from "../archive/detached-notes.ts";
 import type { ArchiveLimits } from "../archive/entry.ts";
 import type { DecompressConfig } from "./decompress.ts";
 import type { LayerUsage } from "./layer-snapshots.ts";
