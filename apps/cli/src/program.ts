@@ -2,6 +2,7 @@
 import { Command, Option } from "commander";
 import { allCommands, commandAt, commandPath, commandTerm, usageComplaint } from "@berth/base/terminal";
 import { EXIT_CODES, UsageError } from "./exit-code.ts";
+import { ATTACH_EXAMPLES, CP_EXAMPLES, PORT_FORWARD_EXAMPLES, STATUS_EXAMPLES } from "./examples.ts";
 import type { GlobalOptions } from "./global-options.ts";
 import type { Session } from "./session.ts";
 import { VERSION } from "./version.ts";
@@ -165,6 +166,8 @@ export function createProgram(
     .action(run(() => import("./commands/explain.ts"), "explain"));
   add("status", "is the fleet healthy? exit code 1 when something is to be looked at")
     .addOption(output())
+    .option("--all", "every finding, not only the first of each kind")
+    .addHelpText("after", STATUS_EXAMPLES)
     .action(run(() => import("./commands/status.ts"), "status"));
 
   program.commandsGroup("Acting:");
@@ -341,24 +344,6 @@ function printHelp(to: ProgramOutput, program: Command, topic: readonly string[]
   if (command === undefined) throw new UsageError(`no help on ${JSON.stringify(topic.join(" "))}: see berth --help`);
   command.outputHelp();
 }
-
-const ATTACH_EXAMPLES = `
-Examples:
-  berth attach -it game                 a shell or a console; ctrl-p ctrl-q leaves it running
-  berth attach web-7k2mq                what it says from now on; Ctrl-C ends the looking, not the task
-  berth attach -i sum < numbers.txt     with stdinOnce, the end of the file is the end of its input`;
-
-const CP_EXAMPLES = `
-Examples:
-  berth cp nginx.conf web-7k2mq:/etc/nginx/       into a folder
-  berth cp site/ web:/srv                         a folder, to the first running task of a workload
-  berth cp web:/var/log/nginx logs                a folder out, under a new name
-  berth cp web:/etc/hosts -                       print a file; of a folder, its tar archive`;
-
-const PORT_FORWARD_EXAMPLES = `
-Examples:
-  berth port-forward web 8080:80        http://127.0.0.1:8080 is port 80 of the task
-  berth port-forward db-0 5432 :9187    the same port, and a free one (it is printed)`;
 
 const EXAMPLES = `
 Examples:

@@ -23,7 +23,7 @@ import {
 import { Metrics } from "@berth/telemetry";
 import { startApi } from "./api/serve.ts";
 import { makeChecks } from "./http/checks.ts";
-import { controllerName, overcommitOf, startLoops } from "./loops.ts";
+import { controllerName, evictionOf, overcommitOf, startLoops } from "./loops.ts";
 import { makeControllerMetrics } from "./metrics.ts";
 
 export interface Controller extends AsyncDisposable {
@@ -94,6 +94,7 @@ async function compose(
         failpoint,
         dropQueue: (node) => queues.drop(node),
         overcommit: overcommitOf(config),
+        eviction: evictionOf(config),
       },
       {
         grpc: parseHostPort(config.listen.grpc),

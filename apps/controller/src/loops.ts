@@ -18,7 +18,7 @@ import type { ControllerMetrics } from "./metrics.ts";
 import type { OvercommitConfig } from "./placement/fleet.ts";
 import { startNews } from "./news/news.ts";
 import { startPlacement } from "./placement/placement.ts";
-import { evictionConfig } from "./reconcile/fleet.ts";
+import { evictionConfig, type EvictionConfig } from "./reconcile/fleet.ts";
 import { startReconcile } from "./reconcile/reconcile.ts";
 import { startRetention } from "./retention.ts";
 
@@ -66,12 +66,7 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
       },
     ),
   );
-  // The others' leases run out within one renewal of the first: only then is it known whether most went silent together.
-  const eviction = evictionConfig({
-    evictAfterMs: lease.renewMs + 1_000,
-    evictPerMinute: config.eviction.perMinute,
-    domainLabel: config.eviction.domainLabel,
-  });
+  const eviction = evictionOf(config);
   lifetime.own(await startReconcile({ ...common, metrics: metrics.reconcile }, { resyncMs, ...eviction }));
   lifetime.own(await startDrains({ store, logger }, eviction));
   lifetime.own(startCron(common));
@@ -79,6 +74,12 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
   lifetime.own(
     await startLeases({ store, bus, logger, metrics: metrics.lease }, { ...lease, eviction, shards: JOURNAL_SHARDS }),
   );
+}
+
+/** The others' leases run out within one renewal of the first: only then is it known whether most went silent together. */
+export function evictionOf({ lease, eviction }: ControllerConfig): EvictionConfig {
+  const { perMinute: evictPerMinute, domainLabel } = eviction;
+  return evictionConfig({ evictAfterMs: lease.renewMs + 1_000, evictPerMinute, domainLabel });
 }
 
 export function overcommitOf({ placement }: ControllerConfig): OvercommitConfig {

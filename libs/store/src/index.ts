@@ -114,6 +114,16 @@ export {
   type TaskGroup,
   type Trouble,
 } from "./fleet-status.ts";
+export {
+  failedCampaigns,
+  failedJobs,
+  troubledCronJobs,
+  troubledRollouts,
+  type CampaignTrouble,
+  type CronTrouble,
+  type JobTrouble,
+  type RolloutTrouble,
+} from "./work-troubles.ts";
 export { countNodesByPhase, countTasksByPhase } from "./fleet-counts.ts";
 export {
   campaignLock,

@@ -10,14 +10,18 @@ import { formatDocuments, parseOutput } from "../output/format.ts";
 import { statusScreen } from "../output/status-screen.ts";
 import type { Session } from "../session.ts";
 
-export async function status(session: Session, options: { readonly output: string }): Promise<void> {
+export async function status(
+  session: Session,
+  options: { readonly output: string; readonly all?: boolean },
+): Promise<void> {
   const output = parseOutput(options.output);
   const fleet = await ask(session);
   if (output === "json" || output === "yaml") {
     session.out(await formatDocuments(output, [toJson(FleetStatusSchema, fleet, { alwaysEmitImplicit: true })], true));
   } else {
     const columns = session.stdout.isTTY ? (session.stdout.columns ?? 80) : Number.POSITIVE_INFINITY;
-    session.out(statusScreen(fleet, { paint: session.paint, columns, wide: output === "wide" }).join("\n"));
+    const screen = { paint: session.paint, columns, wide: output === "wide", all: options.all === true };
+    session.out(statusScreen(fleet, screen).join("\n"));
   }
   if (fleet.verdict !== "healthy") throw new ExitWith(1);
 }

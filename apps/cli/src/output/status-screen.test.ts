@@ -103,3 +103,45 @@ void test("statusScreen names the controllers when asked for more, and servers t
     lines.some((line) => /ctl-1-77 {3}for 2h {3}holds 8 partitions, 4 journal shards, 5 single tasks/.test(line)),
   );
 });
+
+/** A thousand nodes in every kind of trouble at once. */
+function disaster(): FleetStatus {
+  const kinds = [
+    ["uncertain", "NodeSilent", 40, "is silent: 8 tasks possibly run"],
+    ["stuck", "NodeDiskPressure", 12, "its disk is nearly full: no new tasks are placed on it"],
+    [
+      "stuck",
+      "RolloutFailed",
+      2,
+      "the rollout of revision 7 has failed (0 of 3 done): no further task became available",
+    ],
+    ["stuck", "Unplaceable", 1, "3 tasks without a node: 0 of 1000 nodes fit"],
+    ["held", "EvictionBraked", 1, "40 of 1000 nodes fell silent together"],
+  ] as const;
+  const findings = kinds.flatMap(([area, reason, count, message]) =>
+    Array.from({ length: count }, (_, n) => ({
+      area,
+      reason,
+      message,
+      subject: `${reason.startsWith("Node") ? "node" : "workload/shop"}/x-${String(n).padStart(4, "0")}`,
+      since: ago(60 + n),
+      hint: "berth describe something",
+    })),
+  );
+  return fleet({ verdict: "attention", findings, nodes: { total: 1_000, ready: 960, unknown: 40 } });
+}
+
+void test("statusScreen of a fleet in every trouble is one screen: each kind is there, the rest is counted and named", () => {
+  const lines = statusScreen(disaster(), { paint: plain, columns: 80, wide: false });
+  assert.ok(lines.length <= 48, `${lines.length} lines:\n${lines.join("\n")}`);
+  const text = lines.join("\n");
+  for (const word of ["is silent", "nearly full", "rollout of revision 7", "without a node", "fell silent together"]) {
+    assert.ok(text.includes(word), word);
+  }
+  assert.match(lines[0]!, /needs attention: 40 uncertain, 15 stuck, 1 held$/);
+  assert.match(text, /\n {2}\+ 37 more NodeSilent: x-0003, x-0004, x-0005, x-0006, …\n/);
+  assert.equal(lines.at(-1), "berth status --all tells of every one");
+  const all = statusScreen(disaster(), { paint: plain, columns: 80, wide: false, all: true }).join("\n");
+  assert.equal(all.match(/is silent/g)?.length, 40);
+  assert.ok(!all.includes("more ") && !all.includes("--all"));
+});

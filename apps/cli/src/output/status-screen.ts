@@ -9,10 +9,15 @@ export interface ScreenOptions {
   readonly columns: number;
   /** Also names the controllers and what each holds. */
   readonly wide: boolean;
+  /** Every finding, not only the first of each kind. */
+  readonly all?: boolean;
 }
 
 const HEAD = 12;
-const MOST_FINDINGS = 12;
+/** On a screen, whatever happens: so many findings, of one kind so many at the most, and of each kind one. */
+const MOST_FINDINGS = 10;
+const MOST_OF_A_KIND = 3;
+const MOST_NAMED = 4;
 
 /** In the order in which they are shown, with what each area is called. */
 const AREAS: readonly (readonly [area: string, title: string])[] = [
@@ -24,6 +29,7 @@ const AREAS: readonly (readonly [area: string, title: string])[] = [
 
 export function statusScreen(status: FleetStatus, options: ScreenOptions): string[] {
   const { paint } = options;
+  const shown = options.all === true ? new Set(status.findings) : shownOf(status.findings);
   const parts = (label: string, items: readonly string[]): string[] =>
     filled(items, options.columns - HEAD).map((line, index) => `${(index === 0 ? label : "").padEnd(HEAD)}${line}`);
   return [
@@ -34,7 +40,8 @@ export function statusScreen(status: FleetStatus, options: ScreenOptions): strin
     ...parts("control", controlParts(status, paint)),
     ...parts("freshness", freshnessParts(status, paint)),
     ...(options.wide ? controllerLines(status) : []),
-    ...AREAS.flatMap(([area, title]) => areaLines(status, area, title, options)),
+    ...AREAS.flatMap(([area, title]) => areaLines(status, area, title, options, shown)),
+    ...(shown.size < status.findings.length ? ["", paint.dim("berth status --all tells of every one")] : []),
   ];
 }
 
@@ -102,17 +109,47 @@ function controllerLines({ controllers, at }: FleetStatus): string[] {
   });
 }
 
-function areaLines(status: FleetStatus, area: string, title: string, { paint, columns }: ScreenOptions): string[] {
+function areaLines(
+  status: FleetStatus,
+  area: string,
+  title: string,
+  { paint, columns }: ScreenOptions,
+  shown: ReadonlySet<Finding>,
+): string[] {
   const findings = status.findings.filter((finding) => finding.area === area);
   if (findings.length === 0) return [];
   const colour = area === "held" ? paint.bold : area === "control" ? paint.red : paint.yellow;
-  const more = findings.length - MOST_FINDINGS;
+  const kinds = Map.groupBy(findings, ({ reason }) => reason);
   return [
     "",
     colour(title),
-    ...findings.slice(0, MOST_FINDINGS).flatMap((finding) => findingLines(finding, status.at, paint, columns)),
-    ...(more > 0 ? [paint.dim(`  … and ${more} more: berth status -o json`)] : []),
+    ...[...kinds.values()].flatMap((kind) => [
+      ...kind.filter((each) => shown.has(each)).flatMap((each) => findingLines(each, status.at, paint, columns)),
+      ...moreLines(kind.filter((each) => !shown.has(each)), paint, columns), // prettier-ignore
+    ]),
   ];
+}
+
+/** Those that one screen has room for: of every kind the first, then more of each in turn. */
+function shownOf(findings: readonly Finding[]): ReadonlySet<Finding> {
+  const kinds = [...Map.groupBy(findings, ({ area, reason }) => `${area} ${reason}`).values()];
+  const shown = new Set(kinds.map(([first]) => first!));
+  for (let rank = 1; rank < MOST_OF_A_KIND; rank += 1) {
+    for (const kind of kinds) {
+      const next = kind[rank];
+      if (next !== undefined && shown.size < MOST_FINDINGS) shown.add(next);
+    }
+  }
+  return shown;
+}
+
+/** What is left out of a kind: how many, and the first by name. */
+function moreLines(rest: readonly Finding[], paint: Paint, columns: number): string[] {
+  if (rest.length === 0) return [];
+  const names = rest.slice(0, MOST_NAMED).map(({ subject }) => subject.slice(subject.indexOf("/") + 1));
+  const named = `${names.join(", ")}${rest.length > names.length ? ", …" : ""}`;
+  const words = `+ ${rest.length} more ${rest[0]!.reason}: ${named}`.split(" ");
+  return filled(words, columns - 4, " ").map((line, index) => paint.dim(`${index === 0 ? "  " : "    "}${line}`));
 }
 
 function findingLines(finding: Finding, at: Timestamp | undefined, paint: Paint, columns: number): string[] {

@@ -11,12 +11,19 @@ import { namespaceService } from "./namespaces.ts";
 import { nodeService, type NodeDeps } from "./nodes.ts";
 import { placementService, type ExplainDeps } from "./placement.ts";
 import { registryMirrorService } from "./registry-mirrors.ts";
-import { statusService } from "./status.ts";
+import { statusService, type StatusDeps } from "./status.ts";
 import { taskService, type TaskDeps } from "./tasks.ts";
 import { usageService } from "./usage.ts";
 import { workloadService } from "./workloads.ts";
 
-export type ApiDeps = ExplainDeps & ApplyDeps & NodeDeps & TaskDeps & ProgressDeps & EventDeps & HealthDeps;
+export type ApiDeps = ExplainDeps &
+  ApplyDeps &
+  NodeDeps &
+  TaskDeps &
+  ProgressDeps &
+  EventDeps &
+  HealthDeps &
+  StatusDeps;
 
 export function apiServices(deps: ApiDeps): Implementation[] {
   return [

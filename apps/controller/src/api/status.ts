@@ -11,7 +11,7 @@ import {
 import { implement, type Implementation } from "@berth/rpc";
 import type { NodeRow, Store, TaskGroup } from "@berth/store";
 import type { Checks } from "../http/checks.ts";
-import { evictionConfig, fleetView } from "../reconcile/fleet.ts";
+import type { EvictionConfig } from "../reconcile/eviction.ts";
 import { findingsOf } from "../status/findings.ts";
 import { readFleet, type FleetReadings } from "../status/readings.ts";
 
@@ -19,17 +19,18 @@ export interface StatusDeps {
   readonly store: Store;
   readonly checks: Checks;
   readonly version: string;
+  /** As the reconciler has it. */
+  readonly eviction: EvictionConfig;
 }
 
 export function statusService(deps: StatusDeps): Implementation {
   return implement(StatusService, { getFleetStatus: () => fleetStatus(deps) });
 }
 
-async function fleetStatus({ store, checks, version }: StatusDeps): Promise<FleetStatus> {
+async function fleetStatus({ store, checks, version, eviction }: StatusDeps): Promise<FleetStatus> {
   const [results, readings] = await Promise.all([checks.run(), store.snapshot(readFleet)]);
   const now = new Date();
-  const { braked } = fleetView(readings.nodes, evictionConfig({}), now);
-  const findings = findingsOf({ ...readings, checks: results, braked, now });
+  const findings = findingsOf({ ...readings, checks: results, eviction, now });
   return create(FleetStatusSchema, {
     verdict: findings.length === 0 ? "healthy" : "attention",
     at: timestampFromDate(now),

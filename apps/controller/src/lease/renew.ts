@@ -71,7 +71,9 @@ async function noteConflicts(
     const { row } = nodes.get(name)!;
     const known = row.conflict?.instance === instance && row.conflict.reason === decision.conflict;
     const at = new Date().toISOString();
-    await setConflict(tx, row, { instance, address, reason: decision.conflict, message: decision.why, at }, !known);
+    const since = (known ? row.conflict?.since : undefined) ?? at;
+    const conflict = { instance, address, reason: decision.conflict, message: decision.why, at, since };
+    await setConflict(tx, row, conflict, !known);
     if (known) continue;
     const message = `an agent at ${address || "an unknown address"} is refused: ${decision.why}`;
     const about = { kind: "Node", name, uid: row.uid, node: name, severity: "Warning" } as const;

@@ -20,7 +20,6 @@ export interface FleetView {
   readonly nodes: ReadonlyMap<string, FleetNode>;
   /** When a silent node's tasks may be replaced next. */
   readonly evictAt: Date | undefined;
-  readonly braked: boolean;
 }
 
 /** The view, made anew only when the nodes or the time make it another one. */
@@ -59,6 +58,5 @@ export function fleetView(rows: readonly FleetNodeRow[], config: EvictionConfig,
   return {
     nodes: new Map(nodes),
     evictAt: later.length === 0 ? undefined : new Date(Math.min(...later)),
-    braked: all.some((verdict) => !verdict.evict && verdict.hold === "MostOfFleetSilent"),
   };
 }

@@ -3,23 +3,32 @@ import {
   allNodes,
   backlog,
   controllersAtWork,
+  failedCampaigns,
+  failedJobs,
   failingTasks,
   getStoreMeta,
   journalLags,
   stuckStops,
   taskGroups,
+  troubledCronJobs,
+  troubledRollouts,
   unplaceableTasks,
   unreachableTasks,
   workloadCounts,
   type Backlog,
+  type CampaignTrouble,
   type ControllerRow,
+  type CronTrouble,
+  type JobTrouble,
   type JournalLag,
   type NodeRow,
+  type RolloutTrouble,
   type StoreMeta,
   type TaskGroup,
   type Trouble,
   type Tx,
 } from "@berth/store";
+import { CRON_JOB_LABEL } from "../cron/look.ts";
 
 export interface FleetReadings {
   readonly nodes: readonly NodeRow[];
@@ -29,6 +38,10 @@ export interface FleetReadings {
   readonly failing: readonly Trouble[];
   readonly unreachable: readonly Trouble[];
   readonly stuckStops: readonly Trouble[];
+  readonly rollouts: readonly RolloutTrouble[];
+  readonly jobs: readonly JobTrouble[];
+  readonly cronJobs: readonly CronTrouble[];
+  readonly campaigns: readonly CampaignTrouble[];
   readonly lags: readonly JournalLag[];
   readonly backlog: Backlog;
   readonly controllers: readonly ControllerRow[];
@@ -39,6 +52,12 @@ export interface FleetReadings {
 const CRASH_LOOP_FAILURES = 3;
 /** A task that was told to stop and is there after this long is stuck: the longest grace people give, doubled. */
 const STUCK_STOP_MS = 120_000;
+/** No task became available for so long; that it has failed is its deadline's to say. */
+const ROLLOUT_STALLED_MS = 120_000;
+/** Held for so long, it may have been forgotten. */
+const ROLLOUT_PAUSED_MS = 15 * 60_000;
+/** Ticks come every second. */
+const CRON_OVERDUE_MS = 60_000;
 
 export async function readFleet(tx: Tx): Promise<FleetReadings> {
   return {
@@ -49,6 +68,10 @@ export async function readFleet(tx: Tx): Promise<FleetReadings> {
     failing: await failingTasks(tx, CRASH_LOOP_FAILURES),
     unreachable: await unreachableTasks(tx),
     stuckStops: await stuckStops(tx, STUCK_STOP_MS),
+    rollouts: await troubledRollouts(tx, { stalledMs: ROLLOUT_STALLED_MS, pausedMs: ROLLOUT_PAUSED_MS }),
+    jobs: await failedJobs(tx, CRON_JOB_LABEL),
+    cronJobs: await troubledCronJobs(tx, CRON_OVERDUE_MS),
+    campaigns: await failedCampaigns(tx),
     lags: await journalLags(tx),
     backlog: await backlog(tx),
     controllers: await controllersAtWork(tx),

@@ -2,41 +2,17 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { create } from "@bufbuild/protobuf";
-import { NodeDrainSchema, type Finding } from "@berth/proto";
+import { NodeDrainSchema } from "@berth/proto";
 import { controllersAtWork, lockNode, MEMBERS_LOCK, openStore, reconcileLock, updateNode } from "@berth/store";
 import { eventually } from "@berth/testkit/servers";
-import { evictionConfig, fleetView } from "../reconcile/fleet.ts";
+import { findings, found } from "../testing/findings.ts";
 import { startTestDatabases, TestFleet, type TestDatabases } from "../testing/test-fleet.ts";
-import { findingsOf } from "./findings.ts";
-import { readFleet } from "./readings.ts";
 
 let databases: TestDatabases;
 before(async () => {
   databases = await startTestDatabases();
 });
 after(() => databases[Symbol.asyncDispose]());
-
-const GOOD = [{ name: "postgres", ok: true, message: "", latencyMs: 1 }];
-
-async function findings(fleet: TestFleet, checks = GOOD): Promise<Finding[]> {
-  const readings = await fleet.store.snapshot(readFleet);
-  const now = new Date();
-  const { braked } = fleetView(readings.nodes, evictionConfig({}), now);
-  return findingsOf({ ...readings, checks, braked, now });
-}
-
-async function found(fleet: TestFleet, reason: string): Promise<Finding> {
-  return await eventually(
-    `a finding ${reason}`,
-    async () => {
-      const all = await findings(fleet);
-      return (
-        all.find((each) => each.reason === reason) ?? Promise.reject(new Error(all.map((each) => each.reason).join()))
-      );
-    },
-    { timeoutMs: 15_000 },
-  );
-}
 
 void test("findingsOf a fleet that runs as it should are none", async () => {
   await using fleet = await TestFleet.open(databases, { leaseTtlMs: 20_000 });
@@ -55,7 +31,7 @@ void test("findingsOf name what nobody can place, what fails again and again, an
   const unplaceable = await found(fleet, "Unplaceable");
   assert.equal(unplaceable.subject, "workload/shop/picky");
   assert.equal(unplaceable.message, "3 tasks without a node: 0 of 1 node fits: 1 lacks label disk=ssd");
-  assert.match(unplaceable.hint, /^berth -n shop describe task picky-/);
+  assert.match(unplaceable.hint, /^berth -n shop explain task picky-/);
 
   await fleet.apply("db", { onNodeLoss: "keep", disruption: { maxUnavailable: "0" } });
   const [held] = await fleet.converged("db", 1);

@@ -39,6 +39,7 @@ export interface FakeAgentOptions {
   readonly labels?: Record<string, string>;
   readonly cpuMillis?: number;
   readonly bootId?: string;
+  readonly machineId?: string;
 }
 
 export class FakeAgent {
@@ -70,6 +71,8 @@ export class FakeAgent {
   refused = "";
   /** Does its stopper work? */
   stopper = true;
+  /** What else it says of its node. */
+  conditions: readonly { readonly type: string; readonly status: string; readonly message: string }[] = [];
   #deadlineMs = 0;
   #shard = 0;
 
@@ -93,6 +96,7 @@ export class FakeAgent {
       node: this.name,
       bootId: this.#options.bootId ?? `boot-${this.name}`,
       instance: this.instance,
+      machineId: this.#options.machineId ?? "",
       agentVersion: "test",
       labels: this.#options.labels ?? {},
       capacity: {
@@ -103,7 +107,7 @@ export class FakeAgent {
       },
       runtimeHandlers: ["runc"],
       snapshotters: ["overlayfs"],
-      conditions: [{ type: "Stopper", status: this.stopper ? "True" : "False" }],
+      conditions: [{ type: "Stopper", status: this.stopper ? "True" : "False" }, ...this.conditions],
       journalEpoch: this.epoch,
       journalHeadSeq: BigInt(this.entries.length),
       storeEpoch: this.storeEpoch,

@@ -23,6 +23,7 @@ import { startApi } from "../api/serve.ts";
 import { makeChecks } from "../http/checks.ts";
 import { makeControllerMetrics } from "../metrics.ts";
 import { NO_OVERCOMMIT } from "../placement/fleet.ts";
+import { evictionConfig } from "../reconcile/fleet.ts";
 
 export interface TestServers extends AsyncDisposable {
   readonly postgres: PostgresServer;
@@ -97,6 +98,7 @@ async function startTestApi(databaseUrl: string, natsUrl: string): Promise<TestA
         dropQueue: async () => {},
         failpoint: noFailpoints,
         overcommit: NO_OVERCOMMIT,
+        eviction: evictionConfig({}),
       },
       { grpc: { host: "127.0.0.1", port: 0 }, http: { host: "127.0.0.1", port: 0 }, graceMs: 500, tokenCacheMs: 50 },
     ),

@@ -153,12 +153,12 @@ export class TestFleet implements AsyncDisposable {
   }
 
   /** Creates the workload, or gives it another spec, as the API does. */
-  apply(name: string, spec: SpecInit): Promise<WorkloadRow> {
+  apply(name: string, spec: SpecInit, labels: Record<string, string> = {}): Promise<WorkloadRow> {
     const message = create(WorkloadSpecSchema, { ...spec, container: { image: "busybox", ...spec.container } });
     return this.store.transaction(async (tx) => {
       const row = await lockWorkload(tx, "shop", name);
       if (row !== undefined) return await updateWorkload(tx, row, { spec: message });
-      return await insertWorkload(tx, { namespace: "shop", name, labels: {}, spec: message });
+      return await insertWorkload(tx, { namespace: "shop", name, labels, spec: message });
     });
   }
 

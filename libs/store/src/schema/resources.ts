@@ -44,6 +44,8 @@ export interface NodeConflict {
   readonly message: string;
   /** When it was refused last. */
   readonly at: string;
+  /** When it was refused first. */
+  readonly since?: string;
 }
 
 export const nodes = pgTable("nodes", {

@@ -1,0 +1,22 @@
+/** How a finding is made and worded; what is found is in `control-findings.ts`, `node-findings.ts` and `work-findings.ts`. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromDate, type Timestamp } from "@bufbuild/protobuf/wkt";
+import { FindingSchema, type Finding } from "@berth/proto";
+
+export type FindingInit = Exclude<MessageInitShape<typeof FindingSchema>, Finding>;
+
+export function finding(init: FindingInit): Finding {
+  return create(FindingSchema, init);
+}
+
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
+export function sinceOf(date: Date | null | undefined): { readonly since?: Timestamp } {
+  return date === null || date === undefined ? {} : { since: timestampFromDate(date) };
+}
+
+export function untilOf(date: Date | undefined): { readonly until?: Timestamp } {
+  return date === undefined ? {} : { until: timestampFromDate(date) };
+}
