@@ -8,7 +8,13 @@ import { drainStatusOf, getNode, listEvents, lockNode, updateNode } from "@berth
 import { eventually } from "@berth/testkit/servers";
 import { MOVE_FAILPOINT } from "../failpoints.ts";
 import { fewestUp } from "../testing/budget-watch.ts";
-import { startTestDatabases, TestFleet, type TestDatabases, type TestFleetOptions } from "../testing/test-fleet.ts";
+import {
+  startTestDatabases,
+  TestFleet,
+  type SpecInit,
+  type TestDatabases,
+  type TestFleetOptions,
+} from "../testing/test-fleet.ts";
 
 let databases: TestDatabases;
 before(async () => {
@@ -110,6 +116,48 @@ void test("a drain says by name what holds it up, gives up or forces at its dead
   assert.equal((await fleet.converged("db", 2)).filter((row) => row.node === "node-2").length, 2);
   assert.deepEqual(await drainEvents(fleet), ["DrainGaveUp", "DrainForced", "Drained"]);
 });
+
+/** Two tasks of `name` on node-1, with a probe; what comes to node-2 is not well until it is said to be. */
+async function drainBehindProbe(fleet: TestFleet, name: string, spec: Omit<SpecInit, "container">): Promise<void> {
+  const health = { readiness: { exec: { command: ["true"] } } };
+  const placement = { nodeSelector: { pool: "old" } };
+  fleet.wires.agents.get("node-1")!.onStart = (agent, uid) => agent.health(uid, "healthy");
+  fleet.wires.agents.get("node-2")!.onStart = (agent, uid) => agent.health(uid, "unhealthy", "exit code 7");
+  await fleet.apply(name, { ...spec, replicas: 2, placement, container: { health } });
+  await fleet.converged(name, 2);
+  await fleet.store.transaction(async (tx) => {
+    for (const node of ["node-1", "node-2"]) {
+      await updateNode(tx, (await lockNode(tx, node))!, { labels: { pool: "old" } });
+    }
+  });
+  await drain(fleet, "node-1");
+}
+
+const PROBED = [
+  { name: "web", spec: { onNodeLoss: "replace" }, up: 2, why: /^its replacement web-\w+ on node-2 runs and is not ready: .*exit code 7/ },
+  { name: "db", spec: { onNodeLoss: "keep" }, up: 1, why: /^budget of db allows 0 more \(1 down, 1 allowed\); db-\w+ on node-2 runs and is not ready: .*exit code 7/ },
+] as const; // prettier-ignore
+for (const { name, spec, up, why } of PROBED) {
+  void test(`a drain takes no further task of ${name} while what replaces the first one fails its probe, and says so`, async () => {
+    await using fleet = await TestFleet.open(databases, STEADY);
+    await fleet.startController();
+    await fleet.addAgent("node-1", { labels: { pool: "old" } });
+    await fleet.addAgent("node-2");
+    await drainBehindProbe(fleet, name, spec);
+    const held = await eventually("why it is held", async () => {
+      const status = drainStatusOf((await getNode(fleet.store.db, "node-1"))!);
+      return status?.tasks.find((task) => task.state === "Blocked" && why.test(task.message)) && status;
+    });
+    assert.equal(held.remaining, up, "what runs well is left alone");
+    assert.equal(runningOn(fleet, "node-2"), 1);
+    const next = fleet.wires.agents.get("node-2")!;
+    next.onStart = (agent, uid) => agent.health(uid, "healthy");
+    for (const { task } of next.executions.values()) next.health(task.taskUid, "healthy");
+    await reached(fleet, "node-1", "Drained");
+    assert.ok((await fewestUp(fleet.store, name, 2)) >= up);
+    assert.ok((await fleet.converged(name, 2)).every((row) => row.health === "healthy"));
+  });
+}
 
 void test("a drain does not move what a silent node possibly runs, not even by force", async () => {
   await using fleet = await openFleet(3, {});

@@ -269,12 +269,35 @@ void test("planDrain starts the replacement before it stops what it replaces", (
   assert.equal(fleet.up(), 2);
 });
 
+void test("planDrain counts a replacement only when it has been ready for rollout.minReady, and wakes for it", () => {
+  const play = new Play(specOf({ replicas: 2, onNodeLoss: "replace", rollout: { minReady: { seconds: 5n } } }));
+  const since = (ms: number): void => play.set((row) => row.phase === "Running", { availableSince: new Date(NOW.getTime() - ms) }); // prettier-ignore
+  play.look();
+  play.place();
+  play.run();
+  since(60_000);
+  const node = play.tasks[0]!.node as NodeName;
+  play.drain(node, "moving");
+  play.look();
+  play.place();
+  play.run();
+  const successor = play.tasks.find((row) => row.availableSince === null)!;
+  play.set((row) => row.uid === successor.uid, { availableSince: new Date(NOW.getTime() - 4_000) });
+  const early = play.look();
+  assert.deepEqual([...early.waits.values()].map(({ state, message }) => `${state} ${message}`), [`Moving its replacement ${successor.name} on ${successor.node} is ready, and not for long enough yet (rollout.minReady)`]); // prettier-ignore
+  assert.equal(early.wakeAt?.getTime(), NOW.getTime() + 1_000);
+  since(6_000);
+  assert.deepEqual([...play.look().waits.values()].map(({ state }) => state), ["Stopping"]); // prettier-ignore
+});
+
 void test("planDrain says by name what budget holds a task, and counts a task that is silent", () => {
   const spec = specOf({ replicas: 3, onNodeLoss: "keep", disruption: { maxUnavailable: "1" } });
   const fleet = running(spec, "n0", "n1", "n2");
   fleet.silence("n2", true);
   fleet.drain("n0", "moving");
-  assert.deepEqual(waitsOf(fleet.plan()), ["web-0 Blocked: budget of web allows 0 more (1 down, 1 allowed)"]);
+  assert.deepEqual(waitsOf(fleet.plan()), [
+    "web-0 Blocked: budget of web allows 0 more (1 down, 1 allowed); web-2 on n2 possibly runs: its node is silent",
+  ]);
   fleet.silence("n2", false);
   assert.deepEqual(waitsOf(fleet.look()), ["web-0 Stopping: "]);
   // The slot is free when nothing is left of the old one: two must not run.

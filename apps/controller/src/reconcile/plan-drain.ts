@@ -10,14 +10,16 @@
  *  1. No plan takes a workload below its budget, but for a forced drain; a slot whose task is down for any other reason (a
  *     silent node, a rollout, a crash) counts. What is down already costs nothing.
  *  2. A task of a silent node is not moved, forced or not: what becomes of it is `onNodeLoss`'s to say (D6).
- *  3. Every task that is still on a drained node has a line in `plan.waits` that says what for.
+ *  3. What took a task's place counts only when it is available, as rollouts count it: its probes are well, and have been for
+ *     `minReady`. Until then the next task is not taken.
+ *  4. Every task that is still on a drained node has a line in `plan.waits` that says what for.
  *
  * Tasks of everyNode workloads stay: they belong to the node. Tasks that are to run to an end (a restart policy other than
  * always) are waited for. When the drain itself is over is `drain/`'s to say.
  */
 import { disruptionBudget, hasEnded, shareOf, type DisruptionBudget } from "@berth/model";
 import type { TaskRow } from "@berth/store";
-import { isUp, newTask, stop, taskEvent, type Context } from "./plan-context.ts";
+import { isUp, newTask, noteWake, stop, taskEvent, type Context } from "./plan-context.ts";
 import { isGone, replacesLost } from "./plan-loss.ts";
 
 /** Those whose node is drained no more go on in their slots, where what was to replace them has no place yet. */
@@ -56,12 +58,13 @@ function settleLeaving(context: Context, row: TaskRow, successor: TaskRow | unde
   const { plan, spec } = context;
   const why = ((): string | undefined => {
     if (row.slot >= (spec.replicas ?? 1)) return "scaled down";
-    if (successor !== undefined && isUp(successor)) return `${successor.name} runs in its place`;
+    if (successor !== undefined && isSettled(context, successor)) return `${successor.name} runs in its place`;
     if (row.certainty === "observed" && row.phase !== "Running") return "it ended while its replacement was started";
     return drainOf(context, row) === "forced" ? "the deadline of the drain has passed" : undefined;
   })();
   if (why === undefined) {
-    wait(context, row, "Moving", successor === undefined ? "its replacement is being made" : waitsFor(successor));
+    const state = successor?.health === "unhealthy" ? "Blocked" : "Moving";
+    wait(context, row, state, successor === undefined ? "its replacement is being made" : waitsFor(successor));
     return false;
   }
   stop(plan, row, why);
@@ -69,9 +72,29 @@ function settleLeaving(context: Context, row: TaskRow, successor: TaskRow | unde
   return true;
 }
 
-function waitsFor({ name, node, phase, message }: TaskRow): string {
-  if (node === null) return `its replacement ${name} has no node yet${message === "" ? "" : `: ${message}`}`;
-  return `its replacement ${name} on ${node} is ${phase}${message === "" ? "" : `: ${message}`}`;
+/** Is it up, and has it been for as long as rollouts ask? What is due later wakes the plan. */
+function isSettled({ rollout, now, plan }: Context, row: TaskRow): boolean {
+  if (!isUp(row)) return false;
+  const settledMs = (row.availableSince?.getTime() ?? 0) + rollout.bounds.minReadyMs;
+  if (settledMs <= now.getTime()) return true;
+  noteWake(plan, new Date(settledMs));
+  return false;
+}
+
+function waitsFor(row: TaskRow): string {
+  if (row.node === null)
+    return `its replacement ${row.name} has no node yet${row.message === "" ? "" : `: ${row.message}`}`;
+  return `its replacement ${row.name} on ${row.node} ${howItIs(row)}`;
+}
+
+function howItIs(row: TaskRow): string {
+  const { phase, health, message } = row;
+  const why = message === "" ? "" : `: ${message}`;
+  if (isUp(row)) return "is ready, and not for long enough yet (rollout.minReady)";
+  if (row.certainty === "fenced") return "has been ended by its silent node";
+  if (row.certainty === "unreachable") return "possibly runs: its node is silent";
+  if (phase !== "Running") return `is ${phase}${why}`;
+  return health === "unhealthy" ? `runs and is not ready${why}` : `runs, and its probes have not succeeded yet`;
 }
 
 /** The moves of one plan, and what they cost. */
@@ -83,6 +106,8 @@ class Moves {
   #surging: number;
   #budget: DisruptionBudget;
   #left: number;
+  /** One that is down already, for telling why. */
+  readonly #down: TaskRow | undefined;
 
   constructor(context: Context, kept: readonly TaskRow[], leaving: readonly TaskRow[]) {
     const { plan, spec } = context;
@@ -90,8 +115,11 @@ class Moves {
     this.#touched = new Set([...plan.update.map(({ before }) => before.uid), ...plan.remove.map((row) => row.uid)]);
     const wanted = spec.replicas ?? 1;
     const covered = new Set(
-      [...kept.filter((row) => !this.isTouched(row)), ...leaving].filter(isUp).map((row) => row.slot),
+      [...kept.filter((row) => !this.isTouched(row)), ...leaving]
+        .filter((row) => isSettled(context, row))
+        .map((row) => row.slot),
     );
+    this.#down = kept.find((row) => !covered.has(row.slot) && row.node !== null && row.desired === "Run");
     this.#doubles = replacesLost(spec);
     const surge = spec.disruption?.maxSurge || (this.#doubles ? "25%" : "0");
     // Of a fenced task there are never two (`plan-loss.ts`), whatever the budget allows.
@@ -139,7 +167,8 @@ class Moves {
     const { workload } = this.#context;
     if (this.#left <= 0) {
       const { down, allowed } = this.#budget;
-      const message = `budget of ${workload.name} allows 0 more (${down} down, ${allowed} allowed)`;
+      const why = this.#down === undefined ? "" : `; ${this.#down.name} on ${this.#down.node} ${howItIs(this.#down)}`;
+      const message = `budget of ${workload.name} allows 0 more (${down} down, ${allowed} allowed)${why}`;
       return wait(this.#context, row, "Blocked", message);
     }
     this.#left -= 1;
