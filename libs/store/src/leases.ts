@@ -69,7 +69,8 @@ export async function lockLeases(tx: Tx, names: readonly string[]): Promise<Leas
 
 /**
  * Renews leases of rows that this transaction has locked. Those in `visible` differ in more than their times: their change
- * is recorded for watches (renewals alone are not news).
+ * is recorded for watches (renewals alone are not news). That a brake held (`eviction_held`) stays until it is told that it holds
+ * no more ({@link setEvictionHolds}).
  */
 export async function renewLeases(
   tx: Tx,
@@ -89,7 +90,7 @@ export async function renewLeases(
       applied_revision = v."appliedRevision", applied_store_epoch = v."appliedStoreEpoch",
       lease_renewed_at = clock_timestamp(),
       lease_expires_at = clock_timestamp() + make_interval(secs => ${ttlMs / 1000}),
-      silent_since = null, eviction_held = '',
+      silent_since = null,
       machine_id = case when v."machineId" = '' then n.machine_id else v."machineId" end,
       conflict = case when (n.conflict ->> 'at')::timestamptz < now() - interval '60 seconds' then null else n.conflict end,
       resource_version = n.resource_version + case when v.name = any(

@@ -139,7 +139,7 @@ function ownConditions(row: NodeRow): Condition[] {
     : { status: "True", reason: "LeaseRenewed", message: "" };
   return [
     create(ConditionSchema, { type: "LeaseHeld", ...lease, ...since }),
-    ...(evictionHeld === ""
+    ...(evictionHeld === "" || !silent
       ? []
       : [
           create(ConditionSchema, {

@@ -295,6 +295,9 @@ void test("nothing is replaced when most of the fleet goes silent together", asy
   for (const name of ["node-1", "node-2"]) fleet.wires.agents.get(name)!.silent = false;
   await fleet.converged("web", 3);
   await eventually("it holds no more", async () => (await held()) === undefined);
+  const over = await eventually("that is told, too", async () => (await brakes()).length > 1 && (await brakes()));
+  assert.deepEqual(over.toSorted(), ["MostOfFleetSilent", "MostOfFleetSilentOver"], "once");
+  assert.equal((await getNode(fleet.store.db, "node-1"))!.evictionHeld, "");
 });
 
 for (const name of FAILPOINTS.filter((each) => each !== "api.after-commit")) {

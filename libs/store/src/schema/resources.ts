@@ -89,7 +89,7 @@ export const nodes = pgTable("nodes", {
   machineId: text("machine_id").notNull().default(""),
   /** The last agent that was refused this name although another holds it. */
   conflict: jsonb("conflict").$type<NodeConflict>(),
-  /** Why its tasks are not replaced though it has been silent for long; empty: they may be, or it is not. */
+  /** Why its tasks are not replaced though it has been silent for long; empty: they may be, or it is not. Of a node that is heard: until it is told. */
   evictionHeld: text("eviction_held").notNull().default(""),
   /** When the node fell silent; null while it is heard. */
   silentSince: time("silent_since"),
