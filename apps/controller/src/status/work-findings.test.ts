@@ -67,10 +67,10 @@ void test("findingsOf tell of a rollout with nothing to go back to, of one that 
   await using fleet = await openFleet();
   const agent = fleet.wires.agents.get("node-1")!;
   const health = { readiness: { exec: { command: ["true"] } } };
-  await fleet.apply("first", { rollout: { progressDeadline: { seconds: 1n } }, container: { health } as object });
+  await fleet.apply("first", { rollout: { progressDeadline: { seconds: 1n } }, container: { health } });
   const failed = await found(fleet, "RolloutFailed");
   assert.match(failed.message, /^the rollout of revision 1 has failed \(0 of 1 done\): no further task/);
-  await fleet.apply("slow", { container: { health } as object });
+  await fleet.apply("slow", { container: { health } });
   await eventually(
     "it is under way",
     async () => workloadStatus((await fleet.workload("slow"))!).rollout !== undefined,
@@ -85,7 +85,7 @@ void test("findingsOf tell of a rollout with nothing to go back to, of one that 
   await fleet.store.transaction(async (tx) =>
     updateWorkload(tx, (await lockWorkload(tx, "shop", "slow"))!, { paused: true }),
   );
-  await fleet.apply("slow", { container: { image: "busybox:2", health } as object });
+  await fleet.apply("slow", { container: { image: "busybox:2", health } });
   await eventually("it is held", async () => workloadStatus((await fleet.workload("slow"))!).rollout?.phase === "Paused"); // prettier-ignore
   await age(fleet, "slow", 16 * 60_000);
   const paused = await found(fleet, "RolloutPaused");
