@@ -9,12 +9,13 @@ import {
   insertCampaign,
   insertCronJob,
   insertCronRun,
+  lockTasksByUid,
   lockWorkload,
+  updateTasks,
   updateWorkload,
   workloadStatus,
 } from "@berth/store";
 import { eventually } from "@berth/testkit/servers";
-import { sql } from "drizzle-orm";
 import { CRON_JOB_LABEL } from "../cron/look.ts";
 import { findings, found } from "../testing/findings.ts";
 import { startTestDatabases, TestFleet, type TestDatabases } from "../testing/test-fleet.ts";
@@ -102,7 +103,11 @@ void test("findingsOf tell of a job that failed for good once, and of a cron job
   assert.equal(failed.hint, "berth -n shop logs load");
   assert.ok(since(failed) > 0);
   // What failed for good is told of by its task once the reconciler must have looked at it: not of a job.
-  await fleet.store.db.execute(sql`update tasks set finished_at = now() - interval '1 minute'`);
+  const finishedAt = new Date(Date.now() - 60_000);
+  await fleet.store.transaction(async (tx) => {
+    const uids = (await fleet.tasks("load")).map(({ uid }) => uid);
+    await updateTasks(tx, (await lockTasksByUid(tx, uids)).map((before) => ({ before, patch: { finishedAt } }))); // prettier-ignore
+  });
   assert.deepEqual((await findings(fleet)).map(({ reason }) => reason), ["JobFailed"]); // prettier-ignore
   await fleet.delete("load");
   const labels = { [CRON_JOB_LABEL]: "nightly" };
