@@ -1,7 +1,6 @@
 /** The control plane itself: servers away, nobody at work, jobs and journals that fall behind, a store that was put back. Pure. */
 import type { Finding } from "@berth/proto";
-import { counted, finding, sinceOf } from "./finding.ts";
-import type { FindingsInput } from "./findings.ts";
+import { counted, finding, sinceOf, type FindingsInput } from "./finding.ts";
 
 /** Entries that are on their way are no news; these have been for too long. */
 const JOURNAL_BEHIND_MS = 10_000;

@@ -10,19 +10,10 @@
  * store has to be asked, a test that gets a fleet into that trouble.
  */
 import type { Finding } from "@berth/proto";
-import type { CheckResult } from "../http/checks.ts";
-import type { EvictionConfig } from "../reconcile/eviction.ts";
 import { controlFindings } from "./control-findings.ts";
+import type { FindingsInput } from "./finding.ts";
 import { brakeFindings, drainFindings, nodeFindings, stuckStopFinding } from "./node-findings.ts";
-import type { FleetReadings } from "./readings.ts";
 import { workFindings } from "./work-findings.ts";
-
-export interface FindingsInput extends FleetReadings {
-  readonly checks: readonly CheckResult[];
-  /** As the reconciler has it: which silent nodes' tasks are not replaced follows from it. */
-  readonly eviction: EvictionConfig;
-  readonly now: Date;
-}
 
 /** Worst first: the control plane itself, then what nobody knows, then what does not go on, then what is held on purpose. */
 export const AREAS = ["control", "uncertain", "stuck", "held"] as const;

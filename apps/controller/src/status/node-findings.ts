@@ -7,8 +7,7 @@ import type { Finding } from "@berth/proto";
 import { drainStatusOf, type NodeRow, type Trouble } from "@berth/store";
 import { isConflictOver } from "../lease/decide.ts";
 import { evictionVerdicts, type EvictionHold, type EvictionVerdict } from "../reconcile/eviction.ts";
-import { counted, finding, sinceOf, untilOf, type FindingInit } from "./finding.ts";
-import type { FindingsInput } from "./findings.ts";
+import { counted, finding, sinceOf, untilOf, type FindingInit, type FindingsInput } from "./finding.ts";
 
 export function nodeFindings(input: FindingsInput): Finding[] {
   const { nodes, now } = input;
