@@ -85,9 +85,7 @@ export {
   type LaggingJournal,
 } from "./journals.ts";
 export {
-  countNodes,
   expiredNodes,
-  heldOrSilent,
   insertNewNodes,
   lockLeases,
   markSilent,
@@ -97,6 +95,8 @@ export {
   tasksOfWrongCertainty,
   type LeasedNode,
   type LeaseRenewal,
+  surveyLeases,
+  type LeaseSurvey,
 } from "./leases.ts";
 export {
   backlog,
@@ -138,6 +138,7 @@ export {
   reconcileLock,
   type LockKey,
 } from "./lock-keys.ts";
+export { renewKnown, type KnownRenewal, type RenewedLease } from "./lease-renewals.ts";
 export { KeptTasks } from "./kept-tasks.ts";
 export { FleetNodes, type FleetNodeRow } from "./fleet-nodes.ts";
 export { beginStoreEpoch, confirmStore, getStoreMeta, type StoreMeta } from "./meta.ts";

@@ -120,12 +120,6 @@ export async function setConflict(tx: Tx, row: NodeRow, conflict: NodeConflict, 
   if (visible) await recordNodes(tx, [updated!], "MODIFIED");
 }
 
-/** Nodes that are silent, or were said to be held. */
-export async function heldOrSilent(tx: Tx): Promise<boolean> {
-  const rows = await tx.execute(sql`select 1 from nodes where phase = 'Unknown' or eviction_held <> '' limit 1`);
-  return rows.length > 0;
-}
-
 /** Says why silent nodes' tasks are not replaced; rows must be locked by this transaction. */
 export async function setEvictionHolds(
   tx: Tx,
@@ -141,9 +135,27 @@ export async function setEvictionHolds(
   return rows;
 }
 
-/** How many there are, for the length of leases. */
-export function countNodes(tx: Tx): Promise<number> {
-  return tx.$count(nodes);
+/** What the look for silence finds at a glance: mostly nothing to do. */
+export interface LeaseSurvey {
+  readonly nodes: number;
+  /** Leases that have run out, of nodes that are not known to be silent yet. */
+  readonly expired: number;
+  readonly silent: number;
+  /** Nodes that are said to be held. */
+  readonly held: number;
+  /** Is there a task on a node that is, or was, silent? */
+  readonly unreachable: boolean;
+}
+
+export async function surveyLeases(tx: Tx): Promise<LeaseSurvey> {
+  const [row] = await tx.execute<{ [Key in keyof LeaseSurvey]: LeaseSurvey[Key] }>(sql`
+    select count(*)::int as nodes,
+      (count(*) filter (where phase <> 'Unknown' and lease_expires_at <= clock_timestamp()))::int as expired,
+      (count(*) filter (where phase = 'Unknown'))::int as silent,
+      (count(*) filter (where eviction_held <> ''))::int as held,
+      exists (select from tasks where certainty = 'unreachable') as unreachable
+    from nodes`);
+  return row!;
 }
 
 /** Nodes whose lease has run out by Postgres' clock, and that are not known to be silent yet. */

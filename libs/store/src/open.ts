@@ -63,6 +63,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       application_name: "berth",
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
       statement_timeout: STATEMENT_MS,
+      // A plan that was made for an empty table would be kept while a fleet of tasks is put into it.
+      plan_cache_mode: "force_custom_plan",
     },
   });
   const db = drizzle(preparing(client));

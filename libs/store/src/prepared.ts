@@ -2,8 +2,8 @@
  * Has drizzle's statements prepared by their text, each once a connection.
  *
  * A statement with parameters that is not prepared costs postgres.js two round trips (it asks for the parameters' types first), and
- * Postgres a parse and a plan, each time; a prepared one costs one trip and none of those. drizzle prepares only
- * queries that were given a name.
+ * Postgres a parse each time; a prepared one costs one trip. It is still planned each time (`open.ts`). drizzle prepares
+ * only queries that were given a name.
  *
  * Invariant: connections hold prepared statements until they end, so there is a bound: texts that come beyond it, and those with so
  * many parameters that another number of rows would be another text, are sent as before.

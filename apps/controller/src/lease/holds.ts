@@ -5,7 +5,6 @@
  */
 import {
   allNodes,
-  heldOrSilent,
   insertEvents,
   lockNodes,
   setEvictionHolds,
@@ -16,7 +15,6 @@ import {
 import { evictionVerdicts, type EvictionConfig } from "../reconcile/eviction.ts";
 
 export async function alignHolds(store: Store, config: EvictionConfig, now = new Date()): Promise<void> {
-  if (!(await heldOrSilent(store.db))) return;
   const changed = changesOf(await allNodes(store.db), config, now);
   if (changed.length === 0) return;
   await store.transaction(async (tx) => {

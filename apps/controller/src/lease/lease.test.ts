@@ -165,7 +165,7 @@ void test("renewalOf refuses foreign names and requests without an instance", ()
 void test("LeaseBatcher writes what gathered meanwhile as one batch, each node once", async () => {
   const batches: string[][] = [];
   const gates: PromiseWithResolvers<void>[] = [];
-  const batcher = new LeaseBatcher(async (renewals) => {
+  const batcher = new LeaseBatcher<LeaseRenewal>(async (renewals) => {
     batches.push(renewals.map((each) => `${each.name}/${each.instance}`));
     const gate = Promise.withResolvers<void>();
     gates.push(gate);
@@ -181,6 +181,24 @@ void test("LeaseBatcher writes what gathered meanwhile as one batch, each node o
   }
   assert.deepEqual((await Promise.all([first, ...others])).map((reply) => reply.refused), ["one", "i0", "i1", "i2", "i3"]); // prettier-ignore
   assert.deepEqual(batches, [["a/one"], ["a/i0", "b/i1", "c/i3"], ["b/i2"]]);
+});
+
+void test("LeaseBatcher writes the first at once and gathers those that follow", async () => {
+  const batches: number[] = [];
+  const batcher = new LeaseBatcher<LeaseRenewal>(
+    async (renewals) => {
+      batches.push(renewals.length);
+      return renewals.map(() => ({}) as never);
+    },
+    { gatherMs: () => 100 },
+  );
+  const began = performance.now();
+  await batcher.renew(renewal("a"));
+  const soon = ["b", "c"].map((name) => batcher.renew(renewal(name)));
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  await Promise.all([...soon, batcher.renew(renewal("d"))]);
+  assert.deepEqual(batches, [1, 3]);
+  assert.ok(performance.now() - began >= 99, "after the time of gathering");
 });
 
 void test("cutToSize leaves to the next page what does not fit, but takes at least one", () => {

@@ -6,18 +6,16 @@
 import { Lifetime, StatusError, throwIfAborted, type Logger } from "@berth/base";
 import { assignmentsEndpoint, leaseEndpoint, mirrorsEndpoint, type Bus } from "@berth/bus";
 import type { AssignmentsRequest, LeaseReply, LeaseRequest, MirrorsRequest } from "@berth/proto";
-import { countNodes, LEASE_EXPIRY_LOCK, type HeldLock, type LeaseRenewal, type Store } from "@berth/store";
+import { LEASE_EXPIRY_LOCK, surveyLeases, type HeldLock, type LeaseSurvey, type Store } from "@berth/store";
 import { startLoop } from "../loop/loop.ts";
 import type { LeaseMetrics } from "../metrics.ts";
 import type { EvictionConfig } from "../reconcile/eviction.ts";
 import { readAssignments } from "./assignments.ts";
-import { LeaseBatcher } from "./batcher.ts";
 import { alignCertainty } from "./certainty.ts";
 import { expireLeases } from "./expiry.ts";
 import { alignHolds } from "./holds.ts";
 import { readMirrors } from "./mirrors.ts";
-import { renewBatch } from "./renew.ts";
-import { renewalOf } from "./request.ts";
+import { Renewals } from "./renewals.ts";
 import { leaseTerms, type LeaseTerms } from "./terms.ts";
 
 export interface LeaseDeps {
@@ -58,26 +56,21 @@ export async function startLeases(
   const { expiryMs = Math.min(1_000, Math.max(50, config.ttlMs / 10)) } = config;
   const lifetime = new Lifetime(options.signal);
   /** By the size of the fleet; looked at in each round. */
-  const measure = async (): Promise<LeaseTerms> =>
-    leaseTerms(config, await countNodes(store.db), config.maxRenewalsPerSecond);
-  let terms = await measure();
+  const termsFor = ({ nodes }: LeaseSurvey): LeaseTerms => leaseTerms(config, nodes, config.maxRenewalsPerSecond);
+  let terms = termsFor(await surveyLeases(store.db));
   /** Since when every agent could have renewed. */
   let hearingSinceMs = performance.now();
   const deaf = (): void => {
     hearingSinceMs = performance.now();
   };
 
-  const writeBatch = async (renewals: readonly LeaseRenewal[]): Promise<readonly LeaseReply[]> => {
-    try {
-      const { replies, returned } = await store.transaction((tx) => renewBatch(tx, renewals, terms));
-      if (returned.length > 0) expiry.ring();
-      return replies;
-    } catch (error) {
-      deaf();
-      throw error;
-    }
-  };
-  const batcher = new LeaseBatcher(writeBatch);
+  const renewals = new Renewals({
+    store,
+    shards: config.shards,
+    terms: () => terms,
+    onReturned: () => expiry.ring(),
+    onFailure: deaf,
+  });
 
   let lock: HeldLock | undefined;
   let lastRoundMs = performance.now();
@@ -87,7 +80,8 @@ export async function startLeases(
       name: "lease expiry",
       onFailure: deaf,
       async round() {
-        terms = await measure();
+        const survey = await surveyLeases(store.db);
+        terms = termsFor(survey);
         const { ttlMs } = terms;
         // A process that was stopped or starved has heard nobody either.
         if (performance.now() - lastRoundMs > ttlMs / 2 + expiryMs) deaf();
@@ -96,11 +90,12 @@ export async function startLeases(
           lock = await store.locks.tryAcquire(LEASE_EXPIRY_LOCK);
           deaf();
         }
-        if (lock !== undefined && bus.state === "connected" && performance.now() - hearingSinceMs >= ttlMs) {
-          for (const node of await expireLeases(store)) logger.warn({ node: node.name }, "a node is silent");
-        }
-        await alignCertainty(store, { slackMs: config.fenceSlackMs });
-        if (lock !== undefined) await alignHolds(store, config.eviction);
+        const hears = bus.state === "connected" && performance.now() - hearingSinceMs >= ttlMs;
+        const expired = lock !== undefined && hears && survey.expired > 0 ? await expireLeases(store) : [];
+        for (const node of expired) logger.warn({ node: node.name }, "a node is silent");
+        const silent = survey.silent + expired.length;
+        if (silent > 0 || survey.unreachable) await alignCertainty(store, { slackMs: config.fenceSlackMs });
+        if (lock !== undefined && (silent > 0 || survey.held > 0)) await alignHolds(store, config.eviction);
         return expiryMs;
       },
     },
@@ -108,14 +103,14 @@ export async function startLeases(
   );
   lifetime.defer(async () => await lock?.[Symbol.asyncDispose]());
   lifetime.own(expiry);
-  lifetime.defer(() => batcher.idle());
+  lifetime.defer(() => renewals.idle());
   lifetime.own(bus.onState(deaf));
 
   const answerLease = async (request: LeaseRequest, node: string): Promise<LeaseReply> => {
     const started = performance.now();
     const seconds = (): number => (performance.now() - started) / 1_000;
     try {
-      const reply = await batcher.renew(renewalOf(node, request, config.shards));
+      const reply = await renewals.renew(node, request);
       if (reply.refused !== "") logger.warn({ node, why: reply.refused }, "a lease was refused");
       metrics.leaseAnswered(reply.refused === "" ? "granted" : "refused", seconds());
       return reply;

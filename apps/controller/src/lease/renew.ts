@@ -18,6 +18,7 @@ import {
   type LeasedNode,
   type LeaseRenewal,
   type NewEvent,
+  type RenewedLease,
   type StoreMeta,
   type Tx,
 } from "@berth/store";
@@ -29,6 +30,8 @@ export interface RenewOutcome {
   readonly replies: readonly LeaseReply[];
   /** Nodes that were silent and are heard again. */
   readonly returned: readonly string[];
+  /** The resource versions of the rows that now say what was granted, by node. */
+  readonly versions: ReadonlyMap<string, number>;
 }
 
 /** Requests of different nodes; two of one node belong into two batches. */
@@ -42,7 +45,8 @@ export async function renewBatch(tx: Tx, renewals: readonly LeaseRenewal[], term
   for (const renewal of granted)
     events.push(...eventsOf(nodes.get(renewal.name)!, renewal, decisions.get(renewal.name)!));
   // protocol: LeaseGranted
-  await renewLeases(tx, granted, terms.ttlMs, new Set(visible.map((renewal) => renewal.name)));
+  const news = new Set(visible.map((renewal) => renewal.name));
+  await renewLeases(tx, granted, terms.ttlMs, news);
   await noteConflicts(tx, renewals, nodes, decisions, events);
   await insertEvents(tx, events);
   const stored = await storedByNode(tx, granted);
@@ -50,8 +54,12 @@ export async function renewBatch(tx: Tx, renewals: readonly LeaseRenewal[], term
     replies: renewals.map((renewal) => {
       const decision = decisions.get(renewal.name)!;
       if (!decision.granted) return create(LeaseReplySchema, { refused: decision.why });
-      return reply(renewal, nodes.get(renewal.name)!, meta, terms, stored.get(renewal.name) ?? {});
+      const { row } = nodes.get(renewal.name)!;
+      return leaseReply({ ...row, ...meta, stored: stored.get(renewal.name) ?? {} }, renewal.journalEpoch, terms);
     }),
+    versions: new Map(
+      granted.map(({ name }) => [name, nodes.get(name)!.row.resourceVersion + (news.has(name) ? 1 : 0)]),
+    ),
     // protocol: NodeHeard
     returned: granted.map((r) => nodes.get(r.name)!.row).filter((row) => row.phase === "Unknown").map((row) => row.name), // prettier-ignore
   };
@@ -155,33 +163,31 @@ function eventsOf({ row }: LeasedNode, renewal: LeaseRenewal, decision: LeaseDec
 async function storedByNode(
   tx: Tx,
   renewals: readonly LeaseRenewal[],
-): Promise<ReadonlyMap<string, Record<string, bigint>>> {
-  const byNode = new Map<string, Record<string, bigint>>();
+): Promise<ReadonlyMap<string, Record<string, number>>> {
+  const byNode = new Map<string, Record<string, number>>();
   for (const { node, epoch, storedSeq } of await journalStates(
     tx,
     renewals.map((renewal) => renewal.name),
   )) {
-    byNode.set(node, { ...byNode.get(node), [epoch]: BigInt(storedSeq) });
+    byNode.set(node, { ...byNode.get(node), [epoch]: storedSeq });
   }
   return byNode;
 }
 
-function reply(
-  renewal: LeaseRenewal,
-  { row }: LeasedNode,
-  meta: StoreMeta,
-  terms: LeaseTerms,
-  journalStored: Record<string, bigint>,
-): LeaseReply {
+/** What an agent whose lease was renewed is told. */
+export function leaseReply(renewed: Omit<RenewedLease, "name">, journalEpoch: string, terms: LeaseTerms): LeaseReply {
+  const journalStored = Object.fromEntries(
+    Object.entries(renewed.stored).map(([epoch, storedSeq]) => [epoch, BigInt(storedSeq)]),
+  );
   return create(LeaseReplySchema, {
     ttlMs: BigInt(terms.ttlMs),
     renewAfterMs: BigInt(terms.renewMs),
-    storeEpoch: meta.storeEpoch,
-    revision: BigInt(row.assignmentRevision),
-    journalEpoch: renewal.journalEpoch,
-    journalStoredSeq: journalStored[renewal.journalEpoch] ?? 0n,
-    shard: row.shard,
+    storeEpoch: renewed.storeEpoch,
+    revision: BigInt(renewed.assignmentRevision),
+    journalEpoch,
+    journalStoredSeq: journalStored[journalEpoch] ?? 0n,
+    shard: renewed.shard,
     journalStored,
-    mirrorsRevision: BigInt(meta.mirrorsRevision),
+    mirrorsRevision: BigInt(renewed.mirrorsRevision),
   });
 }

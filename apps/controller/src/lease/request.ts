@@ -46,19 +46,49 @@ export function renewalOf(node: string, request: LeaseRequest, shards: number, n
   };
 }
 
+/**
+ * All that a request says of its node but what every renewal says anew: how far journal and assignments are, and when it was sent.
+ * Two requests of the same facts become the same columns.
+ */
+export function factsOf(request: LeaseRequest, now = new Date()): string {
+  const { capacity, conditions } = request;
+  return JSON.stringify([
+    request.node,
+    request.instance,
+    request.bootId,
+    request.machineId,
+    request.journalEpoch,
+    request.agentVersion,
+    request.kernelVersion,
+    request.address,
+    request.labels,
+    capacity && [`${capacity.cpuMillis} ${capacity.memoryBytes} ${capacity.diskBytes}`, capacity.tasks],
+    request.runtimeHandlers,
+    request.snapshotters,
+    conditions.map(({ type, status, reason, message }) => [type, status, reason, message]),
+    wrongBySeconds(request, now),
+  ]);
+}
+
 /** A wall clock that is further off than this is wrong: certificates and people are misled. Leases do not depend on it. */
 const WRONG_CLOCK_MS = 5_000;
 
-function clockSkew({ sentAt }: LeaseRequest, now: Date): Condition[] {
-  if (sentAt === undefined) return [];
-  const aheadMs = timestampMs(sentAt) - now.getTime();
-  const wrong = Math.abs(aheadMs) > WRONG_CLOCK_MS;
-  const seconds = Math.round(Math.abs(aheadMs) / 1_000);
+function clockSkew(request: LeaseRequest, now: Date): Condition[] {
+  const seconds = wrongBySeconds(request, now);
+  if (seconds === undefined) return [];
+  const wrong = seconds !== 0;
   const message = wrong
-    ? `the node's clock is about ${seconds} s ${aheadMs > 0 ? "ahead" : "behind"}: set it by NTP`
+    ? `the node's clock is about ${Math.abs(seconds)} s ${seconds > 0 ? "ahead" : "behind"}: set it by NTP`
     : "";
   const fields = { type: "ClockSkew", status: wrong ? "True" : "False", reason: wrong ? "ClockWrong" : "ClockAgrees" };
   return [create(ConditionSchema, { ...fields, message })];
+}
+
+/** How far the node's clock is ahead, 0 when it agrees well enough; undefined when it was not told. */
+function wrongBySeconds({ sentAt }: LeaseRequest, now: Date): number | undefined {
+  if (sentAt === undefined) return undefined;
+  const aheadMs = timestampMs(sentAt) - now.getTime();
+  return Math.abs(aheadMs) > WRONG_CLOCK_MS ? Math.round(aheadMs / 1_000) : 0;
 }
 
 const asJson = (condition: Condition): JsonObject => toJson(ConditionSchema, condition) as JsonObject;

@@ -220,6 +220,9 @@ export const tasks = pgTable(
     index("tasks_next_attempt")
       .on(t.nextAttemptAt)
       .where(sql`next_attempt_at is not null`),
+    index("tasks_unreachable")
+      .on(t.node)
+      .where(sql`certainty = 'unreachable'`),
   ],
 );
 

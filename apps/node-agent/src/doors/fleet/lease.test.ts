@@ -9,7 +9,7 @@ import { Lease } from "./lease.ts";
 type Answer = () => Promise<LeaseReply>;
 
 /** A lease whose answers the test gives; `boottime` is CLOCK_BOOTTIME. */
-function lab(answers: Answer[]) {
+function lab(answers: Answer[], random = () => 0.5) {
   const clock = new ManualClock();
   const boottime = { ms: 1_000_000 };
   const replies: LeaseReply[] = [];
@@ -30,6 +30,7 @@ function lab(answers: Answer[]) {
     boottimeMs: () => boottime.ms,
     clock,
     logger: silentLogger,
+    random,
   });
   const running = lease.run(abort.signal);
   return { lease, clock, boottime, replies, requests, stop: async () => (abort.abort(), await running) };
@@ -80,4 +81,22 @@ test("Lease outlives failed renewals until it runs out, and says why it was refu
   await settle();
   assert.deepEqual([lease.isHeld(), lease.state.refused, replies.length], [true, "", 2]);
   await stop();
+});
+
+test("Lease renews a little sooner or later than told, so that a fleet that began together does not go on so", async () => {
+  for (const [chance, afterMs] of [
+    [0, 2_700],
+    [1, 3_300],
+  ] as const) {
+    // prettier-ignore
+    const { clock, requests, stop } = lab([], () => chance);
+    await settle();
+    clock.advance(afterMs - 1);
+    await settle();
+    assert.equal(requests.length, 1, `not before ${afterMs} ms`);
+    clock.advance(1);
+    await settle();
+    assert.equal(requests.length, 2);
+    await stop();
+  }
 });

@@ -20,6 +20,8 @@ export interface LeaseDeps {
   readonly boottimeMs: () => number;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Default Math.random. */
+  readonly random?: () => number;
 }
 
 export interface LeaseState {
@@ -30,6 +32,8 @@ export interface LeaseState {
 
 const FIRST_RENEW_MS = 2_000;
 const REQUEST_TIMEOUT_MS = 5_000;
+/** A fleet that began together (a controller came back) shall not ask together for ever: up to so much sooner, or later. */
+const JITTER = 0.1;
 
 export class Lease {
   readonly #deps: LeaseDeps;
@@ -49,7 +53,7 @@ export class Lease {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { bus, clock } = this.#deps;
+    const { bus, clock, random = Math.random } = this.#deps;
     while (!signal.aborted) {
       try {
         await bus.connected(signal);
@@ -58,7 +62,8 @@ export class Lease {
         if (signal.aborted) return;
         this.#failed(StatusError.from(error));
       }
-      await clock.sleep(this.#renewAfterMs, signal).catch(() => {});
+      const jitter = 1 + JITTER * (2 * random() - 1);
+      await clock.sleep(Math.round(this.#renewAfterMs * jitter), signal).catch(() => {});
     }
   }
 
