@@ -385,3 +385,24 @@ void test("berth get and events --as-of tell what was", async () => {
   await fails(2, [...past, "get", "tasks", "-w", "--as-of", then], /what was cannot be watched/);
   await fails(2, ["get", "registrymirrors", "--as-of", then], /nothing is kept of what registrymirrors were/);
 });
+
+void test("berth webhook tells a secret once, and says why a receiver may not be called", async () => {
+  const shop = ["-n", "shop"];
+  const input =
+    "apiVersion: berth/v1\nkind: Webhook\nmetadata: { name: ci }\nspec: { url: 'http://127.0.0.1:9/hook', topics: [/tasks/**] }\n";
+  const made = await ok([...shop, "apply", "-f", "-"], { input });
+  assert.match(made, /^webhook\/ci created\n {2}its secret, told only now: whsec_\S+\n$/);
+  assert.equal(await ok([...shop, "apply", "-f", "-"], { input }), "webhook/ci unchanged\n");
+  assert.match(await ok([...shop, "get", "webhooks"]), /^ci +http:\/\/127\.0\.0\.1:9\/hook +Active +0 /m);
+  const rotated = await berth([...shop, "webhook", "rotate-secret", "ci", "--grace", "1h"]);
+  assert.match(rotated.stdout, /^whsec_\S+\n$/);
+  assert.match(rotated.stderr, /the one before signs, too, until 20/);
+  assert.doesNotMatch(await ok([...shop, "get", "webhook", "ci", "-o", "yaml"]), /whsec_/);
+  const tried = await berth([...shop, "webhook", "test", "ci"]);
+  assert.equal(tried.code, 1);
+  assert.match(tried.stdout, /did not take it: 127\.0\.0\.1 is not of the public internet: webhooks\.allowPrivate/);
+  await ok([...shop, "webhook", "resume", "ci"]);
+  assert.match((await berth([...shop, "webhook", "deliveries", "ci"])).stderr, /nothing was sent yet/);
+  await fails(3, [...shop, "webhook", "test", "cj"], /webhook "cj" does not exist/);
+  await ok([...shop, "delete", "webhook", "ci"]);
+});

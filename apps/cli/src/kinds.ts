@@ -17,6 +17,8 @@ import {
   RegistryMirrorService,
   TaskSchema,
   TaskService,
+  WebhookSchema,
+  WebhookService,
   WorkloadSchema,
   WorkloadService,
   WatchEventSchema,
@@ -33,6 +35,7 @@ import {
   namespaceColumns,
   nodeColumns,
   taskColumns,
+  webhookColumns,
   workloadColumns,
 } from "./output/columns.ts";
 import type { Column } from "@berth/base/terminal";
@@ -87,6 +90,8 @@ export interface Kind<T extends Resource = Resource> {
   delete?(session: Session, namespace: string, name: string): Promise<T>;
   /** Absent where users do not apply. */
   apply?(session: Session, object: T, options: { readonly dryRun: boolean; readonly cause?: string }): Promise<T>;
+  /** What the answer to an apply tells besides, and no other does. */
+  remark?(applied: T): string | undefined;
 }
 
 const PAGE_SIZE = 500;
@@ -314,8 +319,41 @@ const cronJob: Kind<MessageShape<typeof CronJobSchema>> = {
   },
 };
 
+const webhook: Kind<MessageShape<typeof WebhookSchema>> = {
+  kind: "Webhook",
+  plural: "webhooks",
+  aliases: ["webhook", "wh"],
+  namespaced: true,
+  schema: WebhookSchema,
+  columns: webhookColumns,
+  async list(session, { namespace, selector }) {
+    const client = session.client(WebhookService);
+    return await pages((pageToken) => client.listWebhooks({ namespace, selector, pageSize: PAGE_SIZE, pageToken }));
+  },
+  async get(session, namespace, name) {
+    return session.client(WebhookService).getWebhook({ namespace, name });
+  },
+  async delete(session, namespace, name) {
+    return session.client(WebhookService).deleteWebhook({ namespace, name });
+  },
+  async apply(session, object, { dryRun }) {
+    return session.client(WebhookService).applyWebhook({ webhook: object, dryRun });
+  },
+  remark: ({ status }) =>
+    status === undefined || status.secret === "" ? undefined : `its secret, told only now: ${status.secret}`,
+};
+
 /** In the order in which a manifest's resources are applied: owners first. */
-export const KINDS = [namespace, node, registryMirror, campaign, workload, cronJob, task] as unknown as readonly Kind[];
+export const KINDS = [
+  namespace,
+  node,
+  registryMirror,
+  webhook,
+  campaign,
+  workload,
+  cronJob,
+  task,
+] as unknown as readonly Kind[];
 export const workloadKind = workload;
 export const taskKind = task;
 export const nodeKind = node;

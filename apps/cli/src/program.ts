@@ -111,7 +111,10 @@ export function createProgram(
     .action(run(() => import("./commands/delete.ts"), "remove"));
 
   program.commandsGroup("Looking:");
-  add("get [target...]", "list resources: workloads, cronjobs, tasks, nodes, namespaces, campaigns, registrymirrors")
+  add(
+    "get [target...]",
+    "list resources: workloads, cronjobs, tasks, nodes, namespaces, campaigns, webhooks, registrymirrors",
+  )
     .usage("[options] KIND [NAME...]")
     .addOption(output())
     .option("-w, --watch", "go on with every change")
@@ -260,6 +263,8 @@ export function createProgram(
     .command("delete <name>")
     .summary("forget a context")
     .action(run(() => import("./commands/context.ts"), "remove"));
+  const webhook = add("webhook", "look after webhooks: what they send, and with which secret");
+  addWebhook(webhook, output, (action) => run(() => import("./commands/webhook.ts"), action));
   const journal = add("journal", "look after the nodes' journals");
   journal
     .command("verify <node>")
@@ -287,7 +292,7 @@ export function createProgram(
     .action(run(() => import("./commands/completion.ts"), "complete"));
 
   program.addHelpText("after", EXAMPLES);
-  for (const group of [ns, context, journal, store, rollout])
+  for (const group of [ns, context, webhook, journal, store, rollout])
     group.helpCommand(false).commands.forEach((sub) => settle(sub, program));
   for (const group of [ns, context]) refuseUnknown(group);
   for (const command of allCommands(program)) command.showHelpAfterError(`(see ${commandPath(command)} --help)`);
@@ -316,6 +321,22 @@ function addRollout(rollout: Command, action: (name: string) => (...args: unknow
   waits(add("restart <workload>", "start every task anew, within the rollout's bounds"))
     .option("--cause <text>", "why, for the history")
     .action(action("restart"));
+}
+
+function addWebhook(
+  webhook: Command,
+  output: () => Option,
+  action: (name: string) => (...args: unknown[]) => Promise<void>,
+): void {
+  const add = (usage: string, summary: string): Command => webhook.command(usage).summary(summary);
+  add("test <name>", "send a ping now and show the answer; exit code 1 when it was not taken").action(action("test"));
+  add("deliveries <name>", "the last requests, and what became of them")
+    .addOption(output())
+    .action(action("deliveries"));
+  add("rotate-secret <name>", "make another secret and print it; for a while both sign")
+    .option("--grace <duration>", "how long the one before signs, too", "24h")
+    .action(action("rotateSecret"));
+  add("resume <name>", "try again at once: after a 410, or instead of waiting").action(action("resume"));
 }
 
 /** What subcommands do not inherit by themselves. */

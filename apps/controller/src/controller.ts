@@ -25,6 +25,8 @@ import { startApi } from "./api/serve.ts";
 import { makeChecks } from "./http/checks.ts";
 import { controllerName, evictionOf, overcommitOf, startLoops } from "./loops.ts";
 import { makeControllerMetrics } from "./metrics.ts";
+import { makeAddressGuard } from "./webhooks/address-guard.ts";
+import { makeSender } from "./webhooks/send.ts";
 
 export interface Controller extends AsyncDisposable {
   readonly grpcPort: number;
@@ -74,7 +76,8 @@ async function compose(
     queuedJobs: () => queues.depth(),
   });
   const failpoint = config.crashAt === undefined ? noFailpoints : crashAt(config.crashAt);
-  await startLoops(lifetime, { store, bus, queues, logger, metrics: instruments, failpoint }, config);
+  const sender = lifetime.own(makeSender({ guard: makeAddressGuard(config.webhooks), version }));
+  await startLoops(lifetime, { store, bus, queues, logger, metrics: instruments, failpoint, sender }, config);
   const checks = makeChecks([
     { name: "postgres", ask: () => store.ping() },
     { name: "redis", ask: () => queues.ping() },
@@ -95,6 +98,7 @@ async function compose(
         dropQueue: (node) => queues.drop(node),
         overcommit: overcommitOf(config),
         eviction: evictionOf(config),
+        webhooks: { sender, secretsDirectory: config.webhooks.secretsDirectory },
       },
       {
         grpc: parseHostPort(config.listen.grpc),

@@ -13,5 +13,8 @@ export const FAILPOINTS = [
 /** Between a cron job's being due and its run. */
 export const CRON_FAILPOINTS = ["cron.before-commit", "cron.after-commit"] as const;
 
+/** Between a webhook's request and its place: passed when the receiver has answered. */
+export const WEBHOOK_FAILPOINT = "webhooks.after-send";
+
 /** The same for what moves tasks about: it is passed when tasks were told to stop or to leave. */
 export const MOVE_FAILPOINT = "reconcile.after-moves";

@@ -21,6 +21,8 @@ import { startPlacement } from "./placement/placement.ts";
 import { evictionConfig, type EvictionConfig } from "./reconcile/fleet.ts";
 import { startReconcile } from "./reconcile/reconcile.ts";
 import { startRetention } from "./retention.ts";
+import type { Sender } from "./webhooks/send.ts";
+import { startWebhooks } from "./webhooks/webhooks.ts";
 
 export interface LoopDeps {
   readonly store: Store;
@@ -29,6 +31,7 @@ export interface LoopDeps {
   readonly logger: Logger;
   readonly metrics: ControllerMetrics;
   readonly failpoint: Failpoint;
+  readonly sender: Sender;
 }
 
 /** Tells controllers apart, for people and in the shards' rows. */
@@ -40,11 +43,13 @@ export function controllerName(): string {
 const JOURNAL_SHARDS = 4;
 
 export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: ControllerConfig): Promise<void> {
-  const { store, bus, queues, logger, metrics, failpoint } = deps;
+  const { store, bus, queues, logger, metrics, failpoint, sender } = deps;
   const { resyncMs, lease } = config;
   const common = { store, logger, failpoint };
   lifetime.own(startRetention({ store, logger }, config.retention));
   lifetime.own(startNews({ store, bus, logger, failpoint }));
+  const { secretsDirectory } = config.webhooks;
+  lifetime.own(await startWebhooks({ ...common, sender }, { secretsDirectory }));
   lifetime.own(
     await startIngest(
       {

@@ -1,6 +1,6 @@
 /** What a controller is told at start: where its servers are, where it listens, and its rhythms. */
 import { z } from "zod";
-import { absolutePath, durationMs, hostPort, logLevel, url, urls } from "./fields.ts";
+import { absolutePath, cidr, durationMs, hostPort, logLevel, url, urls } from "./fields.ts";
 import { resolveConfig, type ConfigSource, type EnvBinding, type Frozen } from "./resolve.ts";
 
 const schema = z
@@ -60,6 +60,17 @@ const schema = z
         eventsMs: durationMs(3_600_000, 315_360_000_000).default(30 * 86_400_000),
         /** How far back `--as-of` can ask, and a watch can resume. Default 7 days. */
         historyMs: durationMs(3_600_000, 315_360_000_000).default(7 * 86_400_000),
+      })
+      .prefault({}),
+    /** What webhooks may reach. All controllers of a fleet must be told the same. */
+    webhooks: z
+      .strictObject({
+        /** Addresses that are not of the public internet: loopback, link-local, private, and the controller's own. */
+        allowPrivate: z.boolean().default(false),
+        /** These of them: 10.20.0.0/16, fd00:1::/48. */
+        allowCidrs: z.array(cidr()).max(256).default([]),
+        /** Holds secrets as `<namespace>/<name>`, for webhooks with `secretFile`. */
+        secretsDirectory: absolutePath().optional(),
       })
       .prefault({}),
     /** How often everything is compared anew, though no change was heard of. */

@@ -1,4 +1,5 @@
 /** The kinds of fields that both programs' configurations have, with messages that say how to write them. */
+import { isIP } from "node:net";
 import { isAbsolute } from "node:path";
 import { z } from "zod";
 
@@ -44,6 +45,21 @@ export function absolutePath(): z.ZodString {
     .string()
     .refine((text) => isAbsolute(text), { error: "is not an absolute path; begin it with /" })
     .meta({ form: "absolute path" });
+}
+
+/** `address/bits`. */
+export function cidr(): z.ZodString {
+  return z
+    .string()
+    .refine(
+      (text) => {
+        const [, address = "", bits = ""] = /^([^/]+)\/([0-9]{1,3})$/.exec(text) ?? [];
+        const family = isIP(address);
+        return family !== 0 && Number(bits) <= (family === 4 ? 32 : 128);
+      },
+      { error: "is not a range of addresses, such as 10.20.0.0/16" },
+    )
+    .meta({ form: "address/bits" });
 }
 
 export function durationMs(min: number, max: number): z.ZodNumber {

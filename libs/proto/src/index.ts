@@ -13,4 +13,5 @@ export * from "./gen/berth/v1/registry_mirror_pb.ts";
 export * from "./gen/berth/v1/status_pb.ts";
 export * from "./gen/berth/v1/task_pb.ts";
 export * from "./gen/berth/v1/usage_pb.ts";
+export * from "./gen/berth/v1/webhook_pb.ts";
 export * from "./gen/berth/v1/workload_pb.ts";

@@ -11,6 +11,7 @@ import {
   NamespaceSchema,
   NodeSchema,
   RegistryMirrorSchema,
+  WebhookSchema,
   WorkloadSchema,
   type FieldRules,
 } from "@berth/proto";
@@ -37,6 +38,7 @@ export const MANIFEST_KINDS: readonly DescMessage[] = [
   WorkloadSchema,
   CampaignSchema,
   CronJobSchema,
+  WebhookSchema,
 ];
 
 export function commentOf(name: string): string | undefined {

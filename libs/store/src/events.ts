@@ -26,6 +26,7 @@ export interface NewEvent {
     | "Namespace"
     | "CronJob"
     | "RegistryMirror"
+    | "Webhook"
     | "Image"
     | "Store"
     | "Fleet";

@@ -127,6 +127,7 @@ export {
 export { countNodesByPhase, countTasksByPhase } from "./fleet-counts.ts";
 export {
   campaignLock,
+  webhookLock,
   DISPATCH_LOCK,
   DRAIN_LOCK,
   ingestLock,
@@ -282,3 +283,34 @@ export {
   type CronJobRow,
   type CronRunRow,
 } from "./cron-jobs.ts";
+export {
+  countBehind,
+  getWebhook,
+  insertWebhook,
+  listWebhooks,
+  lockWebhook,
+  removeWebhook,
+  removeWebhooksOf,
+  troubledWebhooks,
+  updateWebhook,
+  WEBHOOKS_CHANNEL,
+  webhookMessage,
+  webhookPosition,
+  webhookSpec,
+  type WebhookRow,
+} from "./webhooks.ts";
+export {
+  deliveriesOf,
+  deliveryMessage,
+  goneBefore,
+  objectFacts,
+  progressWebhook,
+  recordDelivery,
+  storeTime,
+  takeUpWebhook,
+  webhookRefs,
+  type NewWebhookDelivery,
+  type ObjectFacts,
+  type WebhookDeliveryRow,
+  type WebhookProgress,
+} from "./webhook-sending.ts";

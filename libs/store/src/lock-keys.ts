@@ -15,5 +15,6 @@ export const MEMBERS_LOCK: LockKey = [WHAT + 7, 0];
 export const DISPATCH_LOCK: LockKey = [WHAT + 8, 0];
 export const DRAIN_LOCK: LockKey = [WHAT + 12, 0];
 export const NEWS_LOCK: LockKey = [WHAT + 33, 0];
+export const webhookLock = (partition: number): LockKey => [WHAT + 34, partition];
 export const PARTITION_LOCK: LockKey = [WHAT + 32, 0];
 export const PLACEMENT_LOCK: LockKey = [WHAT + 9, 0];

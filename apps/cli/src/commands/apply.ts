@@ -33,6 +33,8 @@ export async function apply(session: Session, options: ApplyOptions): Promise<vo
     const verb = before === undefined ? "created" : sameSpec(resource, before, after) ? "unchanged" : "configured";
     const suffix = options.dryRun === true ? " (dry run)" : "";
     session.out(`${targetName(resource)} ${session.paint.green(verb)}${suffix}`);
+    const remark = resource.kind.remark?.(after);
+    if (remark !== undefined) session.out(`  ${remark}`);
   }
   if (options.wait === true && options.dryRun !== true) {
     for (const { kind, object } of resources) {

@@ -151,6 +151,11 @@ async function argumentsFor(session: Session, command: Command, given: readonly 
     case "berth cordon":
     case "berth uncordon":
       return first ? await names(session, nodeKind as unknown as Kind) : [];
+    case "webhook test":
+    case "webhook deliveries":
+    case "webhook rotate-secret":
+    case "webhook resume":
+      return first ? await names(session, kindByName("webhooks")) : [];
     case "ns use":
     case "ns delete":
       return first ? await names(session, namespaceKind as unknown as Kind) : [];

@@ -1,5 +1,5 @@
 /** The columns of each kind. What is not certain says so: an unreachable task is never shown as failed (D6). */
-import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { durationMs, timestampDate } from "@bufbuild/protobuf/wkt";
 import type {
   Campaign,
   CampaignTarget,
@@ -11,6 +11,8 @@ import type {
   RegistryMirror,
   Taint,
   Task,
+  Webhook,
+  WebhookDelivery,
   Workload,
 } from "@berth/proto";
 import { formatBytes, type Column } from "@berth/base/terminal";
@@ -208,6 +210,38 @@ export const eventColumns: readonly Column<Event>[] = [
       e.journalEpoch === "" ? "-" : `${e.journalSeq}${e.attributes["chain_broken"] === undefined ? "" : " (broken)"}`,
     wide: true,
   },
+];
+
+/** `Failing for 3m10s, 412 behind`. */
+function webhookStatus({ status }: Webhook, nowMs: number): string {
+  const phase = status?.phase || "Active";
+  const since = status?.failingSince === undefined ? "" : ` for ${formatAge(status.failingSince, nowMs)}`;
+  const behind = status?.behind ?? 0;
+  return `${phase}${phase === "Failing" ? since : ""}${behind === 0 ? "" : `, ${behind} behind`}`;
+}
+
+export const webhookColumns: Columns<Webhook> = (now) => [
+  { heading: "NAME", cell: (w) => w.metadata?.name ?? "" },
+  { heading: "URL", cell: (w) => w.spec?.url ?? "", least: 20 },
+  { heading: "STATUS", cell: (w) => webhookStatus(w, now()) },
+  { heading: "DELIVERED", cell: (w) => String(w.status?.delivered ?? 0) },
+  { heading: "GIVEN UP", cell: (w) => String(w.status?.givenUp ?? 0) },
+  { heading: "LAST", cell: (w) => formatAge(w.status?.lastSuccessAt, now()) },
+  { heading: "AGE", cell: (w) => formatAge(w.metadata?.createdAt, now()) },
+  { heading: "TOPICS", cell: (w) => w.spec?.topics.join(",") || "all", wide: true },
+  { heading: "NEXT TRY", cell: (w) => formatTime(w.status?.nextAttemptAt), wide: true },
+  { heading: "LAST ERROR", cell: (w) => orDash(w.status?.lastError), wide: true },
+];
+
+export const deliveryColumns: readonly Column<WebhookDelivery>[] = [
+  { heading: "AT", cell: (d) => formatTime(d.at) },
+  { heading: "OUTCOME", cell: (d) => d.outcome },
+  { heading: "CODE", cell: (d) => (d.code === 0 ? "-" : String(d.code)) },
+  { heading: "TRY", cell: (d) => String(d.attempt) },
+  { heading: "EVENTS", cell: (d) => String(d.events) },
+  { heading: "TOOK", cell: (d) => `${d.took === undefined ? 0 : durationMs(d.took)} ms` },
+  { heading: "MESSAGE", cell: (d) => orDash(d.message) },
+  { heading: "ID", cell: (d) => d.id, wide: true },
 ];
 
 export const cronJobColumns: Columns<CronJob> = (now) => [

@@ -14,6 +14,7 @@ import { registryMirrorService } from "./registry-mirrors.ts";
 import { statusService, type StatusDeps } from "./status.ts";
 import { taskService, type TaskDeps } from "./tasks.ts";
 import { usageService } from "./usage.ts";
+import { webhookService, type WebhookApiDeps } from "./webhooks.ts";
 import { workloadService } from "./workloads.ts";
 
 export type ApiDeps = ExplainDeps &
@@ -23,7 +24,8 @@ export type ApiDeps = ExplainDeps &
   ProgressDeps &
   EventDeps &
   HealthDeps &
-  StatusDeps;
+  StatusDeps &
+  WebhookApiDeps;
 
 export function apiServices(deps: ApiDeps): Implementation[] {
   return [
@@ -36,6 +38,7 @@ export function apiServices(deps: ApiDeps): Implementation[] {
     campaignService(deps),
     cronJobService(deps),
     eventService(deps),
+    webhookService(deps),
     journalService(deps),
     healthService(deps),
     statusService(deps),

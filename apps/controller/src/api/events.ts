@@ -7,7 +7,7 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { StatusError, throwIfAborted } from "@berth/base";
-import { anyFilterMatches, parseFilter, type Filter } from "@berth/model";
+import type { Filter } from "@berth/model";
 import {
   EventService,
   ListEventsResponseSchema,
@@ -36,6 +36,7 @@ import {
   type Store,
   type Tx,
 } from "@berth/store";
+import { matches, parseFilters } from "./event-filters.ts";
 import { listPage } from "./list.ts";
 import { namespaceScope } from "./scope.ts";
 import { watchEvent } from "./watch.ts";
@@ -57,7 +58,7 @@ export function eventService(deps: EventDeps): Implementation {
 }
 
 async function list(store: Store, request: ListEventsRequest): Promise<ListEventsResponse> {
-  const filters = parseFilters(request.filters);
+  const filters = parseFilters(request.filters, "filters");
   const scope = namespaceScope(request.namespace);
   if (request.tail > 0 && request.pageToken !== "") {
     throw StatusError.invalid([
@@ -130,7 +131,7 @@ async function* watch(
   { namespace, filters: texts, cursor }: WatchEventsRequest,
   signal: AbortSignal,
 ): AsyncGenerator<WatchEventsResponse> {
-  const filters = parseFilters(texts);
+  const filters = parseFilters(texts, "filters");
   const scope = namespaceScope(namespace);
   const { storeEpoch } = await getStoreMeta(store.db);
   let mark = cursor === "" ? await currentMark(store.db) : await parseMark(store.db, "events", cursor);
@@ -149,32 +150,4 @@ async function* watch(
     }
   }
   throwIfAborted(signal);
-}
-
-function parseFilters(texts: readonly string[]): Filter[] {
-  return texts.map((text, index) => {
-    try {
-      return parseFilter(text);
-    } catch (error) {
-      throw StatusError.invalid([{ field: `filters[${index}]`, description: StatusError.from(error).message }]);
-    }
-  });
-}
-
-function matches(filters: readonly Filter[], event: Event): boolean {
-  return anyFilterMatches(filters, (path) => fieldOf(event, path));
-}
-
-/** The fields that filters know; `event.x` is an attribute. */
-function fieldOf(event: Event, path: readonly string[]): string | undefined {
-  const [first, ...rest] = path;
-  if (first === "event") return event.attributes[rest.join(".")];
-  if (rest.length > 0 || first === undefined || !isFilterable(first)) return undefined;
-  return event[first] === "" ? undefined : event[first];
-}
-
-const FILTERABLE = ["namespace", "topic", "kind", "name", "node", "severity", "reason"] as const;
-
-function isFilterable(field: string): field is (typeof FILTERABLE)[number] {
-  return (FILTERABLE as readonly string[]).includes(field);
 }

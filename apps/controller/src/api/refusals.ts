@@ -1,7 +1,7 @@
 /** What users are told, in one voice: what is wrong, of what, and what to do next. */
 import { StatusError } from "@berth/base";
 
-export type Noun = "namespace" | "node" | "workload" | "task" | "campaign" | "cron job" | "registry mirror";
+export type Noun = "namespace" | "node" | "workload" | "task" | "campaign" | "cron job" | "registry mirror" | "webhook";
 
 export function notFound(noun: Noun, name: string, namespace?: string): StatusError {
   const where = namespace === undefined ? "" : ` in namespace "${namespace}"`;
@@ -18,6 +18,7 @@ const LISTING: Readonly<Record<Noun, string>> = {
   task: "`berth get tasks` lists what there is",
   campaign: "`berth get campaigns` lists what there is",
   "cron job": "`berth get cronjobs` lists what there is",
+  webhook: "`berth get webhooks` lists what there is",
   "registry mirror": "`berth get registrymirrors` lists what there is",
 };
 

@@ -6,6 +6,7 @@ import {
   namespaceIsEmpty,
   removeCronJobsOf,
   removeNamespace,
+  removeWebhooksOf,
   updateCampaign,
   updateWorkload,
   workloadsToDelete,
@@ -18,6 +19,7 @@ export async function reconcileNamespace(tx: Tx, name: string): Promise<void> {
   if (row === undefined || row.deletedAt === null) return;
   const deletedAt = new Date();
   await removeCronJobsOf(tx, name);
+  await removeWebhooksOf(tx, name);
   for (const workload of await workloadsToDelete(tx, name)) await updateWorkload(tx, workload, { deletedAt });
   for (const campaign of await campaignsToDelete(tx, name)) await updateCampaign(tx, campaign, { deletedAt });
   if (!(await namespaceIsEmpty(tx, name))) return;

@@ -14,6 +14,7 @@ import { controlFindings } from "./control-findings.ts";
 import type { FindingsInput } from "./finding.ts";
 import { brakeFindings, drainFindings, nodeFindings, stuckStopFinding } from "./node-findings.ts";
 import { workFindings } from "./work-findings.ts";
+import { webhookFindings } from "./webhook-findings.ts";
 
 /** Worst first: the control plane itself, then what nobody knows, then what does not go on, then what is held on purpose. */
 export const AREAS = ["control", "uncertain", "stuck", "held"] as const;
@@ -25,6 +26,7 @@ export function findingsOf(input: FindingsInput): Finding[] {
     ...nodeFindings(input),
     ...workFindings(input),
     ...input.stuckStops.map(stuckStopFinding),
+    ...webhookFindings(input),
     ...input.nodes.flatMap(drainFindings),
   ];
   return AREAS.flatMap((area) => found.filter((each) => each.area === area));

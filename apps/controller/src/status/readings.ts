@@ -12,6 +12,7 @@ import {
   taskGroups,
   troubledCronJobs,
   troubledRollouts,
+  troubledWebhooks,
   unplaceableTasks,
   unreachableTasks,
   workloadCounts,
@@ -27,6 +28,7 @@ import {
   type TaskGroup,
   type Trouble,
   type Tx,
+  type WebhookRow,
 } from "@berth/store";
 import { CRON_JOB_LABEL } from "../cron/look.ts";
 
@@ -45,6 +47,7 @@ export interface FleetReadings {
   readonly lags: readonly JournalLag[];
   readonly backlog: Backlog;
   readonly controllers: readonly ControllerRow[];
+  readonly webhooks: readonly WebhookRow[];
   readonly meta: StoreMeta;
 }
 
@@ -75,6 +78,7 @@ export async function readFleet(tx: Tx): Promise<FleetReadings> {
     lags: await journalLags(tx),
     backlog: await backlog(tx),
     controllers: await controllersAtWork(tx),
+    webhooks: await troubledWebhooks(tx),
     meta: await getStoreMeta(tx),
   };
 }

@@ -22,6 +22,8 @@ import type { DescService } from "@bufbuild/protobuf";
 import { startApi } from "../api/serve.ts";
 import { makeChecks } from "../http/checks.ts";
 import { makeControllerMetrics } from "../metrics.ts";
+import { makeAddressGuard } from "../webhooks/address-guard.ts";
+import { makeSender } from "../webhooks/send.ts";
 import { NO_OVERCOMMIT } from "../placement/fleet.ts";
 import { evictionConfig } from "../reconcile/fleet.ts";
 
@@ -84,6 +86,8 @@ async function startTestApi(databaseUrl: string, natsUrl: string): Promise<TestA
   const readings = { outboxDepth: async () => 3, tasksByPhase: async () => [], nodesByPhase: async () => [] };
   const { api: apiMetrics } = makeControllerMetrics(metrics, readings);
   const checks = makeChecks([{ name: "postgres", ask: () => store.ping() }]);
+  const guard = makeAddressGuard({ allowPrivate: false, allowCidrs: ["127.0.0.1/32"] });
+  const sender = lifetime.own(makeSender({ guard, version: "1.2.3" }));
   const served = lifetime.own(
     await startApi(
       {
@@ -99,6 +103,7 @@ async function startTestApi(databaseUrl: string, natsUrl: string): Promise<TestA
         failpoint: noFailpoints,
         overcommit: NO_OVERCOMMIT,
         eviction: evictionConfig({}),
+        webhooks: { sender },
       },
       { grpc: { host: "127.0.0.1", port: 0 }, http: { host: "127.0.0.1", port: 0 }, graceMs: 500, tokenCacheMs: 50 },
     ),

@@ -7,6 +7,7 @@
 import { sql } from "drizzle-orm";
 import type { JsonObject } from "@bufbuild/protobuf";
 import {
+  bigserial,
   boolean,
   index,
   integer,
@@ -18,7 +19,7 @@ import {
   uniqueIndex,
   uuid,
 } from "drizzle-orm/pg-core";
-import { counter, labels, message, resourceColumns, strings, time } from "./columns.ts";
+import { counter, labels, message, resourceColumns, strings, time, xid8 } from "./columns.ts";
 import type { NodeTaint } from "./placement.ts";
 
 export const namespaces = pgTable("namespaces", {
@@ -309,4 +310,66 @@ export const cronRuns = pgTable(
     workloadUid: uuid("workload_uid"),
   },
   (t) => [primaryKey({ columns: [t.cronUid, t.scheduledAt] })],
+);
+
+/** Who sends a namespace's events to a URL, and how far that is (`webhooks/` of the controller). */
+export const webhooks = pgTable(
+  "webhooks",
+  {
+    ...resourceColumns,
+    uid: uuid("uid").primaryKey(),
+    namespace: text("namespace").notNull(),
+    name: text("name").notNull(),
+    spec: message("spec").notNull(),
+    /** `whsec_…`; empty: in a file of the controllers'. The one before signs, too, until then. */
+    secret: text("secret").notNull().default(""),
+    previousSecret: text("previous_secret").notNull().default(""),
+    previousSecretUntil: time("previous_secret_until"),
+    /** Everything up to here was sent, given up, or not chosen. */
+    xid: xid8("xid").notNull(),
+    eventId: counter("event_id").notNull(),
+    /** What was stored up to then has been passed. */
+    passedUntil: time("passed_until").notNull(),
+    /** Raised by each controller that takes it up: one that was taken over from writes nothing more. */
+    ownerEpoch: counter("owner_epoch").notNull().default(0),
+    /** The batch that was last begun to be sent ends here: sent again it is the same batch, under the same id. */
+    batchXid: xid8("batch_xid"),
+    batchEventId: counter("batch_event_id"),
+    /** It answered 410: nothing is sent until it is resumed or changed. */
+    goneAt: time("gone_at"),
+    lastSuccessAt: time("last_success_at"),
+    lastFailureAt: time("last_failure_at"),
+    lastError: text("last_error").notNull().default(""),
+    failingSince: time("failing_since"),
+    failures: integer("failures").notNull().default(0),
+    nextAttemptAt: time("next_attempt_at"),
+    pendingSince: time("pending_since"),
+    delivered: counter("delivered").notNull().default(0),
+    givenUp: counter("given_up").notNull().default(0),
+    /** The last time that events went missing: see berth.v1.WebhookGap. */
+    gapReason: text("gap_reason"),
+    gapFrom: time("gap_from"),
+    gapUntil: time("gap_until"),
+    gapCount: counter("gap_count").notNull().default(0),
+    gapToldAt: time("gap_told_at"),
+  },
+  (t) => [uniqueIndex("webhooks_name").on(t.namespace, t.name)],
+);
+
+/** The last requests of each webhook, for people. */
+export const webhookDeliveries = pgTable(
+  "webhook_deliveries",
+  {
+    id: bigserial("id", { mode: "number" }).primaryKey(),
+    webhookUid: uuid("webhook_uid").notNull(),
+    deliveryId: text("delivery_id").notNull(),
+    attempt: integer("attempt").notNull(),
+    at: time("at").notNull(),
+    tookMs: integer("took_ms").notNull(),
+    events: integer("events").notNull(),
+    code: integer("code").notNull().default(0),
+    outcome: text("outcome").notNull(),
+    message: text("message").notNull().default(""),
+  },
+  (t) => [index("webhook_deliveries_webhook").on(t.webhookUid, t.id)],
 );
