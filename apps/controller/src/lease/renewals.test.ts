@@ -129,8 +129,7 @@ for (const [what, change] of Object.entries(changes)) {
     await lab.store.transaction(async (tx) => await change(lab, tx, (await lockNode(tx, "a"))!));
     const reply = await lab.renew();
     assert.deepEqual([reply.refused, lab.looks], ["", 2]);
-    const row = await lab.node();
-    assert.deepEqual([row.phase, row.evictionHeld], ["Ready", ""]);
+    assert.equal((await lab.node()).phase, "Ready");
   });
 }
 
