@@ -85,7 +85,9 @@ async function assemble(deps: AgentDeps, config: AgentConfig, lifetime: Lifetime
   const progress = new Emitter<PullProgress>((error) => logger.error({ err: error }, "a listener of progress failed"));
   const engine = await openEngine({ config, host, observer, progress, logger, failpoint, stopper, gate }, lifetime);
   parts.engine = engine.engine;
-  parts.door = lifetime.own(await openDoor(deps, config, host, engine, { progress, stopper, gate }));
+  parts.door = lifetime.own(
+    await openDoor(deps, config, host, engine, { progress, stopper, gate, assignmentState: applied }),
+  );
   lifetime.own(await openHostDoor(hostDoorDeps(config, host, parts, logger), { socketPath: hostSocketOf(config) }));
   const health = (): Readonly<Record<string, unknown>> => ({
     status: "ok",
@@ -146,7 +148,12 @@ async function openDoor(
   config: AgentConfig,
   host: Host,
   { engine, keeper, collector }: OpenedEngine,
-  { progress, stopper, gate }: { progress: Emitter<PullProgress>; stopper: Stopper; gate: LeaseGate },
+  {
+    progress,
+    stopper,
+    gate,
+    assignmentState,
+  }: { progress: Emitter<PullProgress>; stopper: Stopper; gate: LeaseGate; assignmentState: AssignmentState },
 ): Promise<FleetDoor> {
   const handlers = [...host.runtimes.keys()];
   const snapshotters = host.snapshots.map(({ snapshotter }) => snapshotter.name);
@@ -157,6 +164,7 @@ async function openDoor(
       engine,
       imageKeeper: keeper,
       journal: host.journal,
+      assignmentState,
       registryRoutes: host.registryRoutes,
       facts: {
         config,

@@ -99,6 +99,8 @@ class SqliteJournal implements Journal {
   #unmarked = false;
   #acknowledging: Promise<unknown> = Promise.resolve();
   #disposed: Promise<void> | undefined;
+  /** The epochs as the newest resolved transaction has left them, in their order; undefined: to be read again. */
+  #states: readonly StateRow[] | undefined;
 
   constructor(deps: JournalDeps, config: ResolvedConfig, rows: JournalRows, reason: EpochReason) {
     this.metadata = deps.metadata;
@@ -175,11 +177,11 @@ class SqliteJournal implements Journal {
   }
 
   epochs(): readonly EpochState[] {
-    return this.#rows.states().map(({ epoch, headSeq, storedSeq }) => ({ epoch, headSeq, storedSeq }));
+    return this.#known().map(({ epoch, headSeq, storedSeq }) => ({ epoch, headSeq, storedSeq }));
   }
 
   firstAvailable(epoch: string): number {
-    return (this.#rows.state(epoch)?.storedSeq ?? 0) + 1;
+    return (this.#stateOf(epoch)?.storedSeq ?? 0) + 1;
   }
 
   /** One after another, for a roll back looks at the watermark that the one before has left. */
@@ -206,8 +208,17 @@ class SqliteJournal implements Journal {
     await this.#mark();
   }
 
+  /** Everybody asks for them all the time, and nobody else changes them. */
+  #known(): readonly StateRow[] {
+    return (this.#states ??= this.#rows.states());
+  }
+
+  #stateOf(epoch: string): StateRow | undefined {
+    return this.#known().find((state) => state.epoch === epoch);
+  }
+
   #current(): StateRow {
-    const state = this.#rows.current();
+    const state = this.#known().at(-1);
     if (state === undefined)
       throw new StatusError("INTERNAL", "journal: no epoch has begun", { reason: "JOURNAL_NO_EPOCH" });
     return state;
@@ -227,13 +238,17 @@ class SqliteJournal implements Journal {
 
   #appended(last: Position | undefined): void {
     if (last === undefined) return;
+    const { epoch, seq } = last;
+    this.#states = this.#states?.map((state) =>
+      state.epoch === epoch && state.headSeq < seq ? { ...state, headSeq: seq } : state,
+    );
     this.#unmarked = true;
     if (this.#markerPath !== undefined) this.#marking ??= this.#markLater();
     this.#appends.emit(last);
   }
 
   async #acknowledge(epoch: string, storedSeq: number): Promise<boolean> {
-    const state = this.#rows.state(epoch);
+    const state = this.#stateOf(epoch);
     if (state === undefined || storedSeq <= state.storedSeq) return false;
     if (storedSeq > state.headSeq && epoch === this.epoch) {
       await this.#rollBack(state, storedSeq);
@@ -243,6 +258,7 @@ class SqliteJournal implements Journal {
     for (let seq = state.storedSeq; seq < through;) {
       seq = Math.min(through, seq + PRUNE_STEP);
       const [extent] = await this.metadata.transact(pruneEntries(epoch, seq, scopeOf(this.#config)));
+      this.#states = undefined;
       const pruned = toExtent(extent?.rows[0]);
       this.#entries -= pruned.entries;
       this.#bytes -= pruned.bytes;
@@ -255,6 +271,7 @@ class SqliteJournal implements Journal {
     const next = nextEpoch(this.#clock.nowMs(), state.epoch);
     const begin = beginEpoch(next, node, identity, this.#clock.nowMs());
     await this.metadata.transact([begin, ...moveUnstored(state.epoch, next)]);
+    this.#states = undefined;
     this.#reason = "rolled back";
     const { epoch, headSeq } = state;
     this.#logger.warn(

@@ -8,12 +8,12 @@
  * copies. Earlier epochs go first.
  */
 import {
-  anySignal,
   backoffMs,
   Lifetime,
   silentLogger,
   StatusError,
   systemClock,
+  withSignal,
   type Backoff,
   type Clock,
   type Logger,
@@ -98,6 +98,8 @@ class Publisher implements JournalPublisher {
   /** When the broker last had everything and the watermark began to be waited for; undefined while publishing. */
   #waitingSinceMs: number | undefined;
   #wake = Promise.withResolvers<void>();
+  /** A wait that is under way, by the monotonic clock. */
+  #alarm: { readonly atMs: number; readonly rung: Promise<unknown> } | undefined;
 
   constructor(deps: PublisherDeps, config: ResolvedConfig, signal: AbortSignal | undefined) {
     this.#journal = deps.journal;
@@ -208,15 +210,25 @@ class Publisher implements JournalPublisher {
     );
   }
 
+  /** Perhaps sooner: whoever is woken looks what there is to do. */
   async #woken(signal: AbortSignal, withinMs?: number): Promise<void> {
-    const woken = new AbortController();
-    const waits = [this.#wake.promise, this.#clock.sleep(withinMs ?? 2 ** 31 - 1, anySignal(signal, woken.signal))];
-    try {
-      await Promise.race(waits);
-    } finally {
-      woken.abort();
-      await waits[1]!.catch(() => undefined);
+    const waits: Promise<unknown>[] = [this.#wake.promise];
+    if (withinMs !== undefined) waits.push(this.#alarmWithin(withinMs, signal));
+    await withSignal(Promise.race(waits), signal);
+  }
+
+  /** An entry that wakes us comes long before the alarm, as a rule: the next wait has the alarm of this one. */
+  #alarmWithin(withinMs: number, signal: AbortSignal): Promise<unknown> {
+    const atMs = this.#clock.monotonicMs() + withinMs;
+    if (this.#alarm === undefined || this.#alarm.atMs > atMs) {
+      const rung = this.#clock.sleep(withinMs, signal).catch(() => undefined);
+      const alarm = { atMs, rung };
+      this.#alarm = alarm;
+      void rung.then(() => {
+        if (this.#alarm === alarm) this.#alarm = undefined;
+      });
     }
+    return this.#alarm.rung;
   }
 
   async #backOff(cause: unknown, signal: AbortSignal): Promise<void> {

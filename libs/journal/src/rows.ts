@@ -47,11 +47,6 @@ export class JournalRows {
     return this.#metadata.all(`SELECT * FROM journal_state WHERE ${own} ORDER BY ordinal`, ...params).map(toState);
   }
 
-  state(epoch: string): StateRow | undefined {
-    const row = this.#metadata.get("SELECT * FROM journal_state WHERE epoch = ?", epoch);
-    return row === undefined ? undefined : toState(row);
-  }
-
   current(): StateRow | undefined {
     const row = this.#metadata.get(`SELECT * FROM journal_state WHERE ${current(this.#scope)}`, ...this.#scope.params);
     return row === undefined ? undefined : toState(row);

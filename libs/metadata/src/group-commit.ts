@@ -27,6 +27,9 @@ const MAX_MEMBERS = 1_024;
 const MAX_GROUP_MS = 25;
 const CACHED_STATEMENTS = 512;
 
+/** It gives rows, or changes some, or both. */
+type Kind = "reads" | "changes" | "returns";
+
 const TRANSACTION_CONTROL = /^\s*(begin|commit|end|rollback|savepoint|release|attach|detach|vacuum|pragma)\b/i;
 const ONLY_READS = /^\s*(select|values|explain)\b/i;
 
@@ -46,15 +49,17 @@ export class GroupCommit {
   readonly #db: DatabaseSync;
   readonly #path: string;
   readonly #statements: StatementCache;
-  readonly #totalChanges: StatementSync;
-  readonly #changes: StatementSync;
+  readonly #savepoint: StatementSync;
+  readonly #release: StatementSync;
+  /** What is known of a prepared statement. */
+  readonly #kinds = new WeakMap<StatementSync, Kind>();
 
   constructor(db: DatabaseSync, path: string) {
     this.#db = db;
     this.#path = path;
     this.#statements = new StatementCache(db, CACHED_STATEMENTS);
-    this.#totalChanges = db.prepare("SELECT total_changes() AS n");
-    this.#changes = db.prepare("SELECT changes() AS n");
+    this.#savepoint = db.prepare("SAVEPOINT member");
+    this.#release = db.prepare("RELEASE member");
   }
 
   /** Applies as many members as the bounds allow, at least one. */
@@ -103,10 +108,10 @@ export class GroupCommit {
   }
 
   #applyMember(member: Member): Answer {
-    this.#db.exec("SAVEPOINT member");
+    this.#savepoint.run();
     try {
       const results = member.statements.map((statement) => this.#run(statement));
-      this.#db.exec("RELEASE member");
+      this.#release.run();
       return { id: member.id, results };
     } catch (error) {
       const failure = failureOf(error, this.#path);
@@ -118,10 +123,6 @@ export class GroupCommit {
   }
 
   #run(statement: Statement): StatementResult {
-    if (TRANSACTION_CONTROL.test(statement.sql)) {
-      const message = `metadata: a transaction's statements may not begin with ${JSON.stringify(statement.sql.trim().slice(0, 20))}`;
-      throw new FailureError({ code: "INTERNAL", reason: "METADATA_STATEMENT", message });
-    }
     const result = this.#execute(statement);
     const { expect } = statement;
     if (expect === undefined) return result;
@@ -134,11 +135,19 @@ export class GroupCommit {
 
   #execute({ sql, params = [] }: Statement): StatementResult {
     const prepared = this.#statements.prepare(sql);
-    if (prepared.columns().length === 0) return { rows: [], changes: Number(prepared.run(...params).changes) };
-    if (ONLY_READS.test(sql)) return { rows: rowsOf(prepared, params), changes: 0 };
-    const before = count(this.#totalChanges);
+    const kind = this.#kindOf(prepared, sql);
+    if (kind === "changes") return { rows: [], changes: Number(prepared.run(...params).changes) };
     const rows = rowsOf(prepared, params);
-    return { rows, changes: count(this.#totalChanges) === before ? 0 : count(this.#changes) };
+    // RETURNING gives a row for each that was changed.
+    return { rows, changes: kind === "returns" ? rows.length : 0 };
+  }
+
+  #kindOf(prepared: StatementSync, sql: string): Kind {
+    const known = this.#kinds.get(prepared);
+    if (known !== undefined) return known;
+    const kind = kindOf(prepared, sql);
+    this.#kinds.set(prepared, kind);
+    return kind;
   }
 
   #rollback(): void {
@@ -151,6 +160,11 @@ function rowsOf(statement: StatementSync, params: readonly SqlValue[]): SqlRow[]
   return narrowRows(statement.all(...params));
 }
 
-function count(statement: StatementSync): number {
-  return Number(statement.get()!["n"]);
+function kindOf(prepared: StatementSync, sql: string): Kind {
+  if (TRANSACTION_CONTROL.test(sql)) {
+    const message = `metadata: a transaction's statements may not begin with ${JSON.stringify(sql.trim().slice(0, 20))}`;
+    throw new FailureError({ code: "INTERNAL", reason: "METADATA_STATEMENT", message });
+  }
+  if (prepared.columns().length === 0) return "changes";
+  return ONLY_READS.test(sql) ? "reads" : "returns";
 }

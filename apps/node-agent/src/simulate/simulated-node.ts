@@ -97,6 +97,7 @@ export async function startSimulatedNode(deps: SimulationDeps, identity: NodeIde
         engine,
         imageKeeper: keeper,
         journal,
+        assignmentState: applied,
         registryRoutes: new PretendRoutes(),
         facts: {
           ...facts,

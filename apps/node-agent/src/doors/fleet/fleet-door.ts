@@ -15,7 +15,7 @@ import type { ImageKeeper } from "../../engine/image-keeper.ts";
 import type { LeaseGate } from "../../stopper/lease-gate.ts";
 import type { Stopper } from "../../stopper/stopper.ts";
 import type { RegistryRoutes } from "../../registry-routes.ts";
-import { AssignmentState } from "./assignment-state.ts";
+import type { AssignmentState } from "./assignment-state.ts";
 import { AssignmentSync } from "./assignment-sync.ts";
 import { Assignments } from "./assignments.ts";
 import { journalTransport, serveJournal } from "./journal.ts";
@@ -31,6 +31,7 @@ export interface FleetDoorDeps {
   readonly engine: Engine;
   readonly imageKeeper: ImageKeeper;
   readonly journal: Journal;
+  readonly assignmentState: AssignmentState;
   readonly registryRoutes: Pick<RegistryRoutes, "isBehind" | "take">;
   readonly facts: NodeFacts;
   readonly defaults: NodeDefaults;
@@ -70,7 +71,7 @@ export type FleetDoorConfig = Pick<AgentConfig, "node" | "natsUrl" | "redisUrl">
 
 export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): FleetDoor {
   const lifetime = new Lifetime();
-  const { journal, logger, clock, engine } = deps;
+  const { journal, logger, clock, engine, assignmentState: state } = deps;
   const { node } = config;
   const onError = (error: unknown): void =>
     logger.error({ err: StatusError.from(error) }, "a loop of the fleet door ended");
@@ -80,7 +81,6 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
   // Streams have a connection of their own: what stalls there must not cost the node its lease.
   const streamBus = deps.shared?.streamBus ?? connect(`agent ${node} streams`);
 
-  const state = new AssignmentState(journal);
   const assignments = new Assignments({
     engine,
     images: deps.imageKeeper,
