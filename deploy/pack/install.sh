@@ -3,7 +3,7 @@
 #
 #   FOLDER/versions/VERSION/   this release, as it was unpacked
 #   FOLDER/current             a symbolic link to the one that is used
-#   FOLDER/bin/                what units and people call: links through current
+#   FOLDER/bin/                what units and people call: links through current, and berthd-start
 #
 # It starts and stops nothing, and takes no Debian package: docs/operations/install.md says what a host needs.
 set -eu
@@ -26,4 +26,7 @@ for name in berth berthd berth-controller; do
   ln -sfn "../current/bin/$name" "$folder/bin/$name.new"
   mv -T "$folder/bin/$name.new" "$folder/bin/$name"
 done
+# A file of its own: it goes back from a version that fails, so no version may bring it along.
+cp "$target/bin/berthd-start" "$folder/bin/berthd-start.new"
+mv -T "$folder/bin/berthd-start.new" "$folder/bin/berthd-start"
 echo "$version is current in $folder"

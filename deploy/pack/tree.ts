@@ -44,6 +44,7 @@ export async function layTree(repository: string, root: string, release: Release
 
   for (const name of PROGRAMS) copyProgram(from(`deploy/pack/launchers/${name}`), to(`bin/${name}`));
   copyProgram(from("deploy/pack/install.sh"), to("install.sh"));
+  copyProgram(from("bin/berthd-start"), to("bin/berthd-start"));
   for (const folder of ["systemd", "compose"]) {
     const isSample = (path: string): boolean => !path.endsWith(".ts");
     cpSync(from(`deploy/${folder}`), to(`share/${folder}`), { recursive: true, filter: isSample });

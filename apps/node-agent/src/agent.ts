@@ -31,6 +31,8 @@ import { registerMetrics } from "./metrics.ts";
 import { FileStopper } from "./stopper/file-stopper.ts";
 import { LeaseGate } from "./stopper/lease-gate.ts";
 import type { Stopper } from "./stopper/stopper.ts";
+import { confirmUpgrade } from "./upgrade/confirm.ts";
+import { VersionsFolder } from "./upgrade/versions-folder.ts";
 import { VERSION } from "./version.ts";
 
 export interface AgentDeps {
@@ -38,6 +40,8 @@ export interface AgentDeps {
   readonly failpoint: Failpoint;
   /** PATH, for finding runtimes. */
   readonly path: string;
+  /** The root of the release that runs; a clone has none. */
+  readonly release?: string | undefined;
 }
 
 export interface Agent extends AsyncDisposable {
@@ -95,6 +99,7 @@ async function assemble(deps: AgentDeps, config: AgentConfig, lifetime: Lifetime
     ...parts.door?.status(),
   });
   const http = lifetime.own(await startHttpServer({ metrics, logger, health }, parseHostPort(config.metricsListen)));
+  startConfirming(deps, host, parts, lifetime);
   lifetime.own(startIdleTrim({ activity: () => observer.count }));
   logger.info({ node: config.node, version: VERSION, root: config.root, httpPort: http.port }, "agent is up");
   return {
@@ -103,6 +108,31 @@ async function assemble(deps: AgentDeps, config: AgentConfig, lifetime: Lifetime
     httpPort: http.port,
     [Symbol.asyncDispose]: () => close(lifetime, host, logger),
   };
+}
+
+/** Where versions lie beside each other: is this one new, and does it prove itself? */
+function startConfirming(
+  { logger, release }: AgentDeps,
+  { journal, runtimes }: Host,
+  parts: { readonly door?: FleetDoor },
+  lifetime: Lifetime,
+): void {
+  const folder = VersionsFolder.of(release);
+  if (folder === undefined) return;
+  const leaseHeld = (): boolean => parts.door?.status().leaseHeld ?? false;
+  const deps = {
+    folder,
+    version: VERSION,
+    handlers: [...runtimes.keys()],
+    journal,
+    leaseHeld,
+    clock: systemClock,
+    logger,
+  };
+  lifetime.loop(
+    (signal) => confirmUpgrade(deps, signal),
+    (error) => logger.error({ err: error }, "the upgrade could not be confirmed"),
+  );
 }
 
 function hostDoorDeps(

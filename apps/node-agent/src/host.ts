@@ -43,6 +43,16 @@ import { openSnapshotters, type UnusableSnapshotter } from "./snapshotters.ts";
 /** Enough for undoing many pulls and recording thousands of changes while the disk is full. */
 const METADATA_HEADROOM_BYTES = 4 * 1024 * 1024;
 
+/** Of everything that keeps rows on a node. New ones only add, so that an upgrade can be taken back. */
+export const AGENT_MIGRATIONS = [
+  ...contentMigrations,
+  ...engineMigrations,
+  ...imageMigrations,
+  ...journalMigrations,
+  ...networkMigrations,
+  ...snapshotMigrations,
+];
+
 export interface Host extends Stores {
   readonly journal: Journal;
   readonly images: Images;
@@ -84,14 +94,7 @@ export async function openStores(
   const opened = lifetime.own(
     await openMetadata({
       path: join(config.root, "metadata.db"),
-      migrations: [
-        ...contentMigrations,
-        ...engineMigrations,
-        ...imageMigrations,
-        ...journalMigrations,
-        ...networkMigrations,
-        ...snapshotMigrations,
-      ],
+      migrations: AGENT_MIGRATIONS,
       headroomBytes: METADATA_HEADROOM_BYTES,
     }),
   );

@@ -41,6 +41,11 @@ export interface StatementResult {
 export interface Migration {
   readonly name: string;
   readonly sql: string;
+  /**
+   * Programs that do not know the step can go on with the file: it adds tables, indexes, or columns that are null or have a default,
+   * and takes nothing away. What lets an upgrade of the agent be taken back.
+   */
+  readonly additive?: true;
 }
 
 export interface Metadata extends AsyncDisposable {

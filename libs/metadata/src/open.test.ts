@@ -57,6 +57,18 @@ test("openMetadata refuses a changed migration, an unknown one, and two of a nam
   await assert.rejects(refused([TABLE, TABLE]), reason("FAILED_PRECONDITION", "METADATA_MIGRATION_TWICE"));
 });
 
+test("openMetadata goes on with a file that a newer program only added to, and that program with it afterwards", async (t) => {
+  const path = join(await folderOf(t), "metadata.db");
+  const added: Migration = { name: "test-0002", sql: "ALTER TABLE t ADD COLUMN w TEXT", additive: true };
+  await (await openMetadata({ path, migrations: [TABLE, added] }))[Symbol.asyncDispose]();
+  {
+    await using older = await openMetadata({ path, migrations: [TABLE] });
+    await older.transact([{ sql: "INSERT INTO t (v) VALUES (7)" }]);
+  }
+  await using newer = await openMetadata({ path, migrations: [TABLE, added] });
+  assert.deepEqual(newer.all("SELECT v, w FROM t"), [{ v: 7, w: null }]);
+});
+
 test("openMetadata applies all pending migrations or none", async (t) => {
   const path = join(await folderOf(t), "metadata.db");
   const broken: Migration = { name: "test-0002", sql: "CREATE TABLE u (x) ; CREATE TABLE nonsense (" };
@@ -68,7 +80,7 @@ test("openMetadata applies all pending migrations or none", async (t) => {
   const tables = metadata
     .all("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
     .map((row) => row["name"]);
-  assert.deepEqual(tables, ["schema_migrations", "t"]);
+  assert.deepEqual(tables, ["schema_additive", "schema_migrations", "t"]);
 });
 
 test("openMetadata names a file that is no database", async (t) => {

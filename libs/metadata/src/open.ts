@@ -46,7 +46,7 @@ export async function openMetadata(options: OpenMetadataOptions): Promise<Opened
   throwIfAborted(options.signal);
   const input: WriterInput = {
     path: options.path,
-    migrations: options.migrations.map(({ name, sql }) => ({ name, sql })),
+    migrations: options.migrations.map(({ name, sql, additive }) => ({ name, sql, ...(additive && { additive }) })),
     headroomBytes: options.headroomBytes ?? 0,
   };
   const writer = new Worker(WRITER_THREAD, { workerData: input, name: "metadata-writer" });

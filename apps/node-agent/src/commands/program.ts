@@ -158,6 +158,17 @@ function addNode(program: Command, add: Add, bind: Bind): void {
     .option("--dry-run", "change nothing, and say what would go and why")
     .option("--details", "say what went, and what stayed and why")
     .action(bind(load, "run"));
+  add(
+    program,
+    "upgrade",
+    "go to another version of the agent, and back by itself if that does not prove itself; containers go on",
+    "  berthd upgrade --archive berth-0.2.0-linux-x64.tar.gz --sha256 9f86d0…\n  berthd upgrade --to 0.1.0",
+  )
+    .option("--to <version>", "a version that is installed beside the current one")
+    .option("--archive <file>", "a release; it is put beside the current one first")
+    .option("--sha256 <hash>", "of the archive")
+    .option("--timeout <duration>", "so long may it take to prove itself", "60s")
+    .action(bind(() => import("./upgrade.ts"), "upgrade"));
   add(gc, "status", "what collections have done since the agent started").action(bind(load, "status"));
 }
 

@@ -1,0 +1,119 @@
+/**
+ * `berthd upgrade` on a node with containers: to a version that is well, to one that ends, and to one that hangs. Containers keep
+ * their processes through all of it (A1), and the fleet is told.
+ */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { eventually, scratchDir, startFleet, type Fleet } from "@berth/testkit";
+import { eventsOf, pushHello, workloadManifest } from "../support/fleet.ts";
+import { failingAgent, makeVersions, type Versions } from "../support/upgrade/versions.ts";
+
+const FIRST = "0.1.0+test";
+
+void describe("berthd upgrade", { timeout: 240_000 }, () => {
+  const scratch = scratchDir("berth-upgrade");
+  let versions: Versions;
+  let fleet: Fleet;
+  let containers: readonly number[];
+
+  before(async () => {
+    versions = makeVersions(scratch.dir, FIRST);
+    fleet = await startFleet({ nodes: 1, build: versions.build });
+    const image = await pushHello(fleet);
+    await fleet.berth(["ns", "create", "demo"]);
+    const args = ["sh", "-c", "exec sleep 1000"];
+    await fleet.berth(["apply", "-f", "-", "--wait"], workloadManifest({ name: "web", image, replicas: 2, args }));
+    containers = containerPids(fleet);
+    assert.equal(containers.length, 2);
+  });
+  after(async () => {
+    await fleet?.[Symbol.asyncDispose]();
+    scratch[Symbol.dispose]();
+  });
+
+  /** As root on the host types it. */
+  const upgrade = (...args: string[]): { readonly code: number | null; readonly text: string } => {
+    const config = join(fleet.dir, "node-1/config.json");
+    const argv = ["--config", config, "upgrade", ...args];
+    const { status, stdout, stderr } = spawnSync(join(versions.folder, "bin/berthd"), argv, { encoding: "utf8" });
+    return { code: status, text: `${stdout}${stderr}` };
+  };
+  const versionShown = async (): Promise<string> => {
+    const [node] = JSON.parse(await fleet.berth(["get", "nodes", "-o", "json"])) as {
+      status: { agentVersion: string };
+    }[];
+    return node!.status.agentVersion;
+  };
+
+  void test("takes an archive whose hash is right, and the new version proves itself", async () => {
+    const { file, sha256 } = versions.archive("0.2.0");
+    const wrong = upgrade("--archive", file, "--sha256", "0".repeat(64));
+    assert.equal(wrong.code, 1);
+    assert.match(wrong.text, /has sha256 [0-9a-f]{64}, not 0{64}/);
+    assert.ok(!existsSync(join(versions.folder, "versions/0.2.0")));
+    const right = upgrade("--archive", file, "--sha256", sha256);
+    assert.equal(right.code, 0, right.text);
+    assert.match(right.text, /version 0\.2\.0 has proven itself/);
+    await eventually("the new version shown", async () => (await versionShown()) === "0.2.0");
+    assert.deepEqual(containerPids(fleet), containers);
+    assert.match(upgrade("--to", "0.2.0").text, /runs already/);
+  });
+
+  void test("takes a version back that ends at its start, and says so to the fleet", async () => {
+    versions.add("0.3.0", failingAgent("0.3.0", "process.exit(1);"));
+    const { code, text } = upgrade("--to", "0.3.0");
+    assert.equal(code, 1);
+    assert.match(text, /version 0\.3\.0 was taken back, 0\.2\.0 runs again: it ended 3 times/);
+    await eventually("the event", async () => {
+      const events = await eventsOf(fleet, 'topic=="/agent/warning"');
+      return events.some((event) => JSON.stringify(event).includes("version 0.3.0 was taken back to 0.2.0"));
+    });
+    assert.equal(await versionShown(), "0.2.0");
+    assert.deepEqual(containerPids(fleet), containers);
+  });
+
+  void test("takes a version back that hangs, at its deadline", () => {
+    versions.add("0.4.0", failingAgent("0.4.0", "setInterval(() => {}, 1000);"));
+    const { code, text } = upgrade("--to", "0.4.0", "--timeout", "3s");
+    assert.equal(code, 1);
+    assert.match(text, /0\.2\.0 runs again: it had not proven itself after 3 s/);
+    assert.deepEqual(containerPids(fleet), containers);
+  });
+
+  void test("refuses a version that does not run on this host, before anything is touched", () => {
+    versions.add("0.5.0", "throw new Error('not for this host');");
+    const { code, text } = upgrade("--to", "0.5.0");
+    assert.equal(code, 2);
+    assert.match(text, /version 0\.5\.0 does not run on this host/);
+    assert.match(upgrade("--to", "../etc").text, /is no version/);
+  });
+
+  void test("goes back to an earlier version in the same way", async () => {
+    const { code, text } = upgrade("--to", FIRST);
+    assert.equal(code, 0, text);
+    await eventually("the first version shown", async () => (await versionShown()) === FIRST);
+    assert.deepEqual(containerPids(fleet), containers);
+    await fleet.berth(["-n", "demo", "delete", "workload", "web", "--wait"]);
+    assert.deepEqual(containerPids(fleet), []);
+  });
+});
+
+/** Processes of the image's own in cgroups of the node's containers. */
+function containerPids(fleet: Fleet): readonly number[] {
+  const { cgroupParent } = fleet.agents[0]!;
+  const own = (name: string, file: string): string => {
+    try {
+      return readFileSync(join("/proc", name, file), "utf8");
+    } catch {
+      return "";
+    }
+  };
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && own(name, "cgroup").includes(`${cgroupParent}/`))
+    .filter((name) => own(name, "cmdline").startsWith("sleep\u{0}1000"))
+    .map(Number)
+    .toSorted((a, b) => a - b);
+}
