@@ -218,6 +218,7 @@ export {
   type PlacementSpecRow,
 } from "./placement-fleet.ts";
 export { storeError } from "./postgres-error.ts";
+export { storeTime } from "./time.ts";
 export {
   campaignRefs,
   campaignsToDelete,
@@ -306,7 +307,6 @@ export {
   objectFacts,
   progressWebhook,
   recordDelivery,
-  storeTime,
   takeUpWebhook,
   webhookRefs,
   type NewWebhookDelivery,

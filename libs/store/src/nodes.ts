@@ -11,6 +11,7 @@ import {
 } from "@berth/proto";
 import { and, asc, eq, gt, sql, type SQL } from "drizzle-orm";
 import type { Tx } from "./database.ts";
+import { storeTime } from "./time.ts";
 import { recordChanges, type ChangeOp } from "./feed/record.ts";
 import { nodeMessage, type NodeRow } from "./node-message.ts";
 import { nodeUsage } from "./node-usage.ts";
@@ -83,7 +84,7 @@ export async function updateNode(tx: Tx, row: NodeRow, { drain, ...patch }: Node
     .update(nodes)
     .set({
       ...patch,
-      ...(drain === undefined ? {} : drainColumns(drain)),
+      ...(drain === undefined ? {} : await drainColumns(tx, drain)),
       generation: row.generation + (drain === undefined && Object.keys(patch).every((key) => key === "labels") ? 0 : 1),
       resourceVersion: row.resourceVersion + 1,
     })
@@ -93,9 +94,16 @@ export async function updateNode(tx: Tx, row: NodeRow, { drain, ...patch }: Node
   return updated!;
 }
 
-function drainColumns(drain: NodeDrain | null): Pick<NodeRow, "drain" | "drainStartedAt" | "drainStatus"> {
+async function drainColumns(
+  tx: Tx,
+  drain: NodeDrain | null,
+): Promise<Pick<NodeRow, "drain" | "drainStartedAt" | "drainStatus">> {
   if (drain === null) return { drain: null, drainStartedAt: null, drainStatus: null };
-  return { drain: toJson(NodeDrainSchema, drain) as JsonObject, drainStartedAt: new Date(), drainStatus: null };
+  return {
+    drain: toJson(NodeDrainSchema, drain) as JsonObject,
+    drainStartedAt: await storeTime(tx),
+    drainStatus: null,
+  };
 }
 
 /** How far its drain is. */

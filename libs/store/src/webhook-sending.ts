@@ -124,12 +124,6 @@ export function deliveryMessage(row: Omit<WebhookDeliveryRow, "id" | "webhookUid
   });
 }
 
-/** By Postgres' clock, which stamped the events: how old they are is nothing to a controller whose own clock jumps. */
-export async function storeTime(tx: Tx): Promise<Date> {
-  const [row] = await tx.execute<{ now: string }>(sql`select clock_timestamp()::text as now`);
-  return new Date(row!.now);
-}
-
 export interface ObjectFacts {
   readonly labels: Readonly<Record<string, string>>;
   /** Of a task: whose it is. */

@@ -12,6 +12,7 @@ import {
 } from "@berth/proto";
 import { and, asc, eq, sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
+import { STORE_NOW_MS } from "./time.ts";
 import { recordChanges, type ChangeOp } from "./feed/record.ts";
 import { metadataOf, optional, parse } from "./messages.ts";
 import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
@@ -66,9 +67,8 @@ export async function lockWorkloadAndTime(
   tx: Tx,
   uid: string,
 ): Promise<{ readonly workload: WorkloadRow; readonly now: Date } | undefined> {
-  const nowMs = sql<number>`(extract(epoch from clock_timestamp()) * 1000)::float8`;
   const [found] = await tx
-    .select({ workload: workloads, nowMs })
+    .select({ workload: workloads, nowMs: STORE_NOW_MS })
     .from(workloads)
     .where(eq(workloads.uid, uid))
     .for("update");

@@ -206,6 +206,23 @@ describe("NodeService", () => {
     );
   });
 
+  test("deleteNode waits by Postgres' clock for what a node possibly runs", async (context) => {
+    const untilMs = Date.now() + 60_000;
+    await addNode(api.store, "unsure", {}, -1_000);
+    await api.store.transaction(async (tx) => {
+      const [row] = await insertTasks(tx, [newTask("demo", "unsure-0")]);
+      const patch = {
+        node: "unsure",
+        phase: "Running",
+        certainty: "unreachable",
+        possiblyUntil: new Date(untilMs),
+      } as const;
+      await updateTasks(tx, [{ before: row!, patch }]);
+    });
+    context.mock.timers.enable({ apis: ["Date"], now: untilMs + 3_600_000 });
+    await assert.rejects(api.client(NodeService).deleteNode({ name: "unsure" }), { reason: "NODE_POSSIBLY_RUNNING" });
+  });
+
   test("deleteNode frees the tasks of a node that is gone for good", async () => {
     await addNode(api.store, "gone", {}, -1_000);
     await api.store.transaction(async (tx) => {

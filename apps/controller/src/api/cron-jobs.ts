@@ -27,6 +27,7 @@ import {
   updateWorkload,
   type CronJobRow,
   type Tx,
+  storeTime,
 } from "@berth/store";
 import { parseSchedule } from "../cron/schedule.ts";
 import { applyResource, type ApplyDeps } from "./apply.ts";
@@ -79,13 +80,13 @@ function applyCronJob(deps: ApplyDeps, cronJob: CronJob, dryRun: boolean): Promi
     },
     specOf: (row: CronJobRow) => cronJobSpec(row),
     async insert(tx) {
-      const row = await insertCronJob(tx, { namespace, name, labels }, spec, new Date());
+      const row = await insertCronJob(tx, { namespace, name, labels }, spec, await storeTime(tx));
       await tell(tx, row, "/cronjobs/create", "Created");
       return row;
     },
     async update(tx, row, patch) {
       // A new schedule speaks of times from now on: what was due by the old one is not run by the new one.
-      const now = new Date();
+      const now = await storeTime(tx);
       const updated = await updateCronJob(tx, row, { ...patch, lookAt: now, ...(patch.spec && { decidedUntil: now }) });
       await tell(tx, updated, "/cronjobs/update", "Updated");
       return updated;

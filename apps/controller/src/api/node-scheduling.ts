@@ -8,7 +8,7 @@ import type { NodePatch, NodeRow, NodeTaint } from "@berth/store";
 const OWN_PREFIX = "berth.io/";
 
 /** What is different. @throws INVALID_ARGUMENT `FIELD_INVALID` */
-export function schedulingPatch(row: NodeRow, { taints, overcommit }: NodeSpec, now = new Date()): NodePatch {
+export function schedulingPatch(row: NodeRow, { taints, overcommit }: NodeSpec, now: Date): NodePatch {
   const wanted = storedTaints(row, taints, now);
   const { cpuPercent = 0, memoryPercent = 0 } = overcommit ?? {};
   return {

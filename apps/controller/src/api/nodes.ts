@@ -39,6 +39,7 @@ import {
   type NodeRow,
   type Store,
   type Tx,
+  storeTime,
 } from "@berth/store";
 import { getAsOf, listAsOf } from "./as-of.ts";
 import { allPages, listPage } from "./list.ts";
@@ -117,7 +118,7 @@ function applyNode(store: Store, node: Node, dryRun: boolean): Promise<Node> {
     if (resourceVersion !== 0n && resourceVersion !== BigInt(row.resourceVersion)) {
       throw versionConflict("node", name, resourceVersion, row.resourceVersion);
     }
-    const patch = nodePatch(row, node, metadata.labels);
+    const patch = nodePatch(row, node, metadata.labels, await storeTime(tx));
     if (Object.keys(patch).length === 0) return await messageOf(tx, row);
     if (dryRun) return await preview(tx, row, patch);
     const updated = await updateNode(tx, row, patch);
@@ -127,15 +128,15 @@ function applyNode(store: Store, node: Node, dryRun: boolean): Promise<Node> {
 }
 
 /** What is different. A node without a spec keeps the one it has. */
-function nodePatch(row: NodeRow, node: Node, given: Readonly<Record<string, string>>): NodePatch {
+function nodePatch(row: NodeRow, node: Node, given: Readonly<Record<string, string>>, now: Date): NodePatch {
   const labels = Object.fromEntries(Object.entries(given).filter(([key, value]) => row.agentLabels[key] !== value));
   const keys = Object.keys(labels);
   const same = keys.length === Object.keys(row.labels).length && keys.every((key) => row.labels[key] === labels[key]);
-  return { ...(same ? {} : { labels }), ...specPatch(row, node.spec) };
+  return { ...(same ? {} : { labels }), ...specPatch(row, node.spec, now) };
 }
 
 /** A node that is drained is cordoned, whatever else is said. The same drain again goes on as it is. */
-function specPatch(row: NodeRow, given: NodeSpec | undefined): NodePatch {
+function specPatch(row: NodeRow, given: NodeSpec | undefined, now: Date): NodePatch {
   if (given === undefined) return {};
   const cordoned = given.cordoned || given.drain !== undefined;
   const before = drainOf(row);
@@ -147,7 +148,7 @@ function specPatch(row: NodeRow, given: NodeSpec | undefined): NodePatch {
   return {
     ...(cordoned === row.cordoned ? {} : { cordoned }),
     ...(same ? {} : { drain: drain ?? null }),
-    ...schedulingPatch(row, given),
+    ...schedulingPatch(row, given, now),
   };
 }
 
@@ -178,7 +179,7 @@ async function deleteNode(tx: Tx, name: string): Promise<Node> {
     held.map(({ uid }) => uid),
   );
   const until = Math.max(0, ...tasks.flatMap((row) => (row.certainty === "unreachable" && row.possiblyUntil !== null ? [row.possiblyUntil.getTime()] : []))); // prettier-ignore
-  if (until > Date.now()) {
+  if (until > 0 && until > (await storeTime(tx)).getTime()) {
     const at = new Date(until).toISOString();
     const message = `node "${name}" possibly runs fenced tasks until ${at}, of which there must never be two; delete it after that`;
     throw new StatusError("FAILED_PRECONDITION", message, {

@@ -9,7 +9,7 @@ import {
   type TaskCountsSchema,
 } from "@berth/proto";
 import { implement, type Implementation } from "@berth/rpc";
-import type { NodeRow, Store, TaskGroup } from "@berth/store";
+import { storeTime, type NodeRow, type Store, type TaskGroup } from "@berth/store";
 import type { Checks } from "../http/checks.ts";
 import type { EvictionConfig } from "../reconcile/eviction.ts";
 import { findingsOf } from "../status/findings.ts";
@@ -29,7 +29,7 @@ export function statusService(deps: StatusDeps): Implementation {
 
 async function fleetStatus({ store, checks, version, eviction }: StatusDeps): Promise<FleetStatus> {
   const [results, readings] = await Promise.all([checks.run(), store.snapshot(readFleet)]);
-  const now = new Date();
+  const now = await storeTime(store.db);
   const findings = findingsOf({ ...readings, checks: results, eviction, now });
   return create(FleetStatusSchema, {
     verdict: findings.length === 0 ? "healthy" : "attention",

@@ -109,9 +109,9 @@ async function processKey(
   const started = performance.now();
   const seconds = (): number => (performance.now() - started) / 1_000;
   try {
-    const wakeAt = await store.transaction((tx) => reconcileCampaign(tx, uid));
+    const wakeInMs = await store.transaction((tx) => reconcileCampaign(tx, uid));
     metrics.reconciled("Campaign", "ok", seconds());
-    return wakeAt === undefined ? undefined : Math.max(0, wakeAt.getTime() - Date.now());
+    return wakeInMs;
   } catch (error) {
     metrics.reconciled("Campaign", "error", seconds());
     throw error;

@@ -20,12 +20,13 @@ import {
   type CampaignRow,
   type TargetRow,
   type Tx,
+  storeTime,
 } from "@berth/store";
 import { planCampaign, type CampaignPlan } from "./plan.ts";
 import { campaignProgress, campaignStatusOf, type CampaignProgress } from "./status.ts";
 
-/** When to look again though nothing changes. */
-export async function reconcileCampaign(tx: Tx, uid: string): Promise<Date | undefined> {
+/** In how many milliseconds to look again though nothing changes. */
+export async function reconcileCampaign(tx: Tx, uid: string): Promise<number | undefined> {
   const campaign = await lockCampaignByUid(tx, uid);
   if (campaign === undefined) return undefined;
   const targets = await lockTargets(tx, targetsOf(uid));
@@ -34,7 +35,7 @@ export async function reconcileCampaign(tx: Tx, uid: string): Promise<Date | und
     await removeCampaign(tx, campaign);
     return undefined;
   }
-  const now = new Date();
+  const now = await storeTime(tx);
   const nodes = (await allNodes(tx)).map((row) => ({
     name: row.name,
     labels: row.effectiveLabels,
@@ -45,7 +46,8 @@ export async function reconcileCampaign(tx: Tx, uid: string): Promise<Date | und
   const after = await carryOut(tx, targets, plan);
   await writeStatus(tx, campaign, after, plan.begins, now);
   // New targets begin with the next look.
-  return plan.create.length > 0 ? now : plan.wakeAt;
+  if (plan.create.length > 0) return 0;
+  return plan.wakeAt && Math.max(0, plan.wakeAt.getTime() - now.getTime());
 }
 
 async function carryOut(tx: Tx, targets: readonly TargetRow[], plan: CampaignPlan): Promise<TargetRow[]> {

@@ -22,6 +22,7 @@ import {
   type NewEvent,
   type NodeRow,
   type Store,
+  storeTime,
 } from "@berth/store";
 import { startLoop } from "../loop/loop.ts";
 import { evictionConfig, fleetView, type EvictionConfig } from "../reconcile/fleet.ts";
@@ -76,7 +77,7 @@ export async function startDrains(
 async function lookAt(store: Store, name: string, eviction: EvictionConfig): Promise<void> {
   await store.transaction(async (tx) => {
     const { workloads, tasks } = await workloadsAndTasksOf(tx, name);
-    const now = new Date();
+    const now = await storeTime(tx);
     const { nodes } = fleetView(await allNodes(tx), eviction, now);
     const row = await lockNode(tx, name);
     if (row === undefined || row.drain === null) return;

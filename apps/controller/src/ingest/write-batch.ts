@@ -29,6 +29,7 @@ import {
   type TaskRow,
   type TaskUpdate,
   type Tx,
+  storeTime,
 } from "@berth/store";
 import { followChain, type ChainedRun } from "./chain.ts";
 import { entryTime, eventOf, plain, stepOf, type PlacedEntry } from "./entries.ts";
@@ -199,7 +200,7 @@ async function moveTasks(tx: Tx, entries: readonly PlacedEntry[]): Promise<numbe
   const locked = uids.size === 0 ? [] : await lockTasksByUid(tx, [...uids]);
   const rows = new Map(locked.map((row) => [row.uid, row]));
   const moved = new Map<string, TaskRow>();
-  const now = new Date();
+  const now = locked.length === 0 ? undefined : await storeTime(tx);
   let stale = 0;
   for (const { node, entry } of entries) {
     if (entry.body.case !== "task") continue;
@@ -213,7 +214,7 @@ async function moveTasks(tx: Tx, entries: readonly PlacedEntry[]): Promise<numbe
     }
     const next = applyTaskStep(row as TaskRow & ExecutionStatus, step);
     if (next !== row || row.observedGeneration !== row.generation) {
-      const availableSince = isAvailable({ ...next, certainty: "observed" }) ? (row.availableSince ?? now) : null;
+      const availableSince = isAvailable({ ...next, certainty: "observed" }) ? (row.availableSince ?? now!) : null;
       moved.set(taskUid, {
         ...next,
         addresses: [...next.addresses],

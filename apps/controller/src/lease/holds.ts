@@ -11,10 +11,12 @@ import {
   type NewEvent,
   type NodeRow,
   type Store,
+  storeTime,
 } from "@berth/store";
 import { evictionVerdicts, type EvictionConfig } from "../reconcile/eviction.ts";
 
-export async function alignHolds(store: Store, config: EvictionConfig, now = new Date()): Promise<void> {
+export async function alignHolds(store: Store, config: EvictionConfig, given?: Date): Promise<void> {
+  const now = given ?? (await storeTime(store.db));
   const changed = changesOf(await allNodes(store.db), config, now);
   if (changed.length === 0) return;
   await store.transaction(async (tx) => {

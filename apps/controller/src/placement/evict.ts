@@ -17,16 +17,17 @@ import {
   type Store,
   type TaskRow,
   type Tx,
+  storeTime,
 } from "@berth/store";
 import { readRules } from "./fleet.ts";
 import { stopPatch, victimTerms } from "./victim-terms.ts";
 
 /** In how many milliseconds the next task must leave (infinite: none); undefined: another controller is at it. */
-export async function evictTasks(store: Store, now = new Date()): Promise<number | undefined> {
+export async function evictTasks(store: Store, now?: Date): Promise<number | undefined> {
   if ((await evictingNodes(store.db)).length === 0) return Number.POSITIVE_INFINITY;
   return await store.transaction(async (tx) => {
     if (!(await tryTransactionLock(tx, PLACEMENT_LOCK))) return undefined;
-    return await evictDue(tx, now.getTime());
+    return await evictDue(tx, (now ?? (await storeTime(tx))).getTime());
   });
 }
 

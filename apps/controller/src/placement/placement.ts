@@ -68,7 +68,7 @@ export class Placer {
   readonly #deps: PlacementDeps;
   readonly #batchSize: number;
   readonly #overcommit: OvercommitConfig;
-  /** When each unplaceable task's reason was last written, by the wall clock. */
+  /** When each unplaceable task's reason was last written, by the monotonic clock. */
   readonly #told = new Map<string, number>();
 
   constructor(deps: PlacementDeps, { batchSize = BATCH_SIZE, overcommit = NO_OVERCOMMIT }: PlacementConfig = {}) {
@@ -118,8 +118,8 @@ export class Placer {
 
   #shouldTell(row: TaskRow, reason: string): boolean {
     if (row.message === reason) return false;
-    const now = Date.now();
-    if (now - (this.#told.get(row.uid) ?? 0) < REASON_MS) return false;
+    const now = performance.now();
+    if (now - (this.#told.get(row.uid) ?? Number.NEGATIVE_INFINITY) < REASON_MS) return false;
     this.#told.set(row.uid, now);
     return true;
   }
