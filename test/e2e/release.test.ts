@@ -5,8 +5,8 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync } from "node:fs";
+import { basename, join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { eventually, releaseBuild, scratchDir, startFleet } from "@berth/testkit";
 import { pushHello, tasksOf, workloadManifest } from "../support/fleet.ts";
@@ -70,6 +70,32 @@ void describe("a release", { timeout: 240_000 }, () => {
     assert.deepEqual(readdirSync(join(opt, "versions")).toSorted(), [VERSION, "0.2.0"].toSorted());
     for (const unit of ["berthd.service", "berth-controller.service"])
       assert.ok(existsSync(join(opt, "current/share/systemd", unit)));
+  });
+
+  void test("its image's steps run on a bare system, and leave a controller that its own user can start", (context) => {
+    if (process.getuid?.() !== 0) return context.skip("needs root");
+    const root = join(scratch.dir, "image");
+    const dockerfile = readFileSync(join(ROOT, "deploy/compose/Dockerfile"), "utf8");
+    const steps = [...dockerfile.matchAll(/^RUN (.+)$/gm)].map(([, step]) => step!);
+    assert.equal(steps.length, 3);
+    // In place of the base image: this machine's programs, read-only, under a root that is otherwise empty.
+    for (const folder of ["usr", "etc", "tmp/release", "var/lib", "proc"])
+      mkdirSync(join(root, folder), { recursive: true });
+    for (const folder of ["bin", "lib", "lib64", "sbin"]) symlinkSync(`usr/${folder}`, join(root, folder));
+    for (const file of ["passwd", "group", "shadow", "login.defs"]) cpSync(join("/etc", file), join(root, "etc", file));
+    cpSync(tree, join(root, "tmp/release", basename(tree)), { recursive: true });
+    const program = /^ENTRYPOINT \["(.+)"\]$/m.exec(dockerfile)![1]!;
+    const uid = /--uid (\d+)/.exec(dockerfile)![1]!;
+    const script = [
+      `mount --bind /usr ${root}/usr`,
+      `mount -o remount,bind,ro ${root}/usr`,
+      ...steps.map((step) => `chroot ${root} sh -ec '${step}'`),
+      `stat -c '%a %u' ${root}/var/lib/berth-controller`,
+      `chroot --userspec ${uid}:${uid} ${root} ${program} --version`,
+      `ls ${root}/tmp`,
+    ];
+    const said = run("unshare", "--mount", "sh", "-ec", script.join("\n")).split("\n");
+    assert.deepEqual(said, [`${VERSION} is current in /opt/berth`, `700 ${uid}`, VERSION]);
   });
 
   void test("runs a fleet: controller, agent and command line of the installed tree, with a real container", async () => {
