@@ -276,6 +276,19 @@ export function createProgram(
     .command("confirm <epoch>")
     .summary("after a restore: let nodes stop what the store does not name")
     .action(run(() => import("./commands/store.ts"), "confirm"));
+  store
+    .command("status")
+    .summary("which store this is, whether it was put back from a copy, and for whom it waits")
+    .action(run(() => import("./commands/store.ts"), "status"));
+  store
+    .command("restored")
+    .summary("say that the store was put back from a copy, where nothing else can show it: a new epoch begins")
+    .option("--epoch <epoch>", "only if this is still the store's epoch")
+    .action(run(() => import("./commands/store.ts"), "restored"));
+  store
+    .command("release <epoch> <node...>")
+    .summary("after a restore: wait no longer for hosts that are off for good")
+    .action(run(() => import("./commands/store.ts"), "release"));
   add("completion <shell>", "print completions for bash, zsh or fish").action(
     run(() => import("./commands/completion.ts"), "completion"),
   );

@@ -23,7 +23,7 @@ import {
 import { Metrics } from "@berth/telemetry";
 import { startApi } from "./api/serve.ts";
 import { makeChecks } from "./http/checks.ts";
-import { controllerName, evictionOf, overcommitOf, startLoops } from "./loops.ts";
+import { controllerName, evictionOf, holdTermsOf, overcommitOf, startLoops } from "./loops.ts";
 import { makeControllerMetrics } from "./metrics.ts";
 import { makeAddressGuard } from "./webhooks/address-guard.ts";
 import { makeSender } from "./webhooks/send.ts";
@@ -98,6 +98,7 @@ async function compose(
         dropQueue: (node) => queues.drop(node),
         overcommit: overcommitOf(config),
         eviction: evictionOf(config),
+        holdTerms: holdTermsOf(config),
         webhooks: { sender, secretsDirectory: config.webhooks.secretsDirectory },
       },
       {

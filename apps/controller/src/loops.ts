@@ -20,6 +20,7 @@ import { startNews } from "./news/news.ts";
 import { startPlacement } from "./placement/placement.ts";
 import { evictionConfig, type EvictionConfig } from "./reconcile/fleet.ts";
 import { startReconcile } from "./reconcile/reconcile.ts";
+import { noticeCopy, type HoldTerms } from "./restore/begin.ts";
 import { startRetention } from "./retention.ts";
 import type { Sender } from "./webhooks/send.ts";
 import { startWebhooks } from "./webhooks/webhooks.ts";
@@ -46,6 +47,8 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
   const { store, bus, queues, logger, metrics, failpoint, sender } = deps;
   const { resyncMs, lease } = config;
   const common = { store, logger, failpoint };
+  // Before anything is placed.
+  await noticeCopy(store, holdTermsOf(config));
   lifetime.own(startRetention({ store, logger }, config.retention));
   lifetime.own(startNews({ store, bus, logger, failpoint }));
   const { secretsDirectory } = config.webhooks;
@@ -85,6 +88,10 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
 export function evictionOf({ lease, eviction }: ControllerConfig): EvictionConfig {
   const { perMinute: evictPerMinute, domainLabel } = eviction;
   return evictionConfig({ evictAfterMs: lease.renewMs + 1_000, evictPerMinute, domainLabel });
+}
+
+export function holdTermsOf({ lease }: ControllerConfig): HoldTerms {
+  return { ttlMs: lease.ttlMs, slackMs: lease.fenceSlackMs };
 }
 
 export function overcommitOf({ placement }: ControllerConfig): OvercommitConfig {

@@ -1,6 +1,7 @@
 /**
  * The controller's process: configuration in, signals, exit codes.
  *
+ * `--store-restored` notes that Postgres was put back from a copy, and ends: for before the first controller starts.
  * BERTH_CONTROLLER_CONFIG or `--config FILE` names a YAML or JSON file; the environment wins over it. The first SIGTERM or
  * SIGINT stops gracefully, the second at once. Exit codes: 0 stopped, 1 failed, 2 the configuration is wrong.
  */
@@ -10,6 +11,7 @@ import { StatusError } from "@berth/base";
 import { loadControllerConfig } from "@berth/config";
 import { createLogger } from "@berth/telemetry";
 import { startController } from "./controller.ts";
+import { declareRestored } from "./restore/declare.ts";
 
 const VERSION = (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string })
   .version;
@@ -19,7 +21,9 @@ const STOP_SLACK_MS = 15_000;
 process.env["GRPC_VERBOSITY"] ??= "NONE";
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { config: { type: "string" }, version: { type: "boolean" } } });
+  const { values } = parseArgs({
+    options: { config: { type: "string" }, version: { type: "boolean" }, "store-restored": { type: "boolean" } },
+  });
   if (values.version === true) {
     process.stdout.write(`${VERSION}\n`);
     return 0;
@@ -27,6 +31,10 @@ async function main(): Promise<number> {
   const file = values.config ?? process.env["BERTH_CONTROLLER_CONFIG"];
   const config = await loadControllerConfig({ file: file === "" ? undefined : file, env: process.env });
   const logger = createLogger({ name: "controller", level: config.logLevel });
+  if (values["store-restored"] === true) {
+    process.stdout.write(`${await declareRestored({ logger }, config)}\n`);
+    return 0;
+  }
   const stop = stopSignal();
   const controller = await startController({ logger, version: VERSION }, config);
   logger.info({ signal: await stop }, "stopping");

@@ -23,6 +23,7 @@ export {
   agentPermissions,
   assignmentsEndpoint,
   controllerInboxPrefix,
+  holdingsEndpoint,
   journalFetchEndpoint,
   eventSubject,
   journalSubject,

@@ -9,6 +9,8 @@ import { StatusError } from "@berth/base";
 import {
   AssignmentsReplySchema,
   AssignmentsRequestSchema,
+  HoldingsReplySchema,
+  HoldingsRequestSchema,
   JournalBatchSchema,
   JournalFetchRequestSchema,
   LeaseReplySchema,
@@ -54,6 +56,14 @@ export const mirrorsEndpoint = {
   request: MirrorsRequestSchema,
   reply: MirrorsReplySchema,
 } satisfies Endpoint<typeof MirrorsRequestSchema, typeof MirrorsReplySchema>;
+
+export const holdingsEndpoint = {
+  name: "holdings",
+  subject: (node: string) => `holdings.${token(node)}`,
+  nodeToken: 1,
+  request: HoldingsRequestSchema,
+  reply: HoldingsReplySchema,
+} satisfies Endpoint<typeof HoldingsRequestSchema, typeof HoldingsReplySchema>;
 
 export const journalFetchEndpoint = {
   name: "journal fetch",
@@ -126,6 +136,7 @@ export function agentPermissions(node: string): {
         leaseEndpoint.subject(node),
         assignmentsEndpoint.subject(node),
         mirrorsEndpoint.subject(node),
+        holdingsEndpoint.subject(node),
         progressSubject(node),
         journalSubject("*", node),
         `st.${token(node)}.*.up`,

@@ -23,6 +23,9 @@ export const CLOCK_DRIFT = 0.01;
 /** What a task without a grace of its own is given before SIGKILL. */
 export const DEFAULT_STOP_GRACE_MS = 10_000;
 
+/** How long a fenced task may be given at most: a replacement may have to wait for it. */
+export const MOST_FENCED_GRACE_MS = 10 * 60_000;
+
 export function fencedBy(
   lease: { readonly expiresAt: Date; readonly ttlMs: number },
   graceMs: number,

@@ -62,6 +62,7 @@ export {
 export {
   CLOCK_DRIFT,
   DEFAULT_STOP_GRACE_MS,
+  MOST_FENCED_GRACE_MS,
   fencedBy,
   replacementSafety,
   type FencingTerms,

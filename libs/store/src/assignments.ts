@@ -22,17 +22,19 @@ import type { Tx } from "./database.ts";
 import { parse } from "./messages.ts";
 import { getStoreMeta } from "./meta.ts";
 import { addToOutbox } from "./outbox.ts";
+import { isNamedBefore } from "./restore.ts";
 import { campaignTargets, tasks } from "./schema/index.ts";
 import type { TaskRow } from "./tasks.ts";
 
-export function taskAssignment(row: TaskRow): TaskAssignment {
+/** @param startable false: what is not there yet is not to be begun. */
+export function taskAssignment(row: TaskRow, startable = true): TaskAssignment {
   return create(TaskAssignmentSchema, {
     namespace: row.namespace,
     taskUid: row.uid,
     name: row.name,
     generation: BigInt(row.generation),
     attempt: row.attempt,
-    desired: row.desired === "Stop" ? "Stop" : isEnded(row) ? "Ended" : "Run",
+    desired: row.desired === "Stop" ? "Stop" : isEnded(row) || !startable ? "Ended" : "Run",
     container: parse(ContainerSpecSchema, row.container),
     workload: row.workload,
     fence: row.fence,
@@ -116,7 +118,14 @@ export async function announceImages(tx: Tx, rows: readonly TargetRow[]): Promis
  * revisions do not belong together. An unknown node has an empty set of revision 0 that stops nothing.
  */
 export async function assignmentPage(tx: Tx, node: string, offset: number, limit: number): Promise<AssignmentsReply> {
-  const { storeEpoch, stopsConfirmed, revision } = await assignmentMeta(tx, node);
+  const meta = await getStoreMeta(tx);
+  const { storeEpoch } = meta;
+  const { revision, holdings } = await nodeState(tx, node);
+  // It may run what is to be taken over.
+  const stopsConfirmed = meta.stopsConfirmed && holdings !== "wanted";
+  // What was named before a restore is begun only where it is known to be there.
+  const isStartable = (row: TaskRow): boolean =>
+    !isNamedBefore(row, meta) || (holdings !== "wanted" && !(row.fence && meta.held));
   if (revision === undefined) return create(AssignmentsReplySchema, { storeEpoch, stopsConfirmed: false });
   const ofNode = and(eq(tasks.node, node), eq(tasks.removed, false));
   const taskRows = await tx
@@ -145,19 +154,18 @@ export async function assignmentPage(tx: Tx, node: string, offset: number, limit
   return create(AssignmentsReplySchema, {
     storeEpoch,
     revision: BigInt(revision),
-    tasks: taskItems.map(taskAssignment),
+    tasks: taskItems.map((row) => taskAssignment(row, isStartable(row))),
     images: images.map(imageAssignment),
     nextOffset: more ? offset + taskItems.length + images.length : 0,
     stopsConfirmed,
   });
 }
 
-async function assignmentMeta(
+async function nodeState(
   tx: Tx,
   node: string,
-): Promise<{ readonly storeEpoch: string; readonly stopsConfirmed: boolean; readonly revision: string | undefined }> {
-  const [row] = await tx.execute<{ epoch: string; confirmed: boolean; revision: string | null }>(sql`
-    select store_epoch::text as epoch, stops_confirmed as confirmed, n.assignment_revision::text as revision
-    from store_meta left join nodes n on n.name = ${node}`);
-  return { storeEpoch: row!.epoch, stopsConfirmed: row!.confirmed, revision: row!.revision ?? undefined };
+): Promise<{ readonly revision: string | undefined; readonly holdings: string }> {
+  const [row] = await tx.execute<{ revision: string; holdings: string }>(sql`
+    select assignment_revision::text as revision, holdings from nodes where name = ${node}`);
+  return { revision: row?.revision, holdings: row?.holdings ?? "" };
 }

@@ -21,6 +21,7 @@ export type FleetNodeRow = Pick<
   | "drainStartedAt"
   | "taints"
   | "conditions"
+  | "holdings"
 >;
 
 export class FleetNodes {
@@ -48,7 +49,19 @@ async function readStamp(tx: Tx): Promise<string> {
 }
 
 function readRows(tx: Tx): Promise<FleetNodeRow[]> {
-  const { name, phase, silentSince, effectiveLabels, cordoned, drain, drainStartedAt, taints, conditions } = nodes;
-  const columns = { name, phase, silentSince, effectiveLabels, cordoned, drain, drainStartedAt, taints, conditions };
+  const { name, phase, silentSince, effectiveLabels, cordoned, drain, drainStartedAt, taints, conditions, holdings } =
+    nodes;
+  const columns = {
+    name,
+    phase,
+    silentSince,
+    effectiveLabels,
+    cordoned,
+    drain,
+    drainStartedAt,
+    taints,
+    conditions,
+    holdings,
+  };
   return tx.select(columns).from(nodes).orderBy(asc(name));
 }

@@ -142,7 +142,22 @@ export {
 export { renewKnown, type KnownRenewal, type RenewedLease } from "./lease-renewals.ts";
 export { KeptTasks } from "./kept-tasks.ts";
 export { FleetNodes, type FleetNodeRow } from "./fleet-nodes.ts";
-export { beginStoreEpoch, confirmStore, getStoreMeta, type StoreMeta } from "./meta.ts";
+export { getStoreMeta, type StoreMeta } from "./meta.ts";
+export {
+  beginStoreEpoch,
+  confirmStore,
+  firstGenerationAfter,
+  isNamedBefore,
+  isOriginal,
+  lockHold,
+  lockTasksOnOrNamed,
+  longestFencedGrace,
+  numberedAfterRestore,
+  releaseStore,
+  setHoldings,
+  tasksOutOfReach,
+  wantsHoldings,
+} from "./restore.ts";
 export {
   countNamespaces,
   getNamespace,

@@ -4,6 +4,7 @@
  */
 import { sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
+import { IDENTITY } from "./meta.ts";
 
 export interface KnownRenewal {
   readonly name: string;
@@ -22,13 +23,16 @@ export interface RenewedLease {
   readonly assignmentRevision: number;
   readonly storeEpoch: string;
   readonly mirrorsRevision: number;
+  /** The store was put back: the node is to tell what it holds; nothing that must never run twice is to be started. */
+  readonly holdingsWanted: boolean;
+  readonly held: boolean;
   /** By journal epoch. */
   readonly stored: Readonly<Record<string, number>>;
 }
 
 /**
  * Renews the leases of those whose row is as it was: the same version and holder, heard of, without a conflict or a hold, and not
- * behind its node (a restored store: D5). The others are left out of the answer, and as they are; they want a closer look.
+ * behind its node (a restored store: D5); and none while the store is held, or its nodes are to tell what they hold. The others are left out of the answer, and as they are; they want a closer look.
  */
 export async function renewKnown(tx: Tx, renewals: readonly KnownRenewal[], ttlMs: number): Promise<RenewedLease[]> {
   if (renewals.length === 0) return [];
@@ -48,6 +52,7 @@ export async function renewKnown(tx: Tx, renewals: readonly KnownRenewal[], ttlM
       select v.* from asked v join nodes n on n.name = v.name, store_meta m
       where n.resource_version = v."resourceVersion" and n.instance = v.instance and n.journal_epoch = v."journalEpoch"
         and n.phase <> 'Unknown' and n.conflict is null and n.eviction_held = ''
+        and n.holdings = '' and not m.held and m.identity in ('', ${IDENTITY})
         and not (v."appliedStoreEpoch" = m.store_epoch::text and v."appliedRevision" > n.assignment_revision)
       order by n.name for update of n)
     update nodes n set
@@ -64,6 +69,8 @@ export async function renewKnown(tx: Tx, renewals: readonly KnownRenewal[], ttlM
     assignmentRevision: Number(row.revision),
     storeEpoch: row.epoch,
     mirrorsRevision: Number(row.mirrors),
+    holdingsWanted: false,
+    held: false,
     stored: row.stored ?? {},
   }));
 }

@@ -48,8 +48,9 @@ export async function insertNewNodes(tx: Tx, renewals: readonly LeaseRenewal[]):
   if (renewals.length === 0) return [];
   const rows = renewals.map(({ name, shard }) => ({ uid: uuidv7(), name, shard }));
   const inserted = await tx.execute<{ name: string }>(sql`
-    insert into nodes (uid, name, shard, phase, lease_renewed_at, lease_expires_at, assignment_revision)
-    select r.uid, r.name, r.shard, 'Unknown', now(), now() - interval '1 second', coalesce(f.assignment_revision, 0)
+    insert into nodes (uid, name, shard, phase, lease_renewed_at, lease_expires_at, assignment_revision, holdings)
+    select r.uid, r.name, r.shard, 'Unknown', now(), now() - interval '1 second', coalesce(f.assignment_revision, 0),
+      (select case when restored_at is null then '' else 'wanted' end from store_meta)
     from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as r(uid uuid, name text, shard smallint)
     left join forgotten_nodes f on f.name = r.name
     on conflict (name) do nothing returning nodes.name`);

@@ -1,35 +1,43 @@
-/** Which history this database is (D5). */
-import { sql } from "drizzle-orm";
+/** Which history this database is (D5). What follows when it was put back from a copy: `restore.ts`. */
+import { sql, type SQL } from "drizzle-orm";
 import type { Tx } from "./database.ts";
+
+/** Which database this is. Tables get new numbers when they are made anew, as a restored dump makes them. */
+export const IDENTITY: SQL = sql`(select oid::text from pg_database where datname = current_database()) || '/' ||
+  'store_meta'::regclass::oid::text`;
 
 export interface StoreMeta {
   readonly storeEpoch: string;
   readonly stopsConfirmed: boolean;
+  /** It was put back, and it is not yet known what runs elsewhere. */
+  readonly held: boolean;
+  /** It was put back, and nobody has noticed yet (`restore.ts`). */
+  readonly copy: boolean;
+  /** Null: it never was put back. */
+  readonly restoredAt: Date | null;
   /** Of the registry mirrors. */
   readonly mirrorsRevision: number;
 }
 
 export async function getStoreMeta(tx: Tx): Promise<StoreMeta> {
-  const [row] = await tx.execute<{ epoch: string; confirmed: boolean; mirrors: string }>(
-    sql`select store_epoch::text as epoch, stops_confirmed as confirmed, mirrors_revision::text as mirrors from store_meta`,
-  );
-  return { storeEpoch: row!.epoch, stopsConfirmed: row!.confirmed, mirrorsRevision: Number(row!.mirrors) };
-}
-
-/**
- * This database was put back: what the fleet has seen since is unknown to it. Begins a new epoch, in which nothing is stopped
- * for being absent until an operator confirms. Returns false when somebody else has done so already.
- */
-export async function beginStoreEpoch(tx: Tx, previous: string): Promise<boolean> {
-  const done = await tx.execute(sql`
-    update store_meta set store_epoch = gen_random_uuid(), stops_confirmed = false where store_epoch = ${previous}::uuid`);
-  return done.count === 1;
-}
-
-/** Returns false when the epoch is not the current one. */
-export async function confirmStore(tx: Tx, storeEpoch: string): Promise<boolean> {
-  const done = await tx.execute(
-    sql`update store_meta set stops_confirmed = true where store_epoch::text = ${storeEpoch}`,
-  );
-  return done.count === 1;
+  const [row] = await tx.execute<{
+    epoch: string;
+    confirmed: boolean;
+    held: boolean;
+    copy: boolean;
+    restored: string | null;
+    mirrors: string;
+  }>(sql`
+    select store_epoch::text as epoch, stops_confirmed as confirmed, held,
+      identity not in ('', ${IDENTITY}) as copy,
+      (extract(epoch from restored_at) * 1000)::bigint::text as restored, mirrors_revision::text as mirrors
+    from store_meta`);
+  return {
+    storeEpoch: row!.epoch,
+    stopsConfirmed: row!.confirmed,
+    held: row!.held,
+    copy: row!.copy,
+    restoredAt: row!.restored === null ? null : new Date(Number(row!.restored)),
+    mirrorsRevision: Number(row!.mirrors),
+  };
 }

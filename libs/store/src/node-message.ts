@@ -149,6 +149,7 @@ function ownConditions(row: NodeRow): Condition[] {
             message: holdWords(row),
           }),
         ]),
+    ...holdingsCondition(row),
     ...(conflict === null
       ? []
       : [
@@ -160,6 +161,18 @@ function ownConditions(row: NodeRow): Condition[] {
           }),
         ]),
   ];
+}
+
+/** After a restore, until the node has shown what it runs. */
+function holdingsCondition({ name, holdings }: NodeRow): Condition[] {
+  if (holdings !== "wanted" && holdings !== "shown") return [];
+  const message =
+    holdings === "shown"
+      ? "it has shown what it runs; the store is to be confirmed"
+      : `the store was put back: this node has not shown yet that it runs only what the store names; if its host is off for ` +
+        `good: berth store release EPOCH ${name}`;
+  const reason = holdings === "shown" ? "AwaitsConfirmation" : "HoldingsUnknown";
+  return [create(ConditionSchema, { type: "StoreUnconfirmed", status: "True", reason, message })];
 }
 
 /** In a sentence, with the way out. */

@@ -3,6 +3,7 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import { and, asc, desc, eq, isNotNull, isNull, sql, type SQL } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import type { LockKey } from "./lock-keys.ts";
+import { MAY_PLACE } from "./restore.ts";
 import { tasks, workloads } from "./schema/index.ts";
 import { lockTasks, type TaskRow } from "./tasks.ts";
 
@@ -26,7 +27,9 @@ export interface UnplacedTask {
   readonly priority: number;
 }
 
-const WAITS = and(isNull(tasks.node), eq(tasks.desired, "Run"))!;
+const UNPLACED = and(isNull(tasks.node), eq(tasks.desired, "Run"))!;
+/** What a node is to be found for now. What a restored store holds back is not among it (`restore.ts`). */
+const WAITS = and(UNPLACED, MAY_PLACE)!;
 
 /**
  * Tasks to be placed, those of higher priority first, then the oldest, after a mark; locked. Those that somebody else is at

@@ -367,4 +367,21 @@ describe("HealthService", () => {
     const confirmed = await api.http("POST", "/v1/store:confirm", { storeEpoch });
     assert.equal(confirmed.at("stopsConfirmed"), true);
   });
+
+  test("a store that is said to be restored is held, and waits for no host that an operator lets go", async () => {
+    const client = api.client(HealthService);
+    const before = await client.getHealth({});
+    assert.deepEqual([before.held, before.waitsFor], [false, []]);
+    const { storeEpoch } = before;
+    await assert.rejects(client.releaseStore({ storeEpoch, nodes: ["n-1"] }), { reason: "STORE_NOT_HELD" });
+    await assert.rejects(client.declareStoreRestored({ storeEpoch: "another" }), { reason: "STORE_EPOCH_CONFLICT" });
+    const held = await client.declareStoreRestored({ storeEpoch });
+    assert.notEqual(held.storeEpoch, storeEpoch);
+    assert.deepEqual([held.held, held.stopsConfirmed], [true, false]);
+    assert.match(held.waitsFor.join(), /nodes that joined after the copy was made/);
+    await assert.rejects(client.releaseStore({ storeEpoch: held.storeEpoch, nodes: ["nobody"] }), {
+      code: "NOT_FOUND",
+    });
+    await client.confirmStore({ storeEpoch: held.storeEpoch });
+  });
 });

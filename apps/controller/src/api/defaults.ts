@@ -8,6 +8,7 @@ import { clone, create, type DescMessage, type Message } from "@bufbuild/protobu
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { reflect, type ReflectMessage } from "@bufbuild/protobuf/reflect";
 import { StatusError, type FieldViolation } from "@berth/base";
+import { MOST_FENCED_GRACE_MS } from "@berth/model";
 import {
   CampaignSpecSchema,
   RestartSchema,
@@ -45,9 +46,6 @@ export function storedWorkloadSpec(given: WorkloadSpec): WorkloadSpec {
   fillWords(WorkloadSpecSchema, spec);
   return spec;
 }
-
-/** How long a replacement may have to wait for a task's grace. */
-const MOST_FENCED_GRACE_MS = 10 * 60_000;
 
 function fencingViolations({ onNodeLoss, everyNode, container, rollout }: WorkloadSpec): FieldViolation[] {
   if (onNodeLoss !== "stopThenReplace") return [];

@@ -1,15 +1,20 @@
 /** HealthService: what this controller reaches, and which history its store is (D5). */
 import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { StatusError } from "@berth/base";
 import { HealthCheckSchema, HealthSchema, HealthService, type Health } from "@berth/proto";
 import { implement, type Implementation } from "@berth/rpc";
-import { confirmStore, getStoreMeta, insertEvents, type Store } from "@berth/store";
+import { confirmStore, getStoreMeta, insertEvents, lockNodes, type Store, type Tx } from "@berth/store";
 import type { Checks } from "../http/checks.ts";
+import { beginHold, type HoldTerms } from "../restore/begin.ts";
+import { holdWaits, releaseNodes, waitText } from "../restore/release.ts";
+import { notFound } from "./refusals.ts";
 
 export interface HealthDeps {
   readonly store: Store;
   readonly checks: Checks;
   readonly version: string;
+  readonly holdTerms: HoldTerms;
 }
 
 export function healthService(deps: HealthDeps): Implementation {
@@ -28,10 +33,35 @@ export function healthService(deps: HealthDeps): Implementation {
       });
       return await health(deps);
     },
+    async declareStoreRestored({ storeEpoch }) {
+      await store.transaction(async (tx) => {
+        const begun = await isCurrent(tx, storeEpoch) && await beginHold(tx, storeEpoch, deps.holdTerms, { why: "an operator says so" }); // prettier-ignore
+        if (!begun) throw anotherEpoch(storeEpoch);
+      });
+      return await health(deps);
+    },
+    async releaseStore({ storeEpoch, nodes: names }) {
+      await store.transaction(async (tx) => {
+        if (!(await isCurrent(tx, storeEpoch))) throw anotherEpoch(storeEpoch);
+        const { held } = await getStoreMeta(tx);
+        if (!held) throw notHeld();
+        const rows = await lockNodes(tx, names);
+        const missing = names.find((name) => !rows.some((row) => row.name === name));
+        if (missing !== undefined) throw notFound("node", missing);
+        const heard = rows.find((row) => row.phase !== "Unknown");
+        if (heard !== undefined) throw isHeard(heard.name);
+        await releaseNodes(tx, rows);
+      });
+      return await health(deps);
+    },
   });
 }
 
-async function health({ store, checks, version }: HealthDeps): Promise<Health> {
+async function isCurrent(tx: Tx, storeEpoch: string): Promise<boolean> {
+  return (await getStoreMeta(tx)).storeEpoch === storeEpoch;
+}
+
+async function health({ store, checks, version, holdTerms }: HealthDeps): Promise<Health> {
   const results = await checks.run();
   // Without Postgres there is no epoch to tell, but the answer must come all the same.
   const meta = await getStoreMeta(store.db).catch(() => undefined);
@@ -41,7 +71,20 @@ async function health({ store, checks, version }: HealthDeps): Promise<Health> {
     checks: results.map((result) => create(HealthCheckSchema, result)),
     storeEpoch: meta?.storeEpoch ?? "",
     stopsConfirmed: meta?.stopsConfirmed ?? false,
+    held: meta?.held ?? false,
+    ...(meta?.restoredAt ? { restoredAt: timestampFromDate(meta.restoredAt) } : {}),
+    waitsFor: meta?.held ? (await holdWaits(store.db, holdTerms)).map(waitText) : [],
   });
+}
+
+function notHeld(): StatusError {
+  const message = "the store waits for nobody: it was not put back from a copy, or is released already";
+  return new StatusError("FAILED_PRECONDITION", message, { reason: "STORE_NOT_HELD" });
+}
+
+function isHeard(node: string): StatusError {
+  const message = `node ${node} is heard, so it is not gone: it shows by itself what it runs; berth status tells how far that is`;
+  return new StatusError("FAILED_PRECONDITION", message, { reason: "NODE_HEARD" });
 }
 
 function anotherEpoch(given: string): StatusError {

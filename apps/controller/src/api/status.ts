@@ -12,6 +12,7 @@ import { implement, type Implementation } from "@berth/rpc";
 import { storeTime, type NodeRow, type Store, type TaskGroup } from "@berth/store";
 import type { Checks } from "../http/checks.ts";
 import type { EvictionConfig } from "../reconcile/eviction.ts";
+import type { HoldTerms } from "../restore/begin.ts";
 import { findingsOf } from "../status/findings.ts";
 import { readFleet, type FleetReadings } from "../status/readings.ts";
 
@@ -21,14 +22,15 @@ export interface StatusDeps {
   readonly version: string;
   /** As the reconciler has it. */
   readonly eviction: EvictionConfig;
+  readonly holdTerms: HoldTerms;
 }
 
 export function statusService(deps: StatusDeps): Implementation {
   return implement(StatusService, { getFleetStatus: () => fleetStatus(deps) });
 }
 
-async function fleetStatus({ store, checks, version, eviction }: StatusDeps): Promise<FleetStatus> {
-  const [results, readings] = await Promise.all([checks.run(), store.snapshot(readFleet)]);
+async function fleetStatus({ store, checks, version, eviction, holdTerms }: StatusDeps): Promise<FleetStatus> {
+  const [results, readings] = await Promise.all([checks.run(), store.snapshot((tx) => readFleet(tx, holdTerms))]);
   const now = await storeTime(store.db);
   const findings = findingsOf({ ...readings, checks: results, eviction, now });
   return create(FleetStatusSchema, {

@@ -22,6 +22,8 @@ import {
   listTasks,
   lockTask,
   taskMessage,
+  lockHold,
+  numberedAfterRestore,
   updateTasks,
   type TaskRow,
   type Tx,
@@ -147,7 +149,14 @@ async function restart(tx: Tx, namespace: string, name: string): Promise<Task> {
     const message = `task "${name}" has not been placed on a node yet (${why}); there is nothing to end`;
     throw new StatusError("FAILED_PRECONDITION", message, { reason: "TASK_NOT_PLACED" });
   }
-  const updated = await updateTasks(tx, [{ before: row, patch: { ...nextAttempt(row), failures: 0 } }]);
+  if (row.fence && (await lockHold(tx))) {
+    const message =
+      `task "${name}" must never run twice, and this store was put back from a copy: it is begun again when every node has ` +
+      "shown what it runs; berth status tells for which it waits";
+    throw new StatusError("FAILED_PRECONDITION", message, { reason: "STORE_HELD" });
+  }
+  const update = { before: row, patch: { ...nextAttempt(row), failures: 0 } };
+  const updated = await updateTasks(tx, await numberedAfterRestore(tx, [update]));
   await announceTasks(tx, updated);
   const message = `attempt ${row.attempt + 1}, asked for`;
   await insertEvents(tx, [

@@ -48,7 +48,7 @@ async function openBench(ttlMs = 60_000): Promise<Bench> {
   return {
     store,
     async renew(...renewals) {
-      const outcome = await store.transaction((tx) => renewBatch(tx, renewals, { ttlMs, renewMs: 100 }));
+      const outcome = await store.transaction((tx) => renewBatch(tx, renewals, { ttlMs, renewMs: 100, slackMs: 100 }));
       return outcome.replies.map((reply) => reply.refused);
     },
     node: async (name) => (await getNode(store.db, name))!,

@@ -4,8 +4,16 @@
  * Requests may come to any controller; silence is noticed by the one that holds a lock.
  */
 import { Lifetime, StatusError, throwIfAborted, type Logger } from "@berth/base";
-import { assignmentsEndpoint, leaseEndpoint, mirrorsEndpoint, type Bus } from "@berth/bus";
-import type { AssignmentsRequest, LeaseReply, LeaseRequest, MirrorsRequest } from "@berth/proto";
+import { assignmentsEndpoint, holdingsEndpoint, leaseEndpoint, mirrorsEndpoint, type Bus } from "@berth/bus";
+import { create } from "@bufbuild/protobuf";
+import {
+  HoldingsReplySchema,
+  type AssignmentsRequest,
+  type HoldingsRequest,
+  type LeaseReply,
+  type LeaseRequest,
+  type MirrorsRequest,
+} from "@berth/proto";
 import { LEASE_EXPIRY_LOCK, surveyLeases, type HeldLock, type LeaseSurvey, type Store } from "@berth/store";
 import { startLoop } from "../loop/loop.ts";
 import type { LeaseMetrics } from "../metrics.ts";
@@ -15,6 +23,10 @@ import { alignCertainty } from "./certainty.ts";
 import { expireLeases } from "./expiry.ts";
 import { alignHolds } from "./holds.ts";
 import { readMirrors } from "./mirrors.ts";
+import { noticeCopy } from "../restore/begin.ts";
+import { takeHoldings } from "../restore/holdings.ts";
+import { tryRelease } from "../restore/release.ts";
+import type { RenewTerms } from "./renew.ts";
 import { Renewals } from "./renewals.ts";
 import { leaseTerms, type LeaseTerms } from "./terms.ts";
 
@@ -58,6 +70,8 @@ export async function startLeases(
   /** By the size of the fleet; looked at in each round. */
   const termsFor = ({ nodes }: LeaseSurvey): LeaseTerms => leaseTerms(config, nodes, config.maxRenewalsPerSecond);
   let terms = termsFor(await surveyLeases(store.db));
+  const renewTerms = (): RenewTerms => ({ ...terms, slackMs: config.fenceSlackMs });
+  if (await noticeCopy(store, renewTerms())) logger.warn({}, "the store was put back from a copy: it is held");
   /** Since when every agent could have renewed. */
   let hearingSinceMs = performance.now();
   const deaf = (): void => {
@@ -67,7 +81,7 @@ export async function startLeases(
   const renewals = new Renewals({
     store,
     shards: config.shards,
-    terms: () => terms,
+    terms: renewTerms,
     onReturned: () => expiry.ring(),
     onFailure: deaf,
   });
@@ -96,6 +110,8 @@ export async function startLeases(
         const silent = survey.silent + expired.length;
         if (silent > 0 || survey.unreachable) await alignCertainty(store, { slackMs: config.fenceSlackMs });
         if (lock !== undefined && (silent > 0 || survey.held > 0)) await alignHolds(store, config.eviction);
+        if (lock !== undefined && (await tryRelease(store, renewTerms())))
+          logger.info({}, "the restored store is released");
         return expiryMs;
       },
     },
@@ -134,6 +150,18 @@ export async function startLeases(
       throw new StatusError("PERMISSION_DENIED", `node ${node} asked for the mirrors in the name of ${request.node}`, {
         reason: "LEASE_FOREIGN",
       });
+    }),
+  );
+  lifetime.own(
+    bus.serve(holdingsEndpoint, { queue: QUEUE }, async (request: HoldingsRequest, { node }) => {
+      if (request.node !== node) {
+        throw new StatusError("PERMISSION_DENIED", `node ${node} told the holdings of ${request.node}`, {
+          reason: "LEASE_FOREIGN",
+        });
+      }
+      const refused = await store.transaction((tx) => takeHoldings(tx, node, request));
+      if (refused !== "") logger.info({ node, why: refused }, "what a node holds was not taken");
+      return create(HoldingsReplySchema, { refused });
     }),
   );
   return {

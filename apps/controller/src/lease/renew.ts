@@ -7,7 +7,6 @@
 import { create } from "@bufbuild/protobuf";
 import { LeaseReplySchema, type LeaseReply } from "@berth/proto";
 import {
-  beginStoreEpoch,
   getStoreMeta,
   insertEvents,
   insertNewNodes,
@@ -15,6 +14,7 @@ import {
   lockLeases,
   renewLeases,
   setConflict,
+  wantsHoldings,
   type LeasedNode,
   type LeaseRenewal,
   type NewEvent,
@@ -22,6 +22,7 @@ import {
   type StoreMeta,
   type Tx,
 } from "@berth/store";
+import { beginHold, type HoldTerms } from "../restore/begin.ts";
 import type { LeaseTerms } from "./terms.ts";
 import { decideLease, isStoreRestored, isVisibleChange, type LeaseDecision } from "./decide.ts";
 
@@ -34,11 +35,13 @@ export interface RenewOutcome {
   readonly versions: ReadonlyMap<string, number>;
 }
 
+export type RenewTerms = LeaseTerms & HoldTerms;
+
 /** Requests of different nodes; two of one node belong into two batches. */
-export async function renewBatch(tx: Tx, renewals: readonly LeaseRenewal[], terms: LeaseTerms): Promise<RenewOutcome> {
+export async function renewBatch(tx: Tx, renewals: readonly LeaseRenewal[], terms: RenewTerms): Promise<RenewOutcome> {
   const events: NewEvent[] = [];
   const nodes = await lockAll(tx, renewals, events);
-  const meta = await currentMeta(tx, renewals, nodes, events);
+  const meta = await currentMeta(tx, renewals, nodes, terms);
   const decisions = new Map(renewals.map((renewal) => [renewal.name, decide(nodes, renewal)]));
   const granted = renewals.filter((renewal) => decisions.get(renewal.name)!.granted);
   const visible = granted.filter((renewal) => isVisibleChange(nodes.get(renewal.name)!.row, renewal));
@@ -55,7 +58,8 @@ export async function renewBatch(tx: Tx, renewals: readonly LeaseRenewal[], term
       const decision = decisions.get(renewal.name)!;
       if (!decision.granted) return create(LeaseReplySchema, { refused: decision.why });
       const { row } = nodes.get(renewal.name)!;
-      return leaseReply({ ...row, ...meta, stored: stored.get(renewal.name) ?? {} }, renewal.journalEpoch, terms);
+      const told = { ...meta, holdingsWanted: wantsHoldings(row, meta), stored: stored.get(renewal.name) ?? {} };
+      return leaseReply({ ...row, ...told }, renewal.journalEpoch, terms);
     }),
     versions: new Map(
       granted.map(({ name }) => [name, nodes.get(name)!.row.resourceVersion + (news.has(name) ? 1 : 0)]),
@@ -119,29 +123,25 @@ function decide(nodes: ReadonlyMap<string, LeasedNode>, renewal: LeaseRenewal): 
   return decideLease(row, leaseFresh, renewal);
 }
 
+/** Begins a new epoch when one of the nodes, or the database itself, shows that it was put back. */
 async function currentMeta(
   tx: Tx,
   renewals: readonly LeaseRenewal[],
   nodes: ReadonlyMap<string, LeasedNode>,
-  events: NewEvent[],
+  terms: RenewTerms,
 ): Promise<StoreMeta> {
   const meta = await getStoreMeta(tx);
   const ahead = renewals.find((renewal) => isStoreRestored(meta.storeEpoch, nodes.get(renewal.name)!.row, renewal));
-  if (ahead === undefined) return meta;
-  if (await beginStoreEpoch(tx, meta.storeEpoch)) {
-    const known = nodes.get(ahead.name)!.row.assignmentRevision;
-    events.push({
-      topic: "/store/restored",
-      kind: "Store",
-      name: "store",
-      node: ahead.name,
-      severity: "Warning",
-      reason: "StoreRestored",
-      message:
-        `node ${ahead.name} has taken assignment revision ${ahead.appliedRevision}, this store knows ${known}: it was put ` +
-        "back from a copy. Nothing is stopped for being absent until an operator confirms the new store epoch",
-    });
-  }
+  if (ahead === undefined && !meta.copy) return meta;
+  const known = ahead === undefined ? undefined : nodes.get(ahead.name)!.row.assignmentRevision;
+  const found =
+    ahead === undefined
+      ? { why: "it is another database than the one that it was" }
+      : {
+          why: `node ${ahead.name} has taken assignment revision ${ahead.appliedRevision}, this store knows ${known}`,
+          node: ahead.name,
+        };
+  await beginHold(tx, meta.storeEpoch, terms, found);
   return await getStoreMeta(tx);
 }
 
@@ -189,5 +189,7 @@ export function leaseReply(renewed: Omit<RenewedLease, "name">, journalEpoch: st
     shard: renewed.shard,
     journalStored,
     mirrorsRevision: BigInt(renewed.mirrorsRevision),
+    holdingsWanted: renewed.holdingsWanted,
+    held: renewed.held,
   });
 }

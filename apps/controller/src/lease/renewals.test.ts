@@ -54,7 +54,7 @@ async function openLab(ttlMs = 60_000): Promise<Lab> {
     new Renewals({
       store: over,
       shards: 4,
-      terms: () => ({ ttlMs, renewMs: 10 }),
+      terms: () => ({ ttlMs, renewMs: 10, slackMs: 100 }),
       onReturned: () => {},
       onFailure: () => {},
     });

@@ -5,15 +5,14 @@
 import type { LeaseReply, LeaseRequest } from "@berth/proto";
 import { renewKnown, type KnownRenewal, type LeaseRenewal, type RenewedLease, type Store } from "@berth/store";
 import { LeaseBatcher } from "./batcher.ts";
-import { leaseReply, renewBatch } from "./renew.ts";
+import { leaseReply, renewBatch, type RenewTerms } from "./renew.ts";
 import { factsOf, renewalOf } from "./request.ts";
-import type { LeaseTerms } from "./terms.ts";
 
 export interface RenewalsDeps {
   readonly store: Store;
   readonly shards: number;
   /** As they are now. */
-  readonly terms: () => LeaseTerms;
+  readonly terms: () => RenewTerms;
   /** Nodes that were silent are heard again. */
   readonly onReturned: (nodes: readonly string[]) => void;
   /** Requests could not be answered, for the store's sake. */
@@ -88,7 +87,7 @@ export class Renewals {
     });
   }
 
-  async #lookClosely(asks: readonly Ask[], terms: LeaseTerms): Promise<ReadonlyMap<string, LeaseReply>> {
+  async #lookClosely(asks: readonly Ask[], terms: RenewTerms): Promise<ReadonlyMap<string, LeaseReply>> {
     const { store, shards, onReturned } = this.#deps;
     const renewals = asks.map(({ name, request, renewal }) => renewal ?? renewalOf(name, request, shards));
     const { replies, returned, versions } = await store.transaction((tx) => renewBatch(tx, renewals, terms));

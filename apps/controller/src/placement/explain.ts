@@ -14,7 +14,7 @@ import {
   type Verdicts,
 } from "@berth/model";
 import { PlacementVerdictSchema, TaskExplanationSchema, type PlacementVerdict, type TaskExplanation } from "@berth/proto"; // prettier-ignore
-import { getDecision, waitingTasks, type PlacementRecord, type RecordedPoints, type TaskRow, type Tx } from "@berth/store"; // prettier-ignore
+import { allNodes, getDecision, getStoreMeta, waitingTasks, type PlacementRecord, type RecordedPoints, type TaskRow, type Tx } from "@berth/store"; // prettier-ignore
 import { readFleet, readRules, type OvercommitConfig } from "./fleet.ts";
 import { MOST_NAMED, pointsOf, refusedGroups } from "./record.ts";
 
@@ -78,8 +78,17 @@ async function verdictNow(
   const holdsRoom = !hasEnded(row.phase) || row.nextAttemptAt !== null;
   if (own !== undefined && holdsRoom) batch.giveBack(task, own);
   const verdicts = judgeNodes(batch, task);
-  const reason = row.node === null ? reasonOf(batch, task, tasks) : "";
+  const reason = row.node !== null ? "" : (await whyHeld(tx, row)) || reasonOf(batch, task, tasks);
   return { task, verdict: verdictMessage(task, verdicts, reason, options) };
+}
+
+/** A store that was put back begins nothing of which there must never be two. */
+async function whyHeld(tx: Tx, row: TaskRow): Promise<string> {
+  if (!row.fence || !(await getStoreMeta(tx)).held) return "";
+  const waits = (await allNodes(tx)).filter(({ holdings }) => holdings !== "clean").map(({ name }) => name);
+  const named = waits.slice(0, MOST_NAMED).join(", ") + (waits.length > MOST_NAMED ? ", …" : "");
+  const whom = named === "" ? "it is not released yet" : `not every node has shown what it runs: ${named}`;
+  return `the store was put back from a copy and this task must never run twice: ${whom} (berth store status)`;
 }
 
 function reasonOf(batch: PlacementBatch, task: PlacementTask, unit: readonly PlacementTask[]): string {

@@ -10,6 +10,8 @@ import {
   announceTasks,
   insertDecisions,
   insertEvents,
+  lockHold,
+  numberedAfterRestore,
   PLACEMENT_LOCK,
   tryTransactionLock,
   unplacedOf,
@@ -55,7 +57,10 @@ export async function placeBatch(
   const last = found.at(-1);
   const next =
     found.length < pass.batchSize || last === undefined ? undefined : { ...last.row, priority: last.priority };
-  const rows = await withWholeGangs(tx, pass, found.map(({ row }) => row)); // prettier-ignore
+  const wanted = await withWholeGangs(tx, pass, found.map(({ row }) => row)); // prettier-ignore
+  // A restore may have been noticed since they were read.
+  const held = wanted.some((row) => row.fence) && (await lockHold(tx));
+  const rows = held ? wanted.filter((row) => !row.fence) : wanted;
   if (rows.length === 0) return { placed: 0, waiting: 0, next };
   const { fleet, tasks } = await readFleet(tx, rows, pass.overcommit);
   const batch = new PlacementBatch(fleet, { reportMost: MOST_NAMED });
@@ -66,7 +71,7 @@ export async function placeBatch(
   const placed = await assign(tx, batch, tasks, decisions, byUid);
   const refused = refusals(pass, rows, decisions, room);
   // protocol: TaskPlaced
-  const updated = await updateTasks(tx, [...placed, ...room.stops, ...refused]);
+  const updated = await updateTasks(tx, [...(await numberedAfterRestore(tx, placed)), ...room.stops, ...refused]);
   const told = placed.length + room.stops.length;
   await announceTasks(tx, updated.slice(0, told));
   await insertEvents(tx, [

@@ -53,7 +53,8 @@ export function fleetView(rows: readonly FleetNodeRow[], config: EvictionConfig,
     const evict = verdicts.get(name)?.evict === true;
     const taints = effectiveTaints(row);
     const drain = drainModeOf(row, now);
-    return [name, { name, labels, silent: row.phase === "Unknown", cordoned, evict, drain, taints }];
+    const unshown = row.holdings === "wanted";
+    return [name, { name, labels, silent: row.phase === "Unknown", unshown, cordoned, evict, drain, taints }];
   });
   return {
     nodes: new Map(nodes),

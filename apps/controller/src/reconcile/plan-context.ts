@@ -21,6 +21,8 @@ export interface FleetNode {
   readonly evict: boolean;
   /** Its tasks are to leave; `forced`: whatever their budgets say. */
   readonly drain?: "moving" | "forced" | undefined;
+  /** The store was put back, and this node has not shown yet what it runs. */
+  readonly unshown?: boolean;
   /** Besides those of silence and a cordon. */
   readonly taints?: readonly Taint[];
 }
@@ -57,6 +59,8 @@ export interface PlanInput {
   readonly tasks: readonly TaskRow[];
   readonly nodes: ReadonlyMap<string, FleetNode>;
   readonly now: Date;
+  /** The store was put back: nothing of which there must never be two is begun (`libs/store/src/restore.ts`). */
+  readonly held?: boolean;
   newUid(): string;
   newSuffix(): string;
 }
@@ -109,6 +113,12 @@ export function contextOf(input: PlanInput, plan: Plan): Context {
 }
 
 const isFenced = ({ template }: Revision): boolean => template.onNodeLoss === "stopThenReplace";
+
+/** Not where it is not known what runs; and for what there must never be two of, while that is not known elsewhere. */
+export function mayBegin({ held, fence, freshFence, nodes }: Context, row: TaskRow): boolean {
+  if (row.node !== null && nodes.get(row.node)?.unshown === true) return false;
+  return held !== true || !(row.fence || fence || freshFence);
+}
 
 export function restartRule(spec: WorkloadSpec): RestartRule {
   return {

@@ -14,7 +14,7 @@ import { hasEnded, type RestartRule } from "@berth/model";
 import { workloadStatus, type TaskRow } from "@berth/store";
 import { nextAttempt } from "./execution.ts";
 import { evaluateJob, jobBounds, type JobState } from "./job.ts";
-import { newTask, noteWake, stop, taskEvent, type Context } from "./plan-context.ts";
+import { mayBegin, newTask, noteWake, stop, taskEvent, type Context } from "./plan-context.ts";
 import { isLost, replaceLost } from "./plan-loss.ts";
 import { planRestart } from "./plan-restart.ts";
 import { isFree } from "./plan-slots.ts";
@@ -58,7 +58,9 @@ export function planJob(context: Context, live: readonly TaskRow[]): void {
 /** Under way, or to be tried again. */
 const isActive = (row: TaskRow): boolean => row.phase !== "Succeeded";
 
-function retry({ plan, now }: Context, row: TaskRow): void {
+function retry(context: Context, row: TaskRow): void {
+  const { plan, now } = context;
+  if (!mayBegin(context, row)) return;
   const outcome = planRestart(RETRY, row, now);
   noteWake(plan, outcome.wakeAt);
   if (outcome.begin) {

@@ -12,7 +12,7 @@
 import { isAvailable } from "@berth/model";
 import type { TaskRow } from "@berth/store";
 import { nextAttempt, nextGeneration } from "./execution.ts";
-import { newTask, noteWake, stop, taskEvent, type Context } from "./plan-context.ts";
+import { mayBegin, newTask, noteWake, stop, taskEvent, type Context } from "./plan-context.ts";
 import { isOutdated, isRolledOut, mustMove } from "./plan-revision.ts";
 import { isFree } from "./plan-slots.ts";
 import { planRestart } from "./plan-restart.ts";
@@ -31,6 +31,7 @@ export function tendAll(context: Context, kept: readonly TaskRow[], wanted: numb
 
 /** One task that stays: moved to the target, or tried again, or left alone. */
 function tend(context: Context, budget: Budget, row: TaskRow): void {
+  if (!mayBegin(context, row)) return;
   const { rollout } = context;
   const current = row.workloadGeneration === rollout.target.generation;
   if (current || !rollout.advance) tendRestart(context, row);

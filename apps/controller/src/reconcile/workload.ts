@@ -13,7 +13,9 @@ import {
   KeptTasks,
   lockTasksByUid,
   lockWorkloadAndTime,
+  lockHold,
   lockWorkloadByUid,
+  numberedAfterRestore,
   removeTasks,
   removeWorkload,
   revisionsOf,
@@ -69,7 +71,9 @@ export async function reconcileWorkload(tx: Tx, uid: string, sight: Sight): Prom
   const live = tasks.filter((row) => row.desired === "Run");
   const revisions = await revisionsOf(tx, uid);
   const rollout = evaluateView({ workload, spec, status, revisions, live, nodes: fleet.nodes, now });
-  const view = { workload, spec, rollout: rollout.plan, tasks, nodes: fleet.nodes, now };
+  const neverTwo = spec.onNodeLoss === "stopThenReplace" || tasks.some((row) => row.fence);
+  const held = neverTwo && (await lockHold(tx));
+  const view = { workload, spec, rollout: rollout.plan, tasks, nodes: fleet.nodes, now, held };
   const plan = planWorkload({ ...view, newUid: uuidv7, newSuffix });
   const job = jobOf(view, live);
   plan.events.push(...(job ? jobEvents(workload, status.job, job) : rolloutEvents(workload, status, rollout.state)));
@@ -120,7 +124,7 @@ async function carryOut(tx: Tx, tasks: readonly TaskRow[], plan: Plan): Promise<
   const touched = [...plan.update.map(({ before }) => before), ...plan.remove];
   await lockUnchanged(tx, touched);
   await removeTasks(tx, plan.remove);
-  const updated = await updateTasks(tx, plan.update);
+  const updated = await updateTasks(tx, await numberedAfterRestore(tx, plan.update));
   // After the updates: a slot is free once its task is told to stop.
   const created = await insertTasks(tx, plan.create);
   if (created.length < plan.create.length) {

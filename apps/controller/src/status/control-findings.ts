@@ -1,5 +1,6 @@
 /** The control plane itself: servers away, nobody at work, jobs and journals that fall behind, a store that was put back. Pure. */
 import type { Finding } from "@berth/proto";
+import { waitText } from "../restore/release.ts";
 import { counted, finding, sinceOf, type FindingsInput } from "./finding.ts";
 
 /** Entries that are on their way are no news; these have been for too long. */
@@ -16,6 +17,7 @@ export function controlFindings(input: FindingsInput): Finding[] {
     const hint = `berth store confirm ${meta.storeEpoch}`;
     out.push(finding({ area: "control", reason: "StoreRestored", subject: "store", message, hint }));
   }
+  out.push(...holdFindings(input));
   if (controllers.length === 0) {
     const message = "no controller takes part in the work: nothing is reconciled, placed or stored";
     out.push(finding({ area: "control", reason: "NobodyWorks", subject: "controllers", message }));
@@ -38,3 +40,24 @@ export function controlFindings(input: FindingsInput): Finding[] {
 }
 
 const MOST_JOURNALS = 10;
+
+/** What a store that was put back waits for before it begins again what must never run twice. */
+function holdFindings({ meta, holdWaits }: FindingsInput): Finding[] {
+  if (!meta.held) return [];
+  const nodes = holdWaits.filter(({ node }) => node !== "");
+  const named = nodes.slice(0, MOST_WAITS).map(waitText);
+  const more = nodes.length > named.length ? `; ${nodes.length - named.length} more` : "";
+  const unknown = holdWaits.filter(({ node }) => node === "").map(waitText);
+  const what = [...named, ...unknown].join("; ") + more;
+  const waits = what === "" ? "it is released as soon as it is confirmed" : `it waits: ${what}`;
+  const message = `was put back from a copy: no stopThenReplace task is begun yet; ${waits}`;
+  const silent = nodes.filter((wait) => wait.silent).map(({ node }) => node);
+  const hint =
+    silent.length === 0
+      ? "berth store status"
+      : `berth store release ${meta.storeEpoch} ${silent.join(" ")} (hosts that are off for good)`;
+  const about = { area: "held", reason: "StoreHeld", subject: "store" } as const;
+  return [finding({ ...about, message, hint, count: nodes.length, ...sinceOf(meta.restoredAt) })];
+}
+
+const MOST_WAITS = 3;

@@ -30,6 +30,8 @@ import {
   type Tx,
   type WebhookRow,
 } from "@berth/store";
+import type { HoldTerms } from "../restore/begin.ts";
+import { holdWaits, type HoldWait } from "../restore/release.ts";
 import { CRON_JOB_LABEL } from "../cron/look.ts";
 
 export interface FleetReadings {
@@ -49,6 +51,8 @@ export interface FleetReadings {
   readonly controllers: readonly ControllerRow[];
   readonly webhooks: readonly WebhookRow[];
   readonly meta: StoreMeta;
+  /** For whom a store that was put back waits. */
+  readonly holdWaits: readonly HoldWait[];
 }
 
 /** So many failures in a row are a crash loop. */
@@ -62,7 +66,7 @@ const ROLLOUT_PAUSED_MS = 15 * 60_000;
 /** Ticks come every second. */
 const CRON_OVERDUE_MS = 60_000;
 
-export async function readFleet(tx: Tx): Promise<FleetReadings> {
+export async function readFleet(tx: Tx, terms: HoldTerms): Promise<FleetReadings> {
   return {
     nodes: await allNodes(tx),
     tasks: await taskGroups(tx),
@@ -80,5 +84,6 @@ export async function readFleet(tx: Tx): Promise<FleetReadings> {
     controllers: await controllersAtWork(tx),
     webhooks: await troubledWebhooks(tx),
     meta: await getStoreMeta(tx),
+    holdWaits: await holdWaits(tx, terms),
   };
 }

@@ -14,6 +14,9 @@ import {
   TaskChangedSchema,
   type AssignmentsReply,
   type AssignmentsRequest,
+  HoldingsRequestSchema,
+  type HoldingsReply,
+  type HoldingsRequest,
   type ImageAssignment,
   type Job,
   type JournalBatch,
@@ -27,6 +30,7 @@ import {
 export interface AgentWires {
   lease(node: string, request: LeaseRequest): Promise<LeaseReply>;
   assignments(node: string, request: AssignmentsRequest): Promise<AssignmentsReply>;
+  holdings(node: string, request: HoldingsRequest): Promise<HoldingsReply>;
   publish(shard: number, batch: JournalBatch): void;
 }
 
@@ -120,6 +124,28 @@ export class FakeAgent {
     this.#shard = reply.shard;
     this.storedSeq = Number(reply.journalStoredSeq);
     if (reply.storeEpoch !== this.storeEpoch || Number(reply.revision) !== this.appliedRevision) await this.sync();
+    if (reply.holdingsWanted && reply.storeEpoch === this.storeEpoch) await this.tellHoldings();
+  }
+
+  /** What it has, for a store that was put back. */
+  async tellHoldings(): Promise<void> {
+    if (this.silent) return;
+    const holdings = [...this.executions.values()]
+      .filter(({ state }) => state !== "removed")
+      .map(({ task: { taskUid, generation, attempt, fence, namespace, name }, state }) => {
+        return { taskUid, generation, attempt, fence, namespace, name, state: state === "ended" ? "exited" : state };
+      });
+    await this.#wires.holdings(
+      this.name,
+      create(HoldingsRequestSchema, {
+        node: this.name,
+        storeEpoch: this.storeEpoch,
+        revision: BigInt(this.appliedRevision),
+        journalEpoch: this.epoch,
+        journalHeadSeq: BigInt(this.entries.length),
+        holdings,
+      }),
+    );
   }
 
   /** Takes over the full set (D5). */

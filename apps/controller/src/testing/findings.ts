@@ -3,12 +3,13 @@ import type { Finding } from "@berth/proto";
 import { eventually } from "@berth/testkit/servers";
 import { findingsOf } from "../status/findings.ts";
 import { readFleet } from "../status/readings.ts";
-import { EVICTION, type TestFleet } from "./test-fleet.ts";
+import { EVICTION, LEASE, type TestFleet } from "./test-fleet.ts";
 
 const GOOD = [{ name: "postgres", ok: true, message: "", latencyMs: 1 }];
 
 export async function findings(fleet: TestFleet, checks = GOOD, eviction = EVICTION): Promise<Finding[]> {
-  const readings = await fleet.store.snapshot(readFleet);
+  const terms = { ttlMs: LEASE.ttlMs, slackMs: LEASE.fenceSlackMs };
+  const readings = await fleet.store.snapshot((tx) => readFleet(tx, terms));
   return findingsOf({ ...readings, checks, eviction, now: new Date() });
 }
 

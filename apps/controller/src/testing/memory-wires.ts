@@ -3,7 +3,15 @@ import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { StatusError } from "@berth/base";
 import type { Bus, BusState, RequestContext } from "@berth/bus";
 import type { JobToAdd } from "@berth/jobs";
-import type { AssignmentsReply, AssignmentsRequest, JournalBatch, LeaseReply, LeaseRequest } from "@berth/proto";
+import type {
+  AssignmentsReply,
+  AssignmentsRequest,
+  HoldingsReply,
+  HoldingsRequest,
+  JournalBatch,
+  LeaseReply,
+  LeaseRequest,
+} from "@berth/proto";
 import type { Delivery } from "../ingest/shard.ts";
 import type { AgentWires, FakeAgent } from "./fake-agent.ts";
 
@@ -54,6 +62,10 @@ export class MemoryWires implements AgentWires {
 
   async assignments(node: string, request: AssignmentsRequest): Promise<AssignmentsReply> {
     return (await this.#ask("assignments", node, request)) as AssignmentsReply;
+  }
+
+  async holdings(node: string, request: HoldingsRequest): Promise<HoldingsReply> {
+    return (await this.#ask("holdings", node, request)) as HoldingsReply;
   }
 
   publish(shard: number, batch: JournalBatch): void {

@@ -103,6 +103,7 @@ async function startTestApi(databaseUrl: string, natsUrl: string): Promise<TestA
         failpoint: noFailpoints,
         overcommit: NO_OVERCOMMIT,
         eviction: evictionConfig({}),
+        holdTerms: { ttlMs: 500, slackMs: 300 },
         webhooks: { sender },
       },
       { grpc: { host: "127.0.0.1", port: 0 }, http: { host: "127.0.0.1", port: 0 }, graceMs: 500, tokenCacheMs: 50 },

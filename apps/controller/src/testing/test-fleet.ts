@@ -1,4 +1,5 @@
 /** The working half of a controller on a real Postgres, with a fleet of fake agents. */
+import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Lifetime, noFailpoints, silentLogger, type Failpoint, type Logger } from "@berth/base";
 import {
@@ -39,6 +40,10 @@ export type SpecInit = Omit<Exclude<MessageInitShape<typeof WorkloadSpecSchema>,
 
 export interface TestDatabases extends AsyncDisposable {
   create(): Promise<string>;
+  /** Dumps a database into a file, and gives its name. */
+  dump(url: string): Promise<string>;
+  /** An empty database, with the dump in it. */
+  restore(file: string): Promise<string>;
 }
 
 /** One Postgres for a file of tests. */
@@ -46,10 +51,22 @@ export async function startTestDatabases(): Promise<TestDatabases> {
   const scratch = scratchDir("berth-controller");
   const server = await startPostgres({ dir: scratch.dir });
   let count = 0;
+  const create = (): Promise<string> => {
+    count += 1;
+    return server.createDatabase(`test${count}`);
+  };
   return {
-    create() {
+    create,
+    async dump(url) {
       count += 1;
-      return server.createDatabase(`test${count}`);
+      const file = join(scratch.dir, `test${count}.dump`);
+      await server.dump(url, file);
+      return file;
+    },
+    async restore(file) {
+      const url = await create();
+      await server.restore(url, file);
+      return url;
     },
     async [Symbol.asyncDispose]() {
       await server[Symbol.asyncDispose]();
@@ -68,9 +85,9 @@ export interface TestFleetOptions {
 }
 
 export class TestFleet implements AsyncDisposable {
-  readonly store: Store;
+  store: Store;
   readonly wires = new MemoryWires();
-  readonly #url: string;
+  #url: string;
   readonly #logger: Logger;
   readonly #leaseTtlMs: number;
   readonly #lifetime = new Lifetime();
@@ -132,6 +149,18 @@ export class TestFleet implements AsyncDisposable {
     const controller = this.#controller;
     this.#controller = undefined;
     await controller?.[Symbol.asyncDispose]();
+  }
+
+  /** Dumps the database as it is now. */
+  dump(databases: TestDatabases): Promise<string> {
+    return databases.dump(this.#url);
+  }
+
+  /** Puts the store back; the controller must have been stopped. */
+  async restore(databases: TestDatabases, file: string): Promise<void> {
+    await this.store[Symbol.asyncDispose]();
+    this.#url = await databases.restore(file);
+    this.store = await openStore({ url: this.#url });
   }
 
   /** Adds an agent that renews its lease for as long as the test lasts. */

@@ -1,7 +1,8 @@
 /**
  * When a fenced task may be started (step Start of the protocol in `stopper.ts`): while the lease is held, and while the node
  * knows at least what the controller wanted when it last granted the lease. So an execution that was replaced while the node
- * was cut off never starts again, and none starts that the stopper would end at once.
+ * was cut off never starts again, and none starts that the stopper would end at once. Nor does any while the controller says that
+ * its store was put back and it does not know yet what runs elsewhere.
  */
 import { withSignal } from "@berth/base";
 
@@ -25,6 +26,7 @@ export class LeaseGate {
   readonly #deps: LeaseGateDeps;
   #untilBoottimeMs = 0;
   #wanted: Known = { storeEpoch: "", revision: 0 };
+  #held = false;
   #changed = Promise.withResolvers<void>();
 
   constructor(deps: LeaseGateDeps) {
@@ -32,7 +34,8 @@ export class LeaseGate {
   }
 
   /** The lease was granted until then, when the controller wanted this revision. */
-  granted(untilBoottimeMs: number, wanted: Known): void {
+  granted(untilBoottimeMs: number, wanted: Known, held = false): void {
+    this.#held = held;
     this.#untilBoottimeMs = untilBoottimeMs;
     this.#wanted = wanted;
     this.#change();
@@ -44,6 +47,7 @@ export class LeaseGate {
   }
 
   isOpen(asked: Known): boolean {
+    if (this.#held) return false;
     if (this.#deps.boottimeMs() + MARGIN_MS >= this.#untilBoottimeMs) return false;
     return covers(this.#deps.applied(), this.#wanted) || covers(asked, this.#wanted);
   }

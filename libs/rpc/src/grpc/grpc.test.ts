@@ -52,6 +52,8 @@ function tasks(over: Partial<Handlers<typeof TaskService>>): Implementation {
 const health = implement(HealthService, {
   getHealth: async () => create(HealthSchema, { status: "ready" }),
   confirmStore: refuse,
+  declareStoreRestored: refuse,
+  releaseStore: refuse,
 });
 
 async function serve(

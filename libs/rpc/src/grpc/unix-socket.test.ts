@@ -12,12 +12,16 @@ import { implement } from "../service.ts";
 import { createGrpcClient } from "./client.ts";
 import { serveGrpc } from "./server.ts";
 
+const cheese = async (): Promise<never> => {
+  throw new StatusError("INTERNAL", "the disk is made of cheese");
+};
+
 function invoker(): Invoker {
   const health = implement(HealthService, {
     getHealth: async () => create(HealthSchema, { status: "ready" }),
-    confirmStore: async () => {
-      throw new StatusError("INTERNAL", "the disk is made of cheese");
-    },
+    confirmStore: cheese,
+    declareStoreRestored: cheese,
+    releaseStore: cheese,
   });
   return new Invoker([health], [], { program: "berthd", callersAreTrusted: true });
 }

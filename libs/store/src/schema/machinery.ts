@@ -178,6 +178,13 @@ export const storeMeta = pgTable("store_meta", {
   storeEpoch: uuid("store_epoch").notNull(),
   /** False after a restore, until an operator confirms: nothing is stopped because of its absence (D5). */
   stopsConfirmed: boolean("stops_confirmed").notNull().default(true),
+  /** From a restore until it is known what runs elsewhere: nothing of which there must never be two is begun (`restore.ts`). */
+  held: boolean("held").notNull().default(false),
+  /** When it was last found to have been put back; null: never. */
+  restoredAt: time("restored_at"),
+  /** Which database of which server this is: another one than noted is a copy. Empty: not noted yet, or not to be known. */
+  identity: text("identity").notNull().default(""),
+  systemId: text("system_id").notNull().default(""),
   /** Raised by each change of a registry mirror: nodes ask for them when it is not theirs. */
   mirrorsRevision: counter("mirrors_revision").notNull().default(0),
   /** From when on what was can be told (`history.ts`); null: the base has not been laid yet. */

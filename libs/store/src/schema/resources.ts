@@ -101,6 +101,8 @@ export const nodes = pgTable("nodes", {
   assignmentRevision: counter("assignment_revision").notNull().default(0),
   appliedRevision: counter("applied_revision").notNull().default(0),
   appliedStoreEpoch: text("applied_store_epoch").notNull().default(""),
+  /** After a restore: wanted, shown, clean; empty: nothing is asked of it (`restore.ts`). */
+  holdings: text("holdings").notNull().default(""),
   shard: smallint("shard").notNull(),
 });
 

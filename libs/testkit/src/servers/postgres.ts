@@ -18,6 +18,10 @@ export interface PostgresServer extends Server {
   readonly url: string;
   /** Makes an empty database and gives its URL; tests in one file share a server this way. */
   createDatabase(name: string): Promise<string>;
+  /** As an operator backs up (`pg_dump --format=custom`) … */
+  dump(url: string, file: string): Promise<void>;
+  /** … and restores, into an empty database. */
+  restore(url: string, file: string): Promise<void>;
   /** Runs one statement in the database `berth`. */
   query(statement: string): Promise<readonly Record<string, unknown>[]>;
 }
@@ -80,7 +84,17 @@ export async function startPostgres(options: ServerOptions): Promise<PostgresSer
   const known = await runSql(urlOf(host, port, "postgres"), "select datname from pg_database");
   if (!known.some((row) => row["datname"] === USER)) await createDatabase(USER);
   const url = urlOf(host, port, USER);
-  return extendServer(server, { url, createDatabase, query: (statement: string) => runSql(url, statement) });
+  const dump = (from: string, file: string): Promise<void> =>
+    run([join(bin, "pg_dump"), "--format=custom", `--file=${file}`, from], dir);
+  const restore = (into: string, file: string): Promise<void> =>
+    run([join(bin, "pg_restore"), "--no-owner", `--dbname=${into}`, file], dir);
+  return extendServer(server, {
+    url,
+    createDatabase,
+    dump,
+    restore,
+    query: (statement: string) => runSql(url, statement),
+  });
 }
 
 /** Makes the cluster once; a run that was cut short is begun again. */

@@ -18,6 +18,7 @@ import type { RegistryRoutes } from "../../registry-routes.ts";
 import type { AssignmentState } from "./assignment-state.ts";
 import { AssignmentSync } from "./assignment-sync.ts";
 import { Assignments } from "./assignments.ts";
+import { tellHoldings } from "./holdings.ts";
 import { journalTransport, serveJournal } from "./journal.ts";
 import { Lease } from "./lease.ts";
 import { NodeStatus, type NodeFacts } from "./node-status.ts";
@@ -113,6 +114,7 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
     }
     const { storeEpoch } = reply;
     if (deps.registryRoutes.isBehind({ storeEpoch, revision: Number(reply.mirrorsRevision) })) mirrors.want();
+    tellHoldings({ bus, node, engine, journal, state, logger }, reply).catch(onError);
     sync.heard({ storeEpoch, revision: Number(reply.revision) }, state.applied(), Number(reply.renewAfterMs));
   };
   const status = new NodeStatus(deps.facts);
@@ -172,5 +174,5 @@ function holdLease({ stopper, gate, logger }: FleetDoorDeps, reply: LeaseReply, 
   }
   stopper.ensure().catch((error: unknown) => logger.error({ err: error }, "the stopper does not run"));
   // protocol: LeaseHeld
-  gate.granted(untilBoottimeMs, { storeEpoch: reply.storeEpoch, revision: Number(reply.revision) });
+  gate.granted(untilBoottimeMs, { storeEpoch: reply.storeEpoch, revision: Number(reply.revision) }, reply.held);
 }

@@ -40,7 +40,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/agent.proto.
  */
 export const file_berth_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChRiZXJ0aC92MS9hZ2VudC5wcm90bxIIYmVydGgudjEihwQKDExlYXNlUmVxdWVzdBIMCgRub2RlGAEgASgJEg8KB2Jvb3RfaWQYAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSFQoNYWdlbnRfdmVyc2lvbhgEIAEoCRIyCgZsYWJlbHMYBSADKAsyIi5iZXJ0aC52MS5MZWFzZVJlcXVlc3QuTGFiZWxzRW50cnkSKQoIY2FwYWNpdHkYBiABKAsyFy5iZXJ0aC52MS5Ob2RlUmVzb3VyY2VzEhgKEHJ1bnRpbWVfaGFuZGxlcnMYByADKAkSFAoMc25hcHNob3R0ZXJzGAggAygJEicKCmNvbmRpdGlvbnMYCSADKAsyEy5iZXJ0aC52MS5Db25kaXRpb24SFQoNam91cm5hbF9lcG9jaBgKIAEoCRIYChBqb3VybmFsX2hlYWRfc2VxGAsgASgDEhMKC3N0b3JlX2Vwb2NoGAwgASgJEhgKEGFwcGxpZWRfcmV2aXNpb24YDSABKAMSFgoOa2VybmVsX3ZlcnNpb24YDiABKAkSDwoHYWRkcmVzcxgPIAEoCRISCgptYWNoaW5lX2lkGBQgASgJEisKB3NlbnRfYXQYFSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEivwIKCkxlYXNlUmVwbHkSDgoGdHRsX21zGAEgASgDEhYKDnJlbmV3X2FmdGVyX21zGAIgASgDEhMKC3N0b3JlX2Vwb2NoGAMgASgJEhAKCHJldmlzaW9uGAQgASgDEhUKDWpvdXJuYWxfZXBvY2gYBSABKAkSGgoSam91cm5hbF9zdG9yZWRfc2VxGAYgASgDEg0KBXNoYXJkGAcgASgNEg8KB3JlZnVzZWQYCCABKAkSPwoOam91cm5hbF9zdG9yZWQYCSADKAsyJy5iZXJ0aC52MS5MZWFzZVJlcGx5LkpvdXJuYWxTdG9yZWRFbnRyeRIYChBtaXJyb3JzX3JldmlzaW9uGAogASgDGjQKEkpvdXJuYWxTdG9yZWRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIjIKEkFzc2lnbm1lbnRzUmVxdWVzdBIMCgRub2RlGAEgASgJEg4KBm9mZnNldBgCIAEoDSK7AQoQQXNzaWdubWVudHNSZXBseRITCgtzdG9yZV9lcG9jaBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxInCgV0YXNrcxgDIAMoCzIYLmJlcnRoLnYxLlRhc2tBc3NpZ25tZW50EikKBmltYWdlcxgEIAMoCzIZLmJlcnRoLnYxLkltYWdlQXNzaWdubWVudBITCgtuZXh0X29mZnNldBgFIAEoDRIXCg9zdG9wc19jb25maXJtZWQYBiABKAgiLgoOTWlycm9yc1JlcXVlc3QSDAoEbm9kZRgBIAEoCRIOCgZvZmZzZXQYAiABKA0idQoMTWlycm9yc1JlcGx5EhMKC3N0b3JlX2Vwb2NoGAEgASgJEhAKCHJldmlzaW9uGAIgASgDEikKB21pcnJvcnMYAyADKAsyGC5iZXJ0aC52MS5SZWdpc3RyeU1pcnJvchITCgtuZXh0X29mZnNldBgEIAEoDSLGAQoOVGFza0Fzc2lnbm1lbnQSEQoJbmFtZXNwYWNlGAEgASgJEhAKCHRhc2tfdWlkGAIgASgJEgwKBG5hbWUYAyABKAkSEgoKZ2VuZXJhdGlvbhgEIAEoAxIPCgdhdHRlbXB0GAUgASgFEg8KB2Rlc2lyZWQYBiABKAkSKgoJY29udGFpbmVyGAcgASgLMhcuYmVydGgudjEuQ29udGFpbmVyU3BlYxIQCgh3b3JrbG9hZBgIIAEoCRINCgVmZW5jZRgUIAEoCCKUAQoPSW1hZ2VBc3NpZ25tZW50EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVpbWFnZRgCIAEoCRIUCgxjYW1wYWlnbl91aWQYAyABKAkSEgoKZ2VuZXJhdGlvbhgEIAEoAxIPCgdhdHRlbXB0GAUgASgFEg8KB2Rlc2lyZWQYBiABKAkSEwoLc25hcHNob3R0ZXIYByABKAkifgoDSm9iEhMKC3N0b3JlX2Vwb2NoGAEgASgJEhAKCHJldmlzaW9uGAIgASgDEiYKBHRhc2sYAyABKAsyGC5iZXJ0aC52MS5UYXNrQXNzaWdubWVudBIoCgVpbWFnZRgEIAEoCzIZLmJlcnRoLnYxLkltYWdlQXNzaWdubWVudCJxCgxKb3VybmFsQmF0Y2gSDAoEbm9kZRgBIAEoCRINCgVlcG9jaBgCIAEoCRInCgdlbnRyaWVzGAMgAygLMhYuYmVydGgudjEuSm91cm5hbEVudHJ5EhsKE2ZpcnN0X2F2YWlsYWJsZV9zZXEYBCABKAMi+AEKDEpvdXJuYWxFbnRyeRILCgNzZXEYASABKAMSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJbmFtZXNwYWNlGAMgASgJEiUKBHRhc2sYBCABKAsyFS5iZXJ0aC52MS5UYXNrQ2hhbmdlZEgAEicKBWltYWdlGAUgASgLMhYuYmVydGgudjEuSW1hZ2VDaGFuZ2VkSAASJwoFYWdlbnQYBiABKAsyFi5iZXJ0aC52MS5BZ2VudENoYW5nZWRIABIPCgdwYXlsb2FkGAcgASgMEgwKBGhhc2gYCCABKAxCBgoEYm9keSKKAgoLVGFza0NoYW5nZWQSEAoIdGFza191aWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoAxIPCgdhdHRlbXB0GAMgASgFEgwKBHN0ZXAYBCABKAkSDgoGcmVhc29uGAUgASgJEg8KB21lc3NhZ2UYBiABKAkSFgoJZXhpdF9jb2RlGAcgASgFSACIAQESEgoKb29tX2tpbGxlZBgIIAEoCBIUCgxleGl0X3Vua25vd24YCSABKAgSEQoJYWRkcmVzc2VzGAogAygJEhQKDGltYWdlX2RpZ2VzdBgLIAEoCRIMCgRuYW1lGAwgASgJEg4KBmhlYWx0aBgNIAEoCUIMCgpfZXhpdF9jb2RlIqsBCgxJbWFnZUNoYW5nZWQSDQoFaW1hZ2UYASABKAkSFAoMY2FtcGFpZ25fdWlkGAIgASgJEhIKCmdlbmVyYXRpb24YAyABKAMSDwoHYXR0ZW1wdBgEIAEoBRIMCgRzdGVwGAUgASgJEg4KBnJlYXNvbhgGIAEoCRIPCgdtZXNzYWdlGAcgASgJEg4KBmRpZ2VzdBgIIAEoCRISCgpzaXplX2J5dGVzGAkgASgDIj0KDEFnZW50Q2hhbmdlZBIMCgRzdGVwGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIkUKE0pvdXJuYWxGZXRjaFJlcXVlc3QSDQoFZXBvY2gYASABKAkSEAoIZnJvbV9zZXEYAiABKAMSDQoFbGltaXQYAyABKA0iRwoOUHJvZ3Jlc3NSZXBvcnQSDAoEbm9kZRgBIAEoCRInCgZpbWFnZXMYAiADKAsyFy5iZXJ0aC52MS5JbWFnZVByb2dyZXNzIlsKDUltYWdlUHJvZ3Jlc3MSEQoJbmFtZXNwYWNlGAEgASgJEg0KBWltYWdlGAIgASgJEigKCHByb2dyZXNzGAMgASgLMhYuYmVydGgudjEuUHVsbFByb2dyZXNzIrcCCgpTdHJlYW1PcGVuEhEKCXN0cmVhbV9pZBgBIAEoCRIkCgRleGVjGAIgASgLMhQuYmVydGgudjEuU3RyZWFtRXhlY0gAEiQKBGxvZ3MYAyABKAsyFC5iZXJ0aC52MS5TdHJlYW1Mb2dzSAASKAoGYXR0YWNoGAUgASgLMhYuYmVydGgudjEuU3RyZWFtQXR0YWNoSAASKgoHZm9yd2FyZBgGIAEoCzIXLmJlcnRoLnYxLlN0cmVhbUZvcndhcmRIABIrCghjb3B5X291dBgHIAEoCzIXLmJlcnRoLnYxLlN0cmVhbUNvcHlPdXRIABIpCgdjb3B5X2luGAggASgLMhYuYmVydGgudjEuU3RyZWFtQ29weUluSAASFAoMd2luZG93X2J5dGVzGAQgASgNQgYKBGtpbmQiQAoKU3RyZWFtRXhlYxIQCgh0YXNrX3VpZBgBIAEoCRIgCgRvcGVuGAIgASgLMhIuYmVydGgudjEuRXhlY09wZW4ihwEKClN0cmVhbUxvZ3MSEAoIdGFza191aWQYASABKAkSDgoGZm9sbG93GAIgASgIEhEKBHRhaWwYAyABKAVIAIgBARIpCgVzaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcHJldmlvdXMYBSABKAhCBwoFX3RhaWwiVQoMU3RyZWFtQXR0YWNoEhAKCHRhc2tfdWlkGAEgASgJEg0KBXN0ZGluGAIgASgIEiQKBHNpemUYAyABKAsyFi5iZXJ0aC52MS5UZXJtaW5hbFNpemUiLwoNU3RyZWFtRm9yd2FyZBIQCgh0YXNrX3VpZBgBIAEoCRIMCgRwb3J0GAIgASgFIi8KDVN0cmVhbUNvcHlPdXQSEAoIdGFza191aWQYASABKAkSDAoEcGF0aBgCIAEoCSIuCgxTdHJlYW1Db3B5SW4SEAoIdGFza191aWQYASABKAkSDAoEcGF0aBgCIAEoCSJSCg9TdHJlYW1PcGVuUmVwbHkSEgoKZXJyb3JfY29kZRgBIAEoCRIVCg1lcnJvcl9tZXNzYWdlGAIgASgJEhQKDHdpbmRvd19ieXRlcxgDIAEoDSLWAgoLU3RyZWFtRnJhbWUSCwoDc2VxGAEgASgEEg8KBXN0ZGluGAIgASgMSAASEAoGc3Rkb3V0GAMgASgMSAASEAoGc3RkZXJyGAQgASgMSAASJQoDbG9nGAUgASgLMhYuYmVydGgudjEuTG9nc1Jlc3BvbnNlSAASKAoGcmVzaXplGAYgASgLMhYuYmVydGgudjEuVGVybWluYWxTaXplSAASFAoKaGFsZl9jbG9zZRgHIAEoCEgAEhMKCWV4aXRfY29kZRgIIAEoBUgAEiYKBWVycm9yGAkgASgLMhUuYmVydGgudjEuU3RyZWFtRXJyb3JIABIQCgZjcmVkaXQYCiABKA1IABIOCgRwaW5nGAsgASgISAASEQoHc3RhcnRlZBgMIAEoCEgAEiQKBGRvbmUYDSABKAsyFC5iZXJ0aC52MS5TdHJlYW1Eb25lSABCBgoEYm9keSIqCgpTdHJlYW1Eb25lEg0KBWZpbGVzGAEgASgDEg0KBWJ5dGVzGAIgASgDIiwKC1N0cmVhbUVycm9yEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCSIdCgxVc2FnZVJlcXVlc3QSDQoFdGFza3MYASABKAgixwEKClVzYWdlUmVwbHkSFQoNc2FtcGxlZF9hdF9tcxgBIAEoARIQCghpbnN0YW5jZRgCIAEoCRITCgtjcHVfc2Vjb25kcxgDIAEoARIMCgRjcHVzGAQgASgFEhkKEW1lbW9yeV91c2VkX2J5dGVzGAUgASgDEhQKDG1lbW9yeV9ieXRlcxgGIAEoAxIVCg1ydW5uaW5nX3Rhc2tzGAcgASgFEiUKBXRhc2tzGAggAygLMhYuYmVydGgudjEuVGFza0NvdW50ZXJzInsKDFRhc2tDb3VudGVycxIRCgluYW1lc3BhY2UYASABKAkSDAoEbmFtZRgCIAEoCRIRCglleGVjdXRpb24YAyABKAkSEwoLY3B1X3NlY29uZHMYBCABKAESFAoMbWVtb3J5X2J5dGVzGAUgASgDEgwKBHBpZHMYBiABKANiBnByb3RvMw", [file_berth_v1_campaign, file_berth_v1_meta, file_berth_v1_node, file_berth_v1_registry_mirror, file_berth_v1_task, file_berth_v1_workload, file_google_protobuf_timestamp]);
+  fileDesc("ChRiZXJ0aC92MS9hZ2VudC5wcm90bxIIYmVydGgudjEihwQKDExlYXNlUmVxdWVzdBIMCgRub2RlGAEgASgJEg8KB2Jvb3RfaWQYAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSFQoNYWdlbnRfdmVyc2lvbhgEIAEoCRIyCgZsYWJlbHMYBSADKAsyIi5iZXJ0aC52MS5MZWFzZVJlcXVlc3QuTGFiZWxzRW50cnkSKQoIY2FwYWNpdHkYBiABKAsyFy5iZXJ0aC52MS5Ob2RlUmVzb3VyY2VzEhgKEHJ1bnRpbWVfaGFuZGxlcnMYByADKAkSFAoMc25hcHNob3R0ZXJzGAggAygJEicKCmNvbmRpdGlvbnMYCSADKAsyEy5iZXJ0aC52MS5Db25kaXRpb24SFQoNam91cm5hbF9lcG9jaBgKIAEoCRIYChBqb3VybmFsX2hlYWRfc2VxGAsgASgDEhMKC3N0b3JlX2Vwb2NoGAwgASgJEhgKEGFwcGxpZWRfcmV2aXNpb24YDSABKAMSFgoOa2VybmVsX3ZlcnNpb24YDiABKAkSDwoHYWRkcmVzcxgPIAEoCRISCgptYWNoaW5lX2lkGBQgASgJEisKB3NlbnRfYXQYFSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi5gIKCkxlYXNlUmVwbHkSDgoGdHRsX21zGAEgASgDEhYKDnJlbmV3X2FmdGVyX21zGAIgASgDEhMKC3N0b3JlX2Vwb2NoGAMgASgJEhAKCHJldmlzaW9uGAQgASgDEhUKDWpvdXJuYWxfZXBvY2gYBSABKAkSGgoSam91cm5hbF9zdG9yZWRfc2VxGAYgASgDEg0KBXNoYXJkGAcgASgNEg8KB3JlZnVzZWQYCCABKAkSPwoOam91cm5hbF9zdG9yZWQYCSADKAsyJy5iZXJ0aC52MS5MZWFzZVJlcGx5LkpvdXJuYWxTdG9yZWRFbnRyeRIYChBtaXJyb3JzX3JldmlzaW9uGAogASgDEhcKD2hvbGRpbmdzX3dhbnRlZBgLIAEoCBIMCgRoZWxkGAwgASgIGjQKEkpvdXJuYWxTdG9yZWRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIpwBCg9Ib2xkaW5nc1JlcXVlc3QSDAoEbm9kZRgBIAEoCRITCgtzdG9yZV9lcG9jaBgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAxIVCg1qb3VybmFsX2Vwb2NoGAQgASgJEhgKEGpvdXJuYWxfaGVhZF9zZXEYBSABKAMSIwoIaG9sZGluZ3MYBiADKAsyES5iZXJ0aC52MS5Ib2xkaW5nIo8BCgdIb2xkaW5nEhAKCHRhc2tfdWlkGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAMSDwoHYXR0ZW1wdBgDIAEoBRINCgVzdGF0ZRgEIAEoCRINCgVmZW5jZRgFIAEoCBIOCgZoZWFsdGgYBiABKAkSEQoJbmFtZXNwYWNlGAcgASgJEgwKBG5hbWUYCCABKAkiIAoNSG9sZGluZ3NSZXBseRIPCgdyZWZ1c2VkGAEgASgJIjIKEkFzc2lnbm1lbnRzUmVxdWVzdBIMCgRub2RlGAEgASgJEg4KBm9mZnNldBgCIAEoDSK7AQoQQXNzaWdubWVudHNSZXBseRITCgtzdG9yZV9lcG9jaBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxInCgV0YXNrcxgDIAMoCzIYLmJlcnRoLnYxLlRhc2tBc3NpZ25tZW50EikKBmltYWdlcxgEIAMoCzIZLmJlcnRoLnYxLkltYWdlQXNzaWdubWVudBITCgtuZXh0X29mZnNldBgFIAEoDRIXCg9zdG9wc19jb25maXJtZWQYBiABKAgiLgoOTWlycm9yc1JlcXVlc3QSDAoEbm9kZRgBIAEoCRIOCgZvZmZzZXQYAiABKA0idQoMTWlycm9yc1JlcGx5EhMKC3N0b3JlX2Vwb2NoGAEgASgJEhAKCHJldmlzaW9uGAIgASgDEikKB21pcnJvcnMYAyADKAsyGC5iZXJ0aC52MS5SZWdpc3RyeU1pcnJvchITCgtuZXh0X29mZnNldBgEIAEoDSLGAQoOVGFza0Fzc2lnbm1lbnQSEQoJbmFtZXNwYWNlGAEgASgJEhAKCHRhc2tfdWlkGAIgASgJEgwKBG5hbWUYAyABKAkSEgoKZ2VuZXJhdGlvbhgEIAEoAxIPCgdhdHRlbXB0GAUgASgFEg8KB2Rlc2lyZWQYBiABKAkSKgoJY29udGFpbmVyGAcgASgLMhcuYmVydGgudjEuQ29udGFpbmVyU3BlYxIQCgh3b3JrbG9hZBgIIAEoCRINCgVmZW5jZRgUIAEoCCKUAQoPSW1hZ2VBc3NpZ25tZW50EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVpbWFnZRgCIAEoCRIUCgxjYW1wYWlnbl91aWQYAyABKAkSEgoKZ2VuZXJhdGlvbhgEIAEoAxIPCgdhdHRlbXB0GAUgASgFEg8KB2Rlc2lyZWQYBiABKAkSEwoLc25hcHNob3R0ZXIYByABKAkifgoDSm9iEhMKC3N0b3JlX2Vwb2NoGAEgASgJEhAKCHJldmlzaW9uGAIgASgDEiYKBHRhc2sYAyABKAsyGC5iZXJ0aC52MS5UYXNrQXNzaWdubWVudBIoCgVpbWFnZRgEIAEoCzIZLmJlcnRoLnYxLkltYWdlQXNzaWdubWVudCJxCgxKb3VybmFsQmF0Y2gSDAoEbm9kZRgBIAEoCRINCgVlcG9jaBgCIAEoCRInCgdlbnRyaWVzGAMgAygLMhYuYmVydGgudjEuSm91cm5hbEVudHJ5EhsKE2ZpcnN0X2F2YWlsYWJsZV9zZXEYBCABKAMi+AEKDEpvdXJuYWxFbnRyeRILCgNzZXEYASABKAMSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJbmFtZXNwYWNlGAMgASgJEiUKBHRhc2sYBCABKAsyFS5iZXJ0aC52MS5UYXNrQ2hhbmdlZEgAEicKBWltYWdlGAUgASgLMhYuYmVydGgudjEuSW1hZ2VDaGFuZ2VkSAASJwoFYWdlbnQYBiABKAsyFi5iZXJ0aC52MS5BZ2VudENoYW5nZWRIABIPCgdwYXlsb2FkGAcgASgMEgwKBGhhc2gYCCABKAxCBgoEYm9keSKKAgoLVGFza0NoYW5nZWQSEAoIdGFza191aWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoAxIPCgdhdHRlbXB0GAMgASgFEgwKBHN0ZXAYBCABKAkSDgoGcmVhc29uGAUgASgJEg8KB21lc3NhZ2UYBiABKAkSFgoJZXhpdF9jb2RlGAcgASgFSACIAQESEgoKb29tX2tpbGxlZBgIIAEoCBIUCgxleGl0X3Vua25vd24YCSABKAgSEQoJYWRkcmVzc2VzGAogAygJEhQKDGltYWdlX2RpZ2VzdBgLIAEoCRIMCgRuYW1lGAwgASgJEg4KBmhlYWx0aBgNIAEoCUIMCgpfZXhpdF9jb2RlIqsBCgxJbWFnZUNoYW5nZWQSDQoFaW1hZ2UYASABKAkSFAoMY2FtcGFpZ25fdWlkGAIgASgJEhIKCmdlbmVyYXRpb24YAyABKAMSDwoHYXR0ZW1wdBgEIAEoBRIMCgRzdGVwGAUgASgJEg4KBnJlYXNvbhgGIAEoCRIPCgdtZXNzYWdlGAcgASgJEg4KBmRpZ2VzdBgIIAEoCRISCgpzaXplX2J5dGVzGAkgASgDIj0KDEFnZW50Q2hhbmdlZBIMCgRzdGVwGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIkUKE0pvdXJuYWxGZXRjaFJlcXVlc3QSDQoFZXBvY2gYASABKAkSEAoIZnJvbV9zZXEYAiABKAMSDQoFbGltaXQYAyABKA0iRwoOUHJvZ3Jlc3NSZXBvcnQSDAoEbm9kZRgBIAEoCRInCgZpbWFnZXMYAiADKAsyFy5iZXJ0aC52MS5JbWFnZVByb2dyZXNzIlsKDUltYWdlUHJvZ3Jlc3MSEQoJbmFtZXNwYWNlGAEgASgJEg0KBWltYWdlGAIgASgJEigKCHByb2dyZXNzGAMgASgLMhYuYmVydGgudjEuUHVsbFByb2dyZXNzIrcCCgpTdHJlYW1PcGVuEhEKCXN0cmVhbV9pZBgBIAEoCRIkCgRleGVjGAIgASgLMhQuYmVydGgudjEuU3RyZWFtRXhlY0gAEiQKBGxvZ3MYAyABKAsyFC5iZXJ0aC52MS5TdHJlYW1Mb2dzSAASKAoGYXR0YWNoGAUgASgLMhYuYmVydGgudjEuU3RyZWFtQXR0YWNoSAASKgoHZm9yd2FyZBgGIAEoCzIXLmJlcnRoLnYxLlN0cmVhbUZvcndhcmRIABIrCghjb3B5X291dBgHIAEoCzIXLmJlcnRoLnYxLlN0cmVhbUNvcHlPdXRIABIpCgdjb3B5X2luGAggASgLMhYuYmVydGgudjEuU3RyZWFtQ29weUluSAASFAoMd2luZG93X2J5dGVzGAQgASgNQgYKBGtpbmQiQAoKU3RyZWFtRXhlYxIQCgh0YXNrX3VpZBgBIAEoCRIgCgRvcGVuGAIgASgLMhIuYmVydGgudjEuRXhlY09wZW4ihwEKClN0cmVhbUxvZ3MSEAoIdGFza191aWQYASABKAkSDgoGZm9sbG93GAIgASgIEhEKBHRhaWwYAyABKAVIAIgBARIpCgVzaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcHJldmlvdXMYBSABKAhCBwoFX3RhaWwiVQoMU3RyZWFtQXR0YWNoEhAKCHRhc2tfdWlkGAEgASgJEg0KBXN0ZGluGAIgASgIEiQKBHNpemUYAyABKAsyFi5iZXJ0aC52MS5UZXJtaW5hbFNpemUiLwoNU3RyZWFtRm9yd2FyZBIQCgh0YXNrX3VpZBgBIAEoCRIMCgRwb3J0GAIgASgFIi8KDVN0cmVhbUNvcHlPdXQSEAoIdGFza191aWQYASABKAkSDAoEcGF0aBgCIAEoCSIuCgxTdHJlYW1Db3B5SW4SEAoIdGFza191aWQYASABKAkSDAoEcGF0aBgCIAEoCSJSCg9TdHJlYW1PcGVuUmVwbHkSEgoKZXJyb3JfY29kZRgBIAEoCRIVCg1lcnJvcl9tZXNzYWdlGAIgASgJEhQKDHdpbmRvd19ieXRlcxgDIAEoDSLWAgoLU3RyZWFtRnJhbWUSCwoDc2VxGAEgASgEEg8KBXN0ZGluGAIgASgMSAASEAoGc3Rkb3V0GAMgASgMSAASEAoGc3RkZXJyGAQgASgMSAASJQoDbG9nGAUgASgLMhYuYmVydGgudjEuTG9nc1Jlc3BvbnNlSAASKAoGcmVzaXplGAYgASgLMhYuYmVydGgudjEuVGVybWluYWxTaXplSAASFAoKaGFsZl9jbG9zZRgHIAEoCEgAEhMKCWV4aXRfY29kZRgIIAEoBUgAEiYKBWVycm9yGAkgASgLMhUuYmVydGgudjEuU3RyZWFtRXJyb3JIABIQCgZjcmVkaXQYCiABKA1IABIOCgRwaW5nGAsgASgISAASEQoHc3RhcnRlZBgMIAEoCEgAEiQKBGRvbmUYDSABKAsyFC5iZXJ0aC52MS5TdHJlYW1Eb25lSABCBgoEYm9keSIqCgpTdHJlYW1Eb25lEg0KBWZpbGVzGAEgASgDEg0KBWJ5dGVzGAIgASgDIiwKC1N0cmVhbUVycm9yEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCSIdCgxVc2FnZVJlcXVlc3QSDQoFdGFza3MYASABKAgixwEKClVzYWdlUmVwbHkSFQoNc2FtcGxlZF9hdF9tcxgBIAEoARIQCghpbnN0YW5jZRgCIAEoCRITCgtjcHVfc2Vjb25kcxgDIAEoARIMCgRjcHVzGAQgASgFEhkKEW1lbW9yeV91c2VkX2J5dGVzGAUgASgDEhQKDG1lbW9yeV9ieXRlcxgGIAEoAxIVCg1ydW5uaW5nX3Rhc2tzGAcgASgFEiUKBXRhc2tzGAggAygLMhYuYmVydGgudjEuVGFza0NvdW50ZXJzInsKDFRhc2tDb3VudGVycxIRCgluYW1lc3BhY2UYASABKAkSDAoEbmFtZRgCIAEoCRIRCglleGVjdXRpb24YAyABKAkSEwoLY3B1X3NlY29uZHMYBCABKAESFAoMbWVtb3J5X2J5dGVzGAUgASgDEgwKBHBpZHMYBiABKANiBnByb3RvMw", [file_berth_v1_campaign, file_berth_v1_meta, file_berth_v1_node, file_berth_v1_registry_mirror, file_berth_v1_task, file_berth_v1_workload, file_google_protobuf_timestamp]);
 
 /**
  * "I am here." The controller's answer, given after its Postgres write, is the lease.
@@ -215,6 +215,20 @@ export type LeaseReply = Message<"berth.v1.LeaseReply"> & {
    * @generated from field: int64 mirrors_revision = 10;
    */
   mirrorsRevision: bigint;
+
+  /**
+   * The store was put back: say what is here (holdings), once the newest set is applied.
+   *
+   * @generated from field: bool holdings_wanted = 11;
+   */
+  holdingsWanted: boolean;
+
+  /**
+   * The store was put back and it is not yet known what runs elsewhere: nothing fenced may be started.
+   *
+   * @generated from field: bool held = 12;
+   */
+  held: boolean;
 };
 
 /**
@@ -223,6 +237,131 @@ export type LeaseReply = Message<"berth.v1.LeaseReply"> & {
  */
 export const LeaseReplySchema: GenMessage<LeaseReply> = /*@__PURE__*/
   messageDesc(file_berth_v1_agent, 1);
+
+/**
+ * What a node has of the fleet's tasks, for a store that was put back and has forgotten some of it.
+ *
+ * @generated from message berth.v1.HoldingsRequest
+ */
+export type HoldingsRequest = Message<"berth.v1.HoldingsRequest"> & {
+  /**
+   * @generated from field: string node = 1;
+   */
+  node: string;
+
+  /**
+   * Of the set that was applied before this was read.
+   *
+   * @generated from field: string store_epoch = 2;
+   */
+  storeEpoch: string;
+
+  /**
+   * @generated from field: int64 revision = 3;
+   */
+  revision: bigint;
+
+  /**
+   * Whatever has happened to the executions by then is in the journal up to here.
+   *
+   * @generated from field: string journal_epoch = 4;
+   */
+  journalEpoch: string;
+
+  /**
+   * @generated from field: int64 journal_head_seq = 5;
+   */
+  journalHeadSeq: bigint;
+
+  /**
+   * @generated from field: repeated berth.v1.Holding holdings = 6;
+   */
+  holdings: Holding[];
+};
+
+/**
+ * Describes the message berth.v1.HoldingsRequest.
+ * Use `create(HoldingsRequestSchema)` to create a new message.
+ */
+export const HoldingsRequestSchema: GenMessage<HoldingsRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent, 2);
+
+/**
+ * @generated from message berth.v1.Holding
+ */
+export type Holding = Message<"berth.v1.Holding"> & {
+  /**
+   * @generated from field: string task_uid = 1;
+   */
+  taskUid: string;
+
+  /**
+   * @generated from field: int64 generation = 2;
+   */
+  generation: bigint;
+
+  /**
+   * @generated from field: int32 attempt = 3;
+   */
+  attempt: number;
+
+  /**
+   * accepted, starting, running, stopping, exited or failed.
+   *
+   * @generated from field: string state = 4;
+   */
+  state: string;
+
+  /**
+   * The node's stopper ends it.
+   *
+   * @generated from field: bool fence = 5;
+   */
+  fence: boolean;
+
+  /**
+   * What its probes last said.
+   *
+   * @generated from field: string health = 6;
+   */
+  health: string;
+
+  /**
+   * @generated from field: string namespace = 7;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 8;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message berth.v1.Holding.
+ * Use `create(HoldingSchema)` to create a new message.
+ */
+export const HoldingSchema: GenMessage<Holding> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent, 3);
+
+/**
+ * @generated from message berth.v1.HoldingsReply
+ */
+export type HoldingsReply = Message<"berth.v1.HoldingsReply"> & {
+  /**
+   * Not taken, and why: to be said again with the next lease.
+   *
+   * @generated from field: string refused = 1;
+   */
+  refused: string;
+};
+
+/**
+ * Describes the message berth.v1.HoldingsReply.
+ * Use `create(HoldingsReplySchema)` to create a new message.
+ */
+export const HoldingsReplySchema: GenMessage<HoldingsReply> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent, 4);
 
 /**
  * @generated from message berth.v1.AssignmentsRequest
@@ -246,7 +385,7 @@ export type AssignmentsRequest = Message<"berth.v1.AssignmentsRequest"> & {
  * Use `create(AssignmentsRequestSchema)` to create a new message.
  */
 export const AssignmentsRequestSchema: GenMessage<AssignmentsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 2);
+  messageDesc(file_berth_v1_agent, 5);
 
 /**
  * @generated from message berth.v1.AssignmentsReply
@@ -292,7 +431,7 @@ export type AssignmentsReply = Message<"berth.v1.AssignmentsReply"> & {
  * Use `create(AssignmentsReplySchema)` to create a new message.
  */
 export const AssignmentsReplySchema: GenMessage<AssignmentsReply> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 3);
+  messageDesc(file_berth_v1_agent, 6);
 
 /**
  * @generated from message berth.v1.MirrorsRequest
@@ -316,7 +455,7 @@ export type MirrorsRequest = Message<"berth.v1.MirrorsRequest"> & {
  * Use `create(MirrorsRequestSchema)` to create a new message.
  */
 export const MirrorsRequestSchema: GenMessage<MirrorsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 4);
+  messageDesc(file_berth_v1_agent, 7);
 
 /**
  * @generated from message berth.v1.MirrorsReply
@@ -350,7 +489,7 @@ export type MirrorsReply = Message<"berth.v1.MirrorsReply"> & {
  * Use `create(MirrorsReplySchema)` to create a new message.
  */
 export const MirrorsReplySchema: GenMessage<MirrorsReply> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 5);
+  messageDesc(file_berth_v1_agent, 8);
 
 /**
  * @generated from message berth.v1.TaskAssignment
@@ -411,7 +550,7 @@ export type TaskAssignment = Message<"berth.v1.TaskAssignment"> & {
  * Use `create(TaskAssignmentSchema)` to create a new message.
  */
 export const TaskAssignmentSchema: GenMessage<TaskAssignment> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 6);
+  messageDesc(file_berth_v1_agent, 9);
 
 /**
  * @generated from message berth.v1.ImageAssignment
@@ -460,7 +599,7 @@ export type ImageAssignment = Message<"berth.v1.ImageAssignment"> & {
  * Use `create(ImageAssignmentSchema)` to create a new message.
  */
 export const ImageAssignmentSchema: GenMessage<ImageAssignment> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 7);
+  messageDesc(file_berth_v1_agent, 10);
 
 /**
  * The data of a BullMQ job. Which field is set follows from the job's name: task.run, task.stop → task;
@@ -497,7 +636,7 @@ export type Job = Message<"berth.v1.Job"> & {
  * Use `create(JobSchema)` to create a new message.
  */
 export const JobSchema: GenMessage<Job> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 8);
+  messageDesc(file_berth_v1_agent, 11);
 
 /**
  * @generated from message berth.v1.JournalBatch
@@ -531,7 +670,7 @@ export type JournalBatch = Message<"berth.v1.JournalBatch"> & {
  * Use `create(JournalBatchSchema)` to create a new message.
  */
 export const JournalBatchSchema: GenMessage<JournalBatch> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 9);
+  messageDesc(file_berth_v1_agent, 12);
 
 /**
  * @generated from message berth.v1.JournalEntry
@@ -596,7 +735,7 @@ export type JournalEntry = Message<"berth.v1.JournalEntry"> & {
  * Use `create(JournalEntrySchema)` to create a new message.
  */
 export const JournalEntrySchema: GenMessage<JournalEntry> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 10);
+  messageDesc(file_berth_v1_agent, 13);
 
 /**
  * A step of one execution.
@@ -681,7 +820,7 @@ export type TaskChanged = Message<"berth.v1.TaskChanged"> & {
  * Use `create(TaskChangedSchema)` to create a new message.
  */
 export const TaskChangedSchema: GenMessage<TaskChanged> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 11);
+  messageDesc(file_berth_v1_agent, 14);
 
 /**
  * @generated from message berth.v1.ImageChanged
@@ -740,7 +879,7 @@ export type ImageChanged = Message<"berth.v1.ImageChanged"> & {
  * Use `create(ImageChangedSchema)` to create a new message.
  */
 export const ImageChangedSchema: GenMessage<ImageChanged> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 12);
+  messageDesc(file_berth_v1_agent, 15);
 
 /**
  * @generated from message berth.v1.AgentChanged
@@ -769,7 +908,7 @@ export type AgentChanged = Message<"berth.v1.AgentChanged"> & {
  * Use `create(AgentChangedSchema)` to create a new message.
  */
 export const AgentChangedSchema: GenMessage<AgentChanged> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 13);
+  messageDesc(file_berth_v1_agent, 16);
 
 /**
  * @generated from message berth.v1.JournalFetchRequest
@@ -796,7 +935,7 @@ export type JournalFetchRequest = Message<"berth.v1.JournalFetchRequest"> & {
  * Use `create(JournalFetchRequestSchema)` to create a new message.
  */
 export const JournalFetchRequestSchema: GenMessage<JournalFetchRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 14);
+  messageDesc(file_berth_v1_agent, 17);
 
 /**
  * @generated from message berth.v1.ProgressReport
@@ -818,7 +957,7 @@ export type ProgressReport = Message<"berth.v1.ProgressReport"> & {
  * Use `create(ProgressReportSchema)` to create a new message.
  */
 export const ProgressReportSchema: GenMessage<ProgressReport> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 15);
+  messageDesc(file_berth_v1_agent, 18);
 
 /**
  * @generated from message berth.v1.ImageProgress
@@ -845,7 +984,7 @@ export type ImageProgress = Message<"berth.v1.ImageProgress"> & {
  * Use `create(ImageProgressSchema)` to create a new message.
  */
 export const ImageProgressSchema: GenMessage<ImageProgress> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 16);
+  messageDesc(file_berth_v1_agent, 19);
 
 /**
  * @generated from message berth.v1.StreamOpen
@@ -910,7 +1049,7 @@ export type StreamOpen = Message<"berth.v1.StreamOpen"> & {
  * Use `create(StreamOpenSchema)` to create a new message.
  */
 export const StreamOpenSchema: GenMessage<StreamOpen> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 17);
+  messageDesc(file_berth_v1_agent, 20);
 
 /**
  * @generated from message berth.v1.StreamExec
@@ -932,7 +1071,7 @@ export type StreamExec = Message<"berth.v1.StreamExec"> & {
  * Use `create(StreamExecSchema)` to create a new message.
  */
 export const StreamExecSchema: GenMessage<StreamExec> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 18);
+  messageDesc(file_berth_v1_agent, 21);
 
 /**
  * @generated from message berth.v1.StreamLogs
@@ -969,7 +1108,7 @@ export type StreamLogs = Message<"berth.v1.StreamLogs"> & {
  * Use `create(StreamLogsSchema)` to create a new message.
  */
 export const StreamLogsSchema: GenMessage<StreamLogs> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 19);
+  messageDesc(file_berth_v1_agent, 22);
 
 /**
  * @generated from message berth.v1.StreamAttach
@@ -996,7 +1135,7 @@ export type StreamAttach = Message<"berth.v1.StreamAttach"> & {
  * Use `create(StreamAttachSchema)` to create a new message.
  */
 export const StreamAttachSchema: GenMessage<StreamAttach> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 20);
+  messageDesc(file_berth_v1_agent, 23);
 
 /**
  * @generated from message berth.v1.StreamForward
@@ -1018,7 +1157,7 @@ export type StreamForward = Message<"berth.v1.StreamForward"> & {
  * Use `create(StreamForwardSchema)` to create a new message.
  */
 export const StreamForwardSchema: GenMessage<StreamForward> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 21);
+  messageDesc(file_berth_v1_agent, 24);
 
 /**
  * @generated from message berth.v1.StreamCopyOut
@@ -1040,7 +1179,7 @@ export type StreamCopyOut = Message<"berth.v1.StreamCopyOut"> & {
  * Use `create(StreamCopyOutSchema)` to create a new message.
  */
 export const StreamCopyOutSchema: GenMessage<StreamCopyOut> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 22);
+  messageDesc(file_berth_v1_agent, 25);
 
 /**
  * @generated from message berth.v1.StreamCopyIn
@@ -1062,7 +1201,7 @@ export type StreamCopyIn = Message<"berth.v1.StreamCopyIn"> & {
  * Use `create(StreamCopyInSchema)` to create a new message.
  */
 export const StreamCopyInSchema: GenMessage<StreamCopyIn> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 23);
+  messageDesc(file_berth_v1_agent, 26);
 
 /**
  * @generated from message berth.v1.StreamOpenReply
@@ -1091,7 +1230,7 @@ export type StreamOpenReply = Message<"berth.v1.StreamOpenReply"> & {
  * Use `create(StreamOpenReplySchema)` to create a new message.
  */
 export const StreamOpenReplySchema: GenMessage<StreamOpenReply> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 24);
+  messageDesc(file_berth_v1_agent, 27);
 
 /**
  * At most 32 KiB of data. A sequence number that is not the last one plus 1 ends the stream with DATA_LOSS.
@@ -1197,7 +1336,7 @@ export type StreamFrame = Message<"berth.v1.StreamFrame"> & {
  * Use `create(StreamFrameSchema)` to create a new message.
  */
 export const StreamFrameSchema: GenMessage<StreamFrame> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 25);
+  messageDesc(file_berth_v1_agent, 28);
 
 /**
  * @generated from message berth.v1.StreamDone
@@ -1219,7 +1358,7 @@ export type StreamDone = Message<"berth.v1.StreamDone"> & {
  * Use `create(StreamDoneSchema)` to create a new message.
  */
 export const StreamDoneSchema: GenMessage<StreamDone> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 26);
+  messageDesc(file_berth_v1_agent, 29);
 
 /**
  * @generated from message berth.v1.StreamError
@@ -1241,7 +1380,7 @@ export type StreamError = Message<"berth.v1.StreamError"> & {
  * Use `create(StreamErrorSchema)` to create a new message.
  */
 export const StreamErrorSchema: GenMessage<StreamError> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 27);
+  messageDesc(file_berth_v1_agent, 30);
 
 /**
  * @generated from message berth.v1.UsageRequest
@@ -1260,7 +1399,7 @@ export type UsageRequest = Message<"berth.v1.UsageRequest"> & {
  * Use `create(UsageRequestSchema)` to create a new message.
  */
 export const UsageRequestSchema: GenMessage<UsageRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 28);
+  messageDesc(file_berth_v1_agent, 31);
 
 /**
  * Counters, so that whoever asks twice knows the rate, whoever else asks meanwhile.
@@ -1318,7 +1457,7 @@ export type UsageReply = Message<"berth.v1.UsageReply"> & {
  * Use `create(UsageReplySchema)` to create a new message.
  */
 export const UsageReplySchema: GenMessage<UsageReply> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 29);
+  messageDesc(file_berth_v1_agent, 32);
 
 /**
  * @generated from message berth.v1.TaskCounters
@@ -1362,5 +1501,5 @@ export type TaskCounters = Message<"berth.v1.TaskCounters"> & {
  * Use `create(TaskCountersSchema)` to create a new message.
  */
 export const TaskCountersSchema: GenMessage<TaskCounters> = /*@__PURE__*/
-  messageDesc(file_berth_v1_agent, 30);
+  messageDesc(file_berth_v1_agent, 33);
 

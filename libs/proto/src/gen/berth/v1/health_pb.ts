@@ -5,13 +5,15 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_berth_v1_options } from "./options_pb.ts";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file berth/v1/health.proto.
  */
 export const file_berth_v1_health: GenFile = /*@__PURE__*/
-  fileDesc("ChViZXJ0aC92MS9oZWFsdGgucHJvdG8SCGJlcnRoLnYxIhIKEEdldEhlYWx0aFJlcXVlc3QifgoGSGVhbHRoEg4KBnN0YXR1cxgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEiUKBmNoZWNrcxgDIAMoCzIVLmJlcnRoLnYxLkhlYWx0aENoZWNrEhMKC3N0b3JlX2Vwb2NoGAQgASgJEhcKD3N0b3BzX2NvbmZpcm1lZBgFIAEoCCJMCgtIZWFsdGhDaGVjaxIMCgRuYW1lGAEgASgJEgoKAm9rGAIgASgIEg8KB21lc3NhZ2UYAyABKAkSEgoKbGF0ZW5jeV9tcxgEIAEoASIyChNDb25maXJtU3RvcmVSZXF1ZXN0EhsKC3N0b3JlX2Vwb2NoGAEgASgJQgaStRgCCAEyuQEKDUhlYWx0aFNlcnZpY2USSwoJR2V0SGVhbHRoEhouYmVydGgudjEuR2V0SGVhbHRoUmVxdWVzdBoQLmJlcnRoLnYxLkhlYWx0aCIQirUYDAoKL3YxL2hlYWx0aBJbCgxDb25maXJtU3RvcmUSHS5iZXJ0aC52MS5Db25maXJtU3RvcmVSZXF1ZXN0GhAuYmVydGgudjEuSGVhbHRoIhqKtRgWMgEqGhEvdjEvc3RvcmU6Y29uZmlybWIGcHJvdG8z", [file_berth_v1_options]);
+  fileDesc("ChViZXJ0aC92MS9oZWFsdGgucHJvdG8SCGJlcnRoLnYxIhIKEEdldEhlYWx0aFJlcXVlc3Qi0AEKBkhlYWx0aBIOCgZzdGF0dXMYASABKAkSDwoHdmVyc2lvbhgCIAEoCRIlCgZjaGVja3MYAyADKAsyFS5iZXJ0aC52MS5IZWFsdGhDaGVjaxITCgtzdG9yZV9lcG9jaBgEIAEoCRIXCg9zdG9wc19jb25maXJtZWQYBSABKAgSDAoEaGVsZBgGIAEoCBIvCgtyZXN0b3JlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJd2FpdHNfZm9yGAggAygJIkwKC0hlYWx0aENoZWNrEgwKBG5hbWUYASABKAkSCgoCb2sYAiABKAgSDwoHbWVzc2FnZRgDIAEoCRISCgpsYXRlbmN5X21zGAQgASgBIjIKE0NvbmZpcm1TdG9yZVJlcXVlc3QSGwoLc3RvcmVfZXBvY2gYASABKAlCBpK1GAIIASI6ChtEZWNsYXJlU3RvcmVSZXN0b3JlZFJlcXVlc3QSGwoLc3RvcmVfZXBvY2gYASABKAlCBpK1GAIIASJJChNSZWxlYXNlU3RvcmVSZXF1ZXN0EhsKC3N0b3JlX2Vwb2NoGAEgASgJQgaStRgCCAESFQoFbm9kZXMYAiADKAlCBpK1GAIIATKEAwoNSGVhbHRoU2VydmljZRJLCglHZXRIZWFsdGgSGi5iZXJ0aC52MS5HZXRIZWFsdGhSZXF1ZXN0GhAuYmVydGgudjEuSGVhbHRoIhCKtRgMCgovdjEvaGVhbHRoElsKDENvbmZpcm1TdG9yZRIdLmJlcnRoLnYxLkNvbmZpcm1TdG9yZVJlcXVlc3QaEC5iZXJ0aC52MS5IZWFsdGgiGoq1GBYyASoaES92MS9zdG9yZTpjb25maXJtEmwKFERlY2xhcmVTdG9yZVJlc3RvcmVkEiUuYmVydGgudjEuRGVjbGFyZVN0b3JlUmVzdG9yZWRSZXF1ZXN0GhAuYmVydGgudjEuSGVhbHRoIhuKtRgXMgEqGhIvdjEvc3RvcmU6cmVzdG9yZWQSWwoMUmVsZWFzZVN0b3JlEh0uYmVydGgudjEuUmVsZWFzZVN0b3JlUmVxdWVzdBoQLmJlcnRoLnYxLkhlYWx0aCIairUYFjIBKhoRL3YxL3N0b3JlOnJlbGVhc2ViBnByb3RvMw", [file_berth_v1_options, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message berth.v1.GetHealthRequest
@@ -58,6 +60,27 @@ export type Health = Message<"berth.v1.Health"> & {
    * @generated from field: bool stops_confirmed = 5;
    */
   stopsConfirmed: boolean;
+
+  /**
+   * After a restore, until every node has shown what it runs: no stopThenReplace task is begun.
+   *
+   * @generated from field: bool held = 6;
+   */
+  held: boolean;
+
+  /**
+   * When it was found to have been put back; absent: never.
+   *
+   * @generated from field: google.protobuf.Timestamp restored_at = 7;
+   */
+  restoredAt?: Timestamp | undefined;
+
+  /**
+   * Nodes that have not shown yet what they run.
+   *
+   * @generated from field: repeated string waits_for = 8;
+   */
+  waitsFor: string[];
 };
 
 /**
@@ -123,6 +146,49 @@ export const ConfirmStoreRequestSchema: GenMessage<ConfirmStoreRequest> = /*@__P
   messageDesc(file_berth_v1_health, 3);
 
 /**
+ * @generated from message berth.v1.DeclareStoreRestoredRequest
+ */
+export type DeclareStoreRestoredRequest = Message<"berth.v1.DeclareStoreRestoredRequest"> & {
+  /**
+   * Must be the current epoch: another one has begun already.
+   *
+   * @generated from field: string store_epoch = 1;
+   */
+  storeEpoch: string;
+};
+
+/**
+ * Describes the message berth.v1.DeclareStoreRestoredRequest.
+ * Use `create(DeclareStoreRestoredRequestSchema)` to create a new message.
+ */
+export const DeclareStoreRestoredRequestSchema: GenMessage<DeclareStoreRestoredRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_health, 4);
+
+/**
+ * @generated from message berth.v1.ReleaseStoreRequest
+ */
+export type ReleaseStoreRequest = Message<"berth.v1.ReleaseStoreRequest"> & {
+  /**
+   * @generated from field: string store_epoch = 1;
+   */
+  storeEpoch: string;
+
+  /**
+   * Hosts that are off, and stay so.
+   *
+   * @generated from field: repeated string nodes = 2;
+   */
+  nodes: string[];
+};
+
+/**
+ * Describes the message berth.v1.ReleaseStoreRequest.
+ * Use `create(ReleaseStoreRequestSchema)` to create a new message.
+ */
+export const ReleaseStoreRequestSchema: GenMessage<ReleaseStoreRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_health, 5);
+
+/**
  * @generated from service berth.v1.HealthService
  */
 export const HealthService: GenService<{
@@ -144,6 +210,26 @@ export const HealthService: GenService<{
   confirmStore: {
     methodKind: "unary";
     input: typeof ConfirmStoreRequestSchema;
+    output: typeof HealthSchema;
+  },
+  /**
+   * Says that the store was put back from a copy, when no node can show it: a new epoch begins, as it does by itself elsewhere.
+   *
+   * @generated from rpc berth.v1.HealthService.DeclareStoreRestored
+   */
+  declareStoreRestored: {
+    methodKind: "unary";
+    input: typeof DeclareStoreRestoredRequestSchema;
+    output: typeof HealthSchema;
+  },
+  /**
+   * Says of nodes that are gone for good that nothing runs there: a store that was put back waits for them no longer.
+   *
+   * @generated from rpc berth.v1.HealthService.ReleaseStore
+   */
+  releaseStore: {
+    methodKind: "unary";
+    input: typeof ReleaseStoreRequestSchema;
     output: typeof HealthSchema;
   },
 }> = /*@__PURE__*/
