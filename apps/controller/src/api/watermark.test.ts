@@ -52,6 +52,16 @@ void test("lists and gets say up to where their nodes' journals are stored; what
     none: undefined,
     whole: "2026-01-01T12:00:00.000Z",
   });
+  const headerOf = async (path: string): Promise<string | null> => {
+    const answer = await fetch(`${api.url}${path}`, { headers: { authorization: `Bearer ${api.token}` } });
+    await answer.arrayBuffer();
+    return answer.headers.get("berth-watermark");
+  };
+  assert.equal(await headerOf("/v1/namespaces/wm/tasks"), '2026-01-01T10:00:00.000Z; node="behind"; journal="e/4/9"; stale=1'); // prettier-ignore
+  assert.equal(await headerOf("/v1/namespaces/wm/tasks/behind"), "2026-01-01T10:00:00.000Z");
+  assert.equal(await headerOf("/v1/namespaces/wm/tasks/none"), null);
+  assert.match((await headerOf("/v1/nodes"))!, /^2026-01-01T10:00:00\.000Z; node="behind"; /);
+  assert.equal(await headerOf("/v1/namespaces"), null);
   const one = await tasks.listTasks({ namespace: "wm", node: "whole" });
   assert.deepEqual(shown(one.watermark!), ["whole", "2026-01-01T12:00:00.000Z", 5, 5, 0]);
   const task = await tasks.getTask({ namespace: "wm", name: "behind" });

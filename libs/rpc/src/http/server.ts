@@ -12,6 +12,7 @@ import { fastify, type FastifyError, type FastifyInstance, type FastifyReply, ty
 import { StatusError, uuidv7, type Logger } from "@berth/base";
 import { newCall, type Call, type Invoker } from "../invoker.ts";
 import { problemOf, PROBLEM_TYPE } from "./problem.ts";
+import { watermarkOf } from "./watermark.ts";
 import { requestMessage } from "./request.ts";
 import { matchRoute, routesOf, type MatchedRoute } from "./routes.ts";
 import { openTextStream, streamFormat } from "./stream.ts";
@@ -153,6 +154,8 @@ function mountRoutes(app: FastifyInstance, invoker: Invoker, ending: AbortSignal
 
 async function answer(invoker: Invoker, call: Call, read: () => Message, reply: FastifyReply) {
   const result = await invoker.unary(call, read);
+  const watermark = watermarkOf(result);
+  if (watermark !== undefined) void reply.header("berth-watermark", watermark);
   return reply.type("application/json").send(JSON.stringify(toJson(call.method.output, result)));
 }
 
