@@ -11,6 +11,11 @@ import type { Session } from "./commands/session.ts";
 
 const interrupt = new AbortController();
 let isAgent = false;
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  // Whoever read, such as `head`, has seen enough of a command or its help; an agent does not end so.
+  if (error.code === "EPIPE" && !isAgent) process.exit(0);
+  throw error;
+});
 
 try {
   const { stdout, stderr } = process;
@@ -23,11 +28,6 @@ try {
 
 async function openSession(options: GlobalOptions): Promise<Session> {
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => interrupt.abort());
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    // Whoever read, such as `head`, has seen enough.
-    if (error.code === "EPIPE") process.exit(0);
-    throw error;
-  });
   const { openSession: open } = await import("./commands/session.ts");
   const { env, stdin, stdout, stderr } = process;
   return await open({ env, cwd: process.cwd(), stdin, stdout, stderr, signal: interrupt.signal }, options);

@@ -14,10 +14,10 @@ import {
   type LogsResponse,
   type Task,
 } from "@berth/proto";
-import { follow } from "../follow.ts";
-import { taskKind, workloadKind } from "../kinds.ts";
+import { workloadKind } from "../kinds.ts";
 import { persist, persistCall } from "../persist.ts";
 import type { Session } from "../session.ts";
+import { watchTask, type VersionsOf } from "./task-versions.ts";
 
 export type LogQuery = Pick<LogsRequest, "namespace" | "name"> & Partial<Pick<LogsRequest, "tail" | "since">>;
 
@@ -26,10 +26,11 @@ export async function followLogs(
   session: Session,
   query: LogQuery,
   print: (entry: LogsResponse) => Promise<void>,
+  versionsOf: VersionsOf = (name) => watchTask(session, query.namespace, name),
 ): Promise<void> {
   let executed = "";
   for (let first = true; ; first = false) {
-    const task = await nextExecution(session, query, executed);
+    const task = await nextExecution(session, query.name, executed, versionsOf(query.name));
     if (task === undefined) return;
     if (!first) session.note(`task "${query.name}" was restarted (attempt ${task.status!.attempt})`);
     executed = executionOf(task);
@@ -72,10 +73,14 @@ const ENDED = new Set(["Succeeded", "Failed", "Stopped"]);
 const executionOf = (task: Task): string => `${task.metadata?.generation ?? 0}.${task.status?.attempt ?? 0}`;
 
 /** The execution after `executed`, once it has output; undefined when there will be none. */
-async function nextExecution(session: Session, query: LogQuery, executed: string): Promise<Task | undefined> {
-  const { name } = query;
+async function nextExecution(
+  session: Session,
+  name: string,
+  executed: string,
+  versions: AsyncIterable<Task>,
+): Promise<Task | undefined> {
   let told = false;
-  for await (const task of versionsOf(session, query)) {
+  for await (const task of versions) {
     const { phase = "", reason = "", startedAt } = task.status ?? {};
     const isNew = executionOf(task) !== executed;
     if (isNew && !WITHOUT_OUTPUT.has(phase) && startedAt !== undefined) return task;
@@ -85,20 +90,6 @@ async function nextExecution(session: Session, query: LogQuery, executed: string
     told = true;
   }
   return undefined;
-}
-
-/** A task as it is and as it changes, until it is gone; nothing of one that is gone already. */
-async function* versionsOf(session: Session, { namespace, name }: LogQuery): AsyncGenerator<Task> {
-  const scope = { namespace, selector: "" };
-  const listing = await persistCall(session, () => taskKind.list(session, scope));
-  const present = listing.items.find((task) => task.metadata?.name === name);
-  if (present === undefined) return;
-  yield present;
-  for await (const { event, object } of follow(session, taskKind, scope, listing)) {
-    if (object.metadata?.name !== name) continue;
-    if (event.type === "DELETED") return;
-    yield object;
-  }
 }
 
 /** As the controller will decide: it may not have yet. */

@@ -7,9 +7,10 @@ import { follow } from "../follow.ts";
 import { taskKind, workloadKind } from "../kinds.ts";
 import { persistCall } from "../persist.ts";
 import type { Session } from "../session.ts";
+import { TaskVersions, type VersionsOf } from "./task-versions.ts";
 
 /** Resolves when that task has ended for good or is gone. */
-export type FollowTask = (name: string, isLater: boolean) => Promise<void>;
+export type FollowTask = (name: string, isLater: boolean, versionsOf: VersionsOf) => Promise<void>;
 
 export async function followWorkload(session: Session, query: Query, followTask: FollowTask): Promise<void> {
   const following = new WorkloadFollower(session, query, followTask);
@@ -40,13 +41,16 @@ class WorkloadFollower {
   async run(): Promise<void> {
     const query = { selector: "", ...this.#query };
     const first = await taskKind.list(this.#session, query);
-    for (const { metadata } of first.items) this.#begin(metadata!.name, false);
+    const versions = new TaskVersions(this.#session.signal, first.items);
+    const begin = (name: string, isLater: boolean): void => this.#begin(name, isLater, (of) => versions.of(of));
+    for (const { metadata } of first.items) begin(metadata!.name, false);
     await this.#settle();
     const signal = AbortSignal.any([this.#session.signal, this.#done.signal]);
     try {
-      for await (const { event, object } of follow({ ...this.#session, signal }, taskKind, query, first)) {
-        const { name } = object.metadata!;
-        if (event.type !== "DELETED") this.#begin(name, true);
+      for await (const change of follow({ ...this.#session, signal }, taskKind, query, first)) {
+        versions.saw(change);
+        const { name } = change.object.metadata!;
+        if (change.event.type !== "DELETED") begin(name, true);
         else if (this.#present.delete(name)) await this.#settle();
         if (this.#done.signal.aborted) break;
       }
@@ -56,12 +60,12 @@ class WorkloadFollower {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
-  #begin(name: string, isLater: boolean): void {
+  #begin(name: string, isLater: boolean, versionsOf: VersionsOf): void {
     this.#present.add(name);
     if (this.#begun.has(name)) return;
     this.#begun.add(name);
     this.#active.add(name);
-    this.#followTask(name, isLater)
+    this.#followTask(name, isLater, versionsOf)
       .then(() => {
         this.#active.delete(name);
         return this.#settle();

@@ -42,8 +42,8 @@ export async function logs(session: Session, target: string, options: LogsOption
       return await followLogs(session, { namespace, name, ...range }, printer(name, false));
     }
     // Of a task that comes later everything is new: its range is not the one that was asked for.
-    return await followWorkload(session, { namespace, workload }, (name, isLater) =>
-      followLogs(session, { namespace, name, ...(isLater ? {} : range) }, printer(name, true)),
+    return await followWorkload(session, { namespace, workload }, (name, isLater, versionsOf) =>
+      followLogs(session, { namespace, name, ...(isLater ? {} : range) }, printer(name, true), versionsOf),
     );
   }
   const tasks = await tasksNamed(session, namespace, target);

@@ -1,8 +1,10 @@
 /** The command line of `berthd` without an agent: help, usage, and what is said when nobody answers. */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { test } from "node:test";
+import { promisify } from "node:util";
 import { runBerthd } from "../testing/berthd.ts";
 import { EXIT_CODES } from "./exit-code.ts";
 import type { GlobalOptions, SimulatorOptions } from "./options.ts";
@@ -132,5 +134,14 @@ void test("berthd helps on every command, with examples, and on exit codes as do
   for (const [code, meaning] of EXIT_CODES) {
     assert.ok(codes.stdout.includes(`${code}  ${meaning}`));
     assert.ok(document.includes(`| ${code} | ${meaning} |`), `docs/berthd.md lacks ${code}`);
+  }
+});
+
+void test("berthd and berth end quietly when whoever reads their help has gone", async () => {
+  const bin = resolve(import.meta.dirname, "../../../../bin");
+  for (const name of ["berthd", "berth"]) {
+    const script = `"${bin}/${name}" --help | :; exit "\${PIPESTATUS[0]}"`;
+    const { stderr } = await promisify(execFile)("bash", ["-c", script]);
+    assert.equal(stderr, "");
   }
 });
