@@ -52,6 +52,11 @@ void test(
     const again = await fleet.cli("journal", "verify", agent!.name);
     assert.match(again.stdout, / 2 +Altered +the event says something else than the entry: message/);
 
+    await fleet.berth(["journal", "acknowledge", agent!.name, "--reason", "we altered it"]);
+    assert.doesNotMatch(await fleet.berth(["describe", "node", agent!.name]), /JournalIntact/);
+    const told = await fleet.cli("journal", "verify", agent!.name);
+    assert.deepEqual([told.code, told.stdout.includes("acknowledged by")], [1, true]);
+
     // What does not follow is no reason to stop work.
     await fleet.berth(
       ["apply", "-f", "-", "--wait"],

@@ -271,6 +271,11 @@ export function createProgram(
     .summary("compute the hashes of all that is stored of a node's journal again; exit code 1 when something is wrong")
     .addOption(output())
     .action(run(() => import("./commands/journal.ts"), "verify"));
+  journal
+    .command("acknowledge <node>")
+    .summary("breaks of a node's journal were looked at: its condition JournalIntact goes until the next one")
+    .requiredOption("--reason <text>", "what was found, for the record")
+    .action(run(() => import("./commands/journal.ts"), "acknowledge"));
   const store = add("store", "look after the controller's store");
   store
     .command("confirm <epoch>")

@@ -74,6 +74,7 @@ export { nodeWatermarks, type NodeWatermark } from "./watermarks.ts";
 export { beginHistory, checkWithinHistory, objectsAt, pastScope, type PastObject, type PastQuery } from "./history.ts";
 export { journalEvents, storedEpochs, type JournalEventRow, type StoredEpoch } from "./journal-audit.ts";
 export {
+  acknowledgeBreaks,
   addJournalEpochs,
   holdShard,
   journalStates,

@@ -13,6 +13,10 @@ export interface StoredEpoch {
   readonly headHash: Uint8Array | null;
   readonly chainedFromSeq: number | null;
   readonly breaks: number;
+  readonly acknowledgedBreaks: number;
+  readonly acknowledgedAt: Date | null;
+  readonly acknowledgedBy: string;
+  readonly acknowledgedReason: string;
 }
 
 /** In the order in which they began. */
@@ -27,6 +31,10 @@ export function storedEpochs(tx: Tx, node: string): Promise<StoredEpoch[]> {
       headHash: journalState.headHash,
       chainedFromSeq: journalState.chainedFromSeq,
       breaks: journalState.breaks,
+      acknowledgedBreaks: journalState.acknowledgedBreaks,
+      acknowledgedAt: journalState.acknowledgedAt,
+      acknowledgedBy: journalState.acknowledgedBy,
+      acknowledgedReason: journalState.acknowledgedReason,
     })
     .from(journalState)
     .leftJoin(nodes, and(eq(nodes.name, journalState.node), eq(nodes.journalEpoch, journalState.epoch)))

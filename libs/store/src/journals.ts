@@ -80,6 +80,21 @@ export async function setStored(tx: Tx, marks: readonly JournalMark[]): Promise<
     where j.node = v.node and j.epoch = v.epoch and j.stored_seq < v."storedSeq"`);
 }
 
+/**
+ * Takes note of all breaks of a node's journal that are known: somebody has looked at them. In the order of locks of those who
+ * store: before the node's row. @returns how many were not acknowledged before
+ */
+export async function acknowledgeBreaks(tx: Tx, node: string, by: string, reason: string): Promise<number> {
+  const rows = await tx.execute<{ open: string }>(sql`
+    with open as (
+      select node, epoch, breaks - acknowledged_breaks as open from journal_state
+      where node = ${node} and breaks > acknowledged_breaks for update)
+    update journal_state j set acknowledged_breaks = j.acknowledged_breaks + o.open, acknowledged_at = now(),
+      acknowledged_by = ${by}, acknowledged_reason = ${reason}
+    from open o where j.node = o.node and j.epoch = o.epoch returning o.open::text as open`);
+  return rows.reduce((sum, { open }) => sum + Number(open), 0);
+}
+
 export interface LaggingJournal {
   readonly node: string;
   readonly epoch: string;

@@ -10,7 +10,7 @@ export interface NodeUsage {
   readonly journal: NodeJournal;
 }
 
-/** What is stored of a node's journal: of its current epoch, and breaks of all. */
+/** What is stored of a node's journal: of its current epoch, and of all the breaks that nobody has acknowledged. */
 export interface NodeJournal {
   readonly storedSeq: number;
   readonly storedAt: Date | null;
@@ -42,8 +42,8 @@ export async function nodeUsage(tx: Tx, names: readonly string[]): Promise<Reado
         and (phase not in ('Succeeded', 'Failed', 'Stopped') or next_attempt_at is not null)) t on true
     left join journal_state j on j.node = n.name and j.epoch = n.journal_epoch
     left join lateral (
-      select sum(breaks) over () as breaks, epoch, last_break_seq as seq, last_break_at as at
-      from journal_state where node = n.name and breaks > 0 order by last_break_at desc limit 1) b on true
+      select sum(breaks - acknowledged_breaks) over () as breaks, epoch, last_break_seq as seq, last_break_at as at
+      from journal_state where node = n.name and breaks > acknowledged_breaks order by last_break_at desc limit 1) b on true
     where n.name in (select jsonb_array_elements_text(${JSON.stringify(names)}::jsonb))`);
   return new Map(
     rows.map((row) => [

@@ -1,9 +1,10 @@
-/** `berth journal verify`: is what is stored of a node's journal what the node wrote? */
+/** `berth journal`: is what is stored of a node's journal what the node wrote? And what was said of it when it was not. */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { StatusError } from "@berth/base";
 import { formatTable, type Column } from "@berth/base/terminal";
 import { JournalService, VerifyJournalResponseSchema, type JournalEpoch, type JournalFault } from "@berth/proto";
 import { formatDocuments, parseOutput, toManifest } from "../output/format.ts";
+import { formatTime } from "../output/units.ts";
 import type { Session } from "../session.ts";
 
 const EPOCHS: readonly Column<JournalEpoch>[] = [
@@ -38,10 +39,21 @@ export async function verify(session: Session, node: string, options: { readonly
     session.out(formatTable(EPOCHS, result.epochs, { wide: output === "wide" }));
     const faults = result.epochs.flatMap(({ epoch, faults: each }) => each.map((fault) => ({ epoch, fault })));
     if (faults.length > 0) session.out(`\n${formatTable(FAULTS, faults, { wide: false })}`);
+    for (const { epoch, acknowledgement } of result.epochs) {
+      if (acknowledgement === undefined) continue;
+      const { breaks, by, at, reason } = acknowledgement;
+      session.out(`${breaks} of epoch ${epoch} acknowledged by ${by} at ${formatTime(at)}: ${reason}`);
+    }
   }
   if (result.intact) return;
   const message =
     `the journal of node "${node}" is not whole: Arrived faults came so from the node (look at its disk), ` +
     "Missing and Altered ones were made in the store since (look who can write to it)";
   throw new StatusError("DATA_LOSS", message, { reason: "JOURNAL_NOT_INTACT" });
+}
+
+export async function acknowledge(session: Session, node: string, options: { readonly reason: string }): Promise<void> {
+  const { reason } = options;
+  const { breaks } = await session.client(JournalService).acknowledgeJournal({ node, reason });
+  session.out(`node/${node} ${session.paint.green("acknowledged")} (${breaks} ${breaks === 1n ? "break" : "breaks"})`);
 }

@@ -13,7 +13,7 @@ void test("TaskVersions.of tells each who waits of its own task only, the newest
   const [a, other] = [versions.of("a"), versions.of("a")];
   const attempt = async (from: AsyncGenerator<Task>): Promise<number | undefined> => {
     const { done, value } = await from.next();
-    return done === true ? undefined : (value as Task).status!.attempt;
+    return done === true ? undefined : value.status!.attempt;
   };
   assert.equal(await attempt(a), 1);
   const next = attempt(a);

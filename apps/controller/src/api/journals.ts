@@ -1,9 +1,27 @@
 /** JournalService: what is stored of a node's journal, looked over. */
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { JournalEpochSchema, JournalService, VerifyJournalResponseSchema, type JournalEpoch } from "@berth/proto";
+import { StatusError } from "@berth/base";
+import {
+  AcknowledgeJournalResponseSchema,
+  JournalAcknowledgementSchema,
+  JournalEpochSchema,
+  JournalService,
+  VerifyJournalResponseSchema,
+  type JournalEpoch,
+} from "@berth/proto";
 import { implement, type Implementation } from "@berth/rpc";
-import { getNode, journalEvents, storedEpochs, type JournalEventRow, type StoredEpoch, type Tx } from "@berth/store";
+import {
+  acknowledgeBreaks,
+  getNode,
+  insertEvents,
+  journalEvents,
+  storedEpochs,
+  touchNodes,
+  type JournalEventRow,
+  type StoredEpoch,
+  type Tx,
+} from "@berth/store";
 import { auditEpoch } from "../ingest/verify.ts";
 import { notFound } from "./refusals.ts";
 import type { WatchDeps } from "./watch.ts";
@@ -22,7 +40,27 @@ export function journalService({ store }: Pick<WatchDeps, "store">): Implementat
         intact: epochs.every(({ faultCount }) => faultCount === 0n),
       });
     },
+    async acknowledgeJournal({ node, reason }, { principal }) {
+      const breaks = await store.transaction((tx) => acknowledge(tx, node, principal?.name ?? "", reason.trim()));
+      return create(AcknowledgeJournalResponseSchema, { breaks: BigInt(breaks) });
+    },
   });
+}
+
+async function acknowledge(tx: Tx, node: string, by: string, reason: string): Promise<number> {
+  if (reason === "") throw StatusError.invalid([{ field: "reason", description: "is required: say what was found" }]);
+  const row = await getNode(tx, node);
+  if (row === undefined) throw notFound("node", node);
+  const breaks = await acknowledgeBreaks(tx, node, by, reason);
+  if (breaks === 0) {
+    const message = `the journal of node "${node}" has no breaks that are not acknowledged`;
+    throw new StatusError("FAILED_PRECONDITION", message, { reason: "JOURNAL_HAS_NO_BREAKS" });
+  }
+  const what = `${breaks} ${breaks === 1 ? "break" : "breaks"} of its journal, by ${by}: ${reason}`;
+  const about = { kind: "Node" as const, name: node, uid: row.uid, node };
+  await insertEvents(tx, [{ ...about, topic: "/nodes/journal-acknowledged", reason: "Acknowledged", message: what }]);
+  await touchNodes(tx, [node]);
+  return breaks;
 }
 
 async function audited(tx: Tx, stored: StoredEpoch): Promise<JournalEpoch> {
@@ -36,9 +74,21 @@ async function audited(tx: Tx, stored: StoredEpoch): Promise<JournalEpoch> {
     chainedFromSeq: BigInt(stored.chainedFromSeq ?? 0),
     firstKeptSeq: BigInt(audit.firstKeptSeq),
     checked: BigInt(audit.checked),
+    ...acknowledgementOf(stored),
     faults: [...faults],
     faultCount: BigInt(audit.faultCount),
   });
+}
+
+function acknowledgementOf({
+  acknowledgedBreaks,
+  acknowledgedAt,
+  acknowledgedBy: by,
+  acknowledgedReason: reason,
+}: StoredEpoch) {
+  if (acknowledgedAt === null) return {};
+  const told = { breaks: BigInt(acknowledgedBreaks), at: timestampFromDate(acknowledgedAt), by, reason };
+  return { acknowledgement: create(JournalAcknowledgementSchema, told) };
 }
 
 /** Up to the watermark that was read: what is stored meanwhile is not this audit's. */

@@ -4,7 +4,15 @@ import { after, before, test } from "node:test";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { chainBegin, chainNext, noFailpoints, silentLogger, uuidv7 } from "@berth/base";
-import { JournalBatchSchema, JournalEntrySchema, type JournalBatch, type JournalEntry } from "@berth/proto";
+import {
+  AcknowledgeJournalRequestSchema,
+  JournalBatchSchema,
+  JournalEntrySchema,
+  type JournalBatch,
+  type JournalEntry,
+  type JournalService,
+} from "@berth/proto";
+import type { Handlers } from "@berth/rpc";
 import {
   getNode,
   insertNewNodes,
@@ -17,6 +25,7 @@ import {
   type Store,
   type Tx,
 } from "@berth/store";
+import { journalService } from "../api/journals.ts";
 import { noMetrics } from "../testing/no-metrics.ts";
 import { startTestDatabases, type TestDatabases } from "../testing/test-fleet.ts";
 import { ShardOwner } from "./shard.ts";
@@ -137,6 +146,30 @@ void test("an entry that was altered on its node is kept, marked, told as an eve
   assert.deepEqual(told, ["entry 3 ", "entry 5 "]);
   assert.equal(items.filter(({ journalSeq }) => journalSeq !== null).length, 6, "all are kept");
   assert.deepEqual(await bench.faults(), ["3 Arrived", "5 Arrived"]);
+});
+
+void test("breaks that were acknowledged are no condition any more, until the next; what was said is kept", async () => {
+  const journal = new Chained().add(8);
+  await using bench = await openBench(journal);
+  const { acknowledgeJournal } = journalService(bench).handlers as Handlers<typeof JournalService>;
+  const context = { signal: new AbortController().signal, principal: { tokenId: "t", name: "ada" }, requestId: "r" };
+  const say = (reason: string): ReturnType<typeof acknowledgeJournal> =>
+    acknowledgeJournal(create(AcknowledgeJournalRequestSchema, { node: NODE, reason }), context);
+  await assert.rejects(say("nothing"), { reason: "JOURNAL_HAS_NO_BREAKS" });
+  journal.damage(3, { payload: journal.entries[3]!.payload });
+  journal.damage(7, { payload: journal.entries[3]!.payload });
+  await bench.owner.store([journal.batch(1, 5)]);
+  await assert.rejects(say("  "), /reason/);
+  assert.equal((await say("disk replaced")).breaks, 1n);
+  assert.equal(await bench.condition(), undefined);
+  assert.deepEqual(await bench.faults(), ["3 Arrived"], "what arrived broken stays so");
+  const [told] = (await listEvents(bench.store.db, {})).items.filter(({ topic }) => topic === "/nodes/journal-acknowledged"); // prettier-ignore
+  assert.equal(told!.message, "1 break of its journal, by ada: disk replaced");
+  await bench.owner.store([journal.batch(6, 8)]);
+  assert.match((await bench.condition())!, /^False ChainBroken: entry 7 of epoch .* \(1 of its kind so far\)/);
+  assert.equal((await say("the same disk")).breaks, 1n);
+  const [epoch] = await storedEpochs(bench.store.db, NODE);
+  assert.partialDeepStrictEqual(epoch, { breaks: 2, acknowledgedBreaks: 2, acknowledgedReason: "the same disk" });
 });
 
 void test("an entry of another journal, one left out of the middle, and one whose hash is gone do not pass", async () => {

@@ -46,6 +46,11 @@ export const journalState = pgTable(
     breaks: counter("breaks").notNull().default(0),
     lastBreakSeq: counter("last_break_seq"),
     lastBreakAt: time("last_break_at"),
+    /** So many of the breaks somebody has looked at; when, who, and what they said of them. */
+    acknowledgedBreaks: counter("acknowledged_breaks").notNull().default(0),
+    acknowledgedAt: time("acknowledged_at"),
+    acknowledgedBy: text("acknowledged_by").notNull().default(""),
+    acknowledgedReason: text("acknowledged_reason").notNull().default(""),
   },
   (t) => [primaryKey({ columns: [t.node, t.epoch] })],
 );

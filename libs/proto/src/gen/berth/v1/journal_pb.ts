@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/journal.proto.
  */
 export const file_berth_v1_journal: GenFile = /*@__PURE__*/
-  fileDesc("ChZiZXJ0aC92MS9qb3VybmFsLnByb3RvEghiZXJ0aC52MSI3ChRWZXJpZnlKb3VybmFsUmVxdWVzdBIfCgRub2RlGAEgASgJQhGStRgNCAEaCW5vZGUtbmFtZSJPChVWZXJpZnlKb3VybmFsUmVzcG9uc2USJgoGZXBvY2hzGAEgAygLMhYuYmVydGgudjEuSm91cm5hbEVwb2NoEg4KBmludGFjdBgCIAEoCCKFAgoMSm91cm5hbEVwb2NoEg0KBWVwb2NoGAEgASgJEhIKCnN0b3JlZF9zZXEYAiABKAMSEAoIaGVhZF9zZXEYAyABKAMSLQoJc3RvcmVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgloZWFkX2hhc2gYBSABKAkSGAoQY2hhaW5lZF9mcm9tX3NlcRgGIAEoAxIWCg5maXJzdF9rZXB0X3NlcRgHIAEoAxIPCgdjaGVja2VkGAggASgDEiYKBmZhdWx0cxgJIAMoCzIWLmJlcnRoLnYxLkpvdXJuYWxGYXVsdBITCgtmYXVsdF9jb3VudBgKIAEoAyI6CgxKb3VybmFsRmF1bHQSCwoDc2VxGAEgASgDEgwKBGtpbmQYAiABKAkSDwoHbWVzc2FnZRgDIAEoCTKJAQoOSm91cm5hbFNlcnZpY2USdwoNVmVyaWZ5Sm91cm5hbBIeLmJlcnRoLnYxLlZlcmlmeUpvdXJuYWxSZXF1ZXN0Gh8uYmVydGgudjEuVmVyaWZ5Sm91cm5hbFJlc3BvbnNlIiWKtRghCh8vdjEvbm9kZXMve25vZGV9L2pvdXJuYWw6dmVyaWZ5YgZwcm90bzM", [file_berth_v1_options, file_google_protobuf_timestamp]);
+  fileDesc("ChZiZXJ0aC92MS9qb3VybmFsLnByb3RvEghiZXJ0aC52MSI3ChRWZXJpZnlKb3VybmFsUmVxdWVzdBIfCgRub2RlGAEgASgJQhGStRgNCAEaCW5vZGUtbmFtZSJXChlBY2tub3dsZWRnZUpvdXJuYWxSZXF1ZXN0Eh8KBG5vZGUYASABKAlCEZK1GA0IARoJbm9kZS1uYW1lEhkKBnJlYXNvbhgCIAEoCUIJkrUYBQgBMIAIIiwKGkFja25vd2xlZGdlSm91cm5hbFJlc3BvbnNlEg4KBmJyZWFrcxgBIAEoAyJPChVWZXJpZnlKb3VybmFsUmVzcG9uc2USJgoGZXBvY2hzGAEgAygLMhYuYmVydGgudjEuSm91cm5hbEVwb2NoEg4KBmludGFjdBgCIAEoCCLAAgoMSm91cm5hbEVwb2NoEg0KBWVwb2NoGAEgASgJEhIKCnN0b3JlZF9zZXEYAiABKAMSEAoIaGVhZF9zZXEYAyABKAMSLQoJc3RvcmVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgloZWFkX2hhc2gYBSABKAkSGAoQY2hhaW5lZF9mcm9tX3NlcRgGIAEoAxIWCg5maXJzdF9rZXB0X3NlcRgHIAEoAxIPCgdjaGVja2VkGAggASgDEiYKBmZhdWx0cxgJIAMoCzIWLmJlcnRoLnYxLkpvdXJuYWxGYXVsdBITCgtmYXVsdF9jb3VudBgKIAEoAxI5Cg9hY2tub3dsZWRnZW1lbnQYCyABKAsyIC5iZXJ0aC52MS5Kb3VybmFsQWNrbm93bGVkZ2VtZW50ImwKFkpvdXJuYWxBY2tub3dsZWRnZW1lbnQSDgoGYnJlYWtzGAEgASgDEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIKCgJieRgDIAEoCRIOCgZyZWFzb24YBCABKAkiOgoMSm91cm5hbEZhdWx0EgsKA3NlcRgBIAEoAxIMCgRraW5kGAIgASgJEg8KB21lc3NhZ2UYAyABKAkymgIKDkpvdXJuYWxTZXJ2aWNlEncKDVZlcmlmeUpvdXJuYWwSHi5iZXJ0aC52MS5WZXJpZnlKb3VybmFsUmVxdWVzdBofLmJlcnRoLnYxLlZlcmlmeUpvdXJuYWxSZXNwb25zZSIlirUYIQofL3YxL25vZGVzL3tub2RlfS9qb3VybmFsOnZlcmlmeRKOAQoSQWNrbm93bGVkZ2VKb3VybmFsEiMuYmVydGgudjEuQWNrbm93bGVkZ2VKb3VybmFsUmVxdWVzdBokLmJlcnRoLnYxLkFja25vd2xlZGdlSm91cm5hbFJlc3BvbnNlIi2KtRgpMgEqGiQvdjEvbm9kZXMve25vZGV9L2pvdXJuYWw6YWNrbm93bGVkZ2ViBnByb3RvMw", [file_berth_v1_options, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message berth.v1.VerifyJournalRequest
@@ -31,6 +31,49 @@ export type VerifyJournalRequest = Message<"berth.v1.VerifyJournalRequest"> & {
  */
 export const VerifyJournalRequestSchema: GenMessage<VerifyJournalRequest> = /*@__PURE__*/
   messageDesc(file_berth_v1_journal, 0);
+
+/**
+ * @generated from message berth.v1.AcknowledgeJournalRequest
+ */
+export type AcknowledgeJournalRequest = Message<"berth.v1.AcknowledgeJournalRequest"> & {
+  /**
+   * @generated from field: string node = 1;
+   */
+  node: string;
+
+  /**
+   * For the record.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message berth.v1.AcknowledgeJournalRequest.
+ * Use `create(AcknowledgeJournalRequestSchema)` to create a new message.
+ */
+export const AcknowledgeJournalRequestSchema: GenMessage<AcknowledgeJournalRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_journal, 1);
+
+/**
+ * @generated from message berth.v1.AcknowledgeJournalResponse
+ */
+export type AcknowledgeJournalResponse = Message<"berth.v1.AcknowledgeJournalResponse"> & {
+  /**
+   * How many breaks were not acknowledged before.
+   *
+   * @generated from field: int64 breaks = 1;
+   */
+  breaks: bigint;
+};
+
+/**
+ * Describes the message berth.v1.AcknowledgeJournalResponse.
+ * Use `create(AcknowledgeJournalResponseSchema)` to create a new message.
+ */
+export const AcknowledgeJournalResponseSchema: GenMessage<AcknowledgeJournalResponse> = /*@__PURE__*/
+  messageDesc(file_berth_v1_journal, 2);
 
 /**
  * @generated from message berth.v1.VerifyJournalResponse
@@ -56,7 +99,7 @@ export type VerifyJournalResponse = Message<"berth.v1.VerifyJournalResponse"> & 
  * Use `create(VerifyJournalResponseSchema)` to create a new message.
  */
 export const VerifyJournalResponseSchema: GenMessage<VerifyJournalResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_journal, 1);
+  messageDesc(file_berth_v1_journal, 3);
 
 /**
  * One unbroken history of one data root.
@@ -123,6 +166,13 @@ export type JournalEpoch = Message<"berth.v1.JournalEpoch"> & {
    * @generated from field: int64 fault_count = 10;
    */
   faultCount: bigint;
+
+  /**
+   * Breaks at arrival that somebody has looked at.
+   *
+   * @generated from field: berth.v1.JournalAcknowledgement acknowledgement = 11;
+   */
+  acknowledgement?: JournalAcknowledgement | undefined;
 };
 
 /**
@@ -130,7 +180,41 @@ export type JournalEpoch = Message<"berth.v1.JournalEpoch"> & {
  * Use `create(JournalEpochSchema)` to create a new message.
  */
 export const JournalEpochSchema: GenMessage<JournalEpoch> = /*@__PURE__*/
-  messageDesc(file_berth_v1_journal, 2);
+  messageDesc(file_berth_v1_journal, 4);
+
+/**
+ * @generated from message berth.v1.JournalAcknowledgement
+ */
+export type JournalAcknowledgement = Message<"berth.v1.JournalAcknowledgement"> & {
+  /**
+   * @generated from field: int64 breaks = 1;
+   */
+  breaks: bigint;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp at = 2;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * The token's name.
+   *
+   * @generated from field: string by = 3;
+   */
+  by: string;
+
+  /**
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message berth.v1.JournalAcknowledgement.
+ * Use `create(JournalAcknowledgementSchema)` to create a new message.
+ */
+export const JournalAcknowledgementSchema: GenMessage<JournalAcknowledgement> = /*@__PURE__*/
+  messageDesc(file_berth_v1_journal, 5);
 
 /**
  * @generated from message berth.v1.JournalFault
@@ -159,7 +243,7 @@ export type JournalFault = Message<"berth.v1.JournalFault"> & {
  * Use `create(JournalFaultSchema)` to create a new message.
  */
 export const JournalFaultSchema: GenMessage<JournalFault> = /*@__PURE__*/
-  messageDesc(file_berth_v1_journal, 3);
+  messageDesc(file_berth_v1_journal, 6);
 
 /**
  * What is stored of a node's journal, and whether it is what the node wrote.
@@ -176,6 +260,18 @@ export const JournalService: GenService<{
     methodKind: "unary";
     input: typeof VerifyJournalRequestSchema;
     output: typeof VerifyJournalResponseSchema;
+  },
+  /**
+   * Somebody has looked at the breaks that are known and says why they need no further attention: the node's condition
+   * JournalIntact goes, until the next break. What is stored stays marked, and verification goes on telling of it. Audited as the
+   * event /nodes/journal-acknowledged. FAILED_PRECONDITION when there is nothing to acknowledge.
+   *
+   * @generated from rpc berth.v1.JournalService.AcknowledgeJournal
+   */
+  acknowledgeJournal: {
+    methodKind: "unary";
+    input: typeof AcknowledgeJournalRequestSchema;
+    output: typeof AcknowledgeJournalResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_berth_v1_journal, 0);

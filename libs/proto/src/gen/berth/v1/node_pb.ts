@@ -309,7 +309,8 @@ export type NodeStatus = Message<"berth.v1.NodeStatus"> & {
   journalBehindSince?: Timestamp | undefined;
 
   /**
-   * Entries that did not follow from the one before them, or that are lost. The last such place is in condition JournalIntact.
+   * Entries that did not follow from the one before them, or that are lost, and that nobody has acknowledged. The last such place is
+   * in condition JournalIntact.
    *
    * @generated from field: int64 journal_breaks = 32;
    */
