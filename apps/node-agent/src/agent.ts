@@ -28,6 +28,7 @@ import { cgroupParentOf, machineIdOf, openHost, type Host } from "./host.ts";
 import { startHttpServer } from "./http-server.ts";
 import { startIdleTrim } from "./idle-trim.ts";
 import { registerMetrics } from "./metrics.ts";
+import { localTasks, standingFields, type LocalTask } from "./local-tasks.ts";
 import { FileStopper } from "./stopper/file-stopper.ts";
 import { LeaseGate } from "./stopper/lease-gate.ts";
 import type { Stopper } from "./stopper/stopper.ts";
@@ -64,15 +65,27 @@ export async function startAgent(deps: AgentDeps, config: AgentConfig): Promise<
   }
 }
 
+/** What is there already; the rest is still being opened. */
+interface Parts {
+  engine?: Engine;
+  door?: FleetDoor;
+  stopper?: Stopper;
+  images?: Images;
+  snapshots?: Host["snapshots"];
+}
+
 async function assemble(deps: AgentDeps, config: AgentConfig, lifetime: Lifetime): Promise<Agent> {
   const { logger, failpoint } = deps;
   lifetime.own(await lockDataRoot(join(config.root, "agent.lock")));
-  const parts: { engine?: Engine; door?: FleetDoor; images?: Images; snapshots?: Host["snapshots"] } = {};
+  const parts: Parts = {};
+  const tasks = (): readonly LocalTask[] =>
+    localTasks(parts.engine?.executions() ?? [], parts.door?.status().standing, parts.stopper?.problem());
   const metrics = new Metrics();
   const observer = registerMetrics({
     metrics,
     engine: () => parts.engine,
     door: () => parts.door,
+    tasks,
     gc: () => parts.images?.gc,
     snapshots: () => parts.snapshots ?? [],
     version: VERSION,
@@ -86,17 +99,20 @@ async function assemble(deps: AgentDeps, config: AgentConfig, lifetime: Lifetime
   const applied = new AssignmentState(host.journal);
   const gate = new LeaseGate({ boottimeMs, applied: () => applied.applied() });
   const stopper = await openStopper(config, logger);
+  parts.stopper = stopper;
   const progress = new Emitter<PullProgress>((error) => logger.error({ err: error }, "a listener of progress failed"));
   const engine = await openEngine({ config, host, observer, progress, logger, failpoint, stopper, gate }, lifetime);
   parts.engine = engine.engine;
   parts.door = lifetime.own(
     await openDoor(deps, config, host, engine, { progress, stopper, gate, assignmentState: applied }),
   );
-  lifetime.own(await openHostDoor(hostDoorDeps(config, host, parts, logger), { socketPath: hostSocketOf(config) }));
+  lifetime.own(
+    await openHostDoor(hostDoorDeps(config, host, { parts, tasks }, logger), { socketPath: hostSocketOf(config) }),
+  );
   const health = (): Readonly<Record<string, unknown>> => ({
     status: "ok",
     node: config.node,
-    ...parts.door?.status(),
+    ...healthOf(parts.door),
   });
   const http = lifetime.own(await startHttpServer({ metrics, logger, health }, parseHostPort(config.metricsListen)));
   startConfirming(deps, host, parts, lifetime);
@@ -138,7 +154,7 @@ function startConfirming(
 function hostDoorDeps(
   config: AgentConfig,
   host: Host,
-  parts: { readonly engine?: Engine; readonly door?: FleetDoor },
+  { parts, tasks }: { readonly parts: Parts; readonly tasks: HostDoorDeps["tasks"] },
   logger: Logger,
 ): HostDoorDeps {
   const startedAt = timestampFromMs(systemClock.nowMs());
@@ -159,11 +175,21 @@ function hostDoorDeps(
       running: parts.engine?.running().length ?? 0,
       leaseHeld: parts.door?.status().leaseHeld ?? false,
       bus: parts.door?.status().bus ?? "",
+      ...standingFields(parts.door?.status().standing, tasks()),
+      stopperProblem: parts.stopper?.problem() ?? "",
       registryMirrors: [...host.registryRoutes.names()],
       mirrorsRevision: BigInt(host.registryRoutes.applied().revision),
     };
   };
-  return { ...host, status, logger };
+  return { ...host, status, tasks, logger };
+}
+
+/** Of the lease only what is short: `/healthz` is for whoever watches the process. */
+function healthOf(door: FleetDoor | undefined): Readonly<Record<string, unknown>> {
+  if (door === undefined) return {};
+  const { standing, ...rest } = door.status();
+  const { cutOffSince, refused } = standing;
+  return { ...rest, ...(cutOffSince && { cutOffSince }), ...(refused === "" ? {} : { refused }) };
 }
 
 function openStopper(config: AgentConfig, logger: Logger): Promise<Stopper> {

@@ -10,11 +10,14 @@ import { registerDiskMetrics } from "./metrics-disk.ts";
 import { registerContainerGauges } from "./container-gauges.ts";
 import { containerdMetrics } from "./metrics-containerd.ts";
 import { registerGcMetrics } from "./metrics-gc.ts";
+import { registerStanding } from "./metrics-standing.ts";
+import type { LocalTask } from "./local-tasks.ts";
 
 export interface AgentMetricsDeps {
   readonly metrics: Metrics;
   readonly engine: () => Engine | undefined;
   readonly door: () => FleetDoor | undefined;
+  readonly tasks: () => readonly LocalTask[];
   readonly gc: () => GarbageCollection | undefined;
   readonly snapshots: () => readonly NamespacedSnapshots[];
   readonly version: string;
@@ -96,7 +99,7 @@ function registerContainers(deps: AgentMetricsDeps): void {
   });
 }
 
-function registerFleet({ metrics, engine, door }: AgentMetricsDeps): void {
+function registerFleet({ metrics, engine, door, tasks }: AgentMetricsDeps): void {
   metrics.gauge({
     name: "berth_tasks",
     help: "Executions on this node by state",
@@ -123,4 +126,5 @@ function registerFleet({ metrics, engine, door }: AgentMetricsDeps): void {
     help: "1 while the node's lease lasts",
     collect: (gauge) => gauge.set({}, door()?.status().leaseHeld === true ? 1 : 0),
   });
+  registerStanding(metrics, tasks, () => door()?.status().standing);
 }

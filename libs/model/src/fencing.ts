@@ -26,6 +26,9 @@ export const DEFAULT_STOP_GRACE_MS = 10_000;
 /** How long a fenced task may be given at most: a replacement may have to wait for it. */
 export const MOST_FENCED_GRACE_MS = 10 * 60_000;
 
+/** {@link FencingTerms.slackMs} where nothing else is configured (`lease.fenceSlackMs` of the controller). */
+export const DEFAULT_FENCE_SLACK_MS = 5_000;
+
 export function fencedBy(
   lease: { readonly expiresAt: Date; readonly ttlMs: number },
   graceMs: number,

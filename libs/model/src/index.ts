@@ -61,6 +61,7 @@ export {
 } from "./restart-policy.ts";
 export {
   CLOCK_DRIFT,
+  DEFAULT_FENCE_SLACK_MS,
   DEFAULT_STOP_GRACE_MS,
   MOST_FENCED_GRACE_MS,
   fencedBy,

@@ -6,3 +6,4 @@ export * from "./gen/berth/host/v1/images_pb.ts";
 export * from "./gen/berth/host/v1/leases_pb.ts";
 export * from "./gen/berth/host/v1/node_pb.ts";
 export * from "./gen/berth/host/v1/snapshots_pb.ts";
+export * from "./gen/berth/host/v1/tasks_pb.ts";

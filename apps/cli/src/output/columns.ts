@@ -131,10 +131,18 @@ function journalStatus({ status }: Node): string {
   return `${stored}/${head}${gap}${(status?.journalBreaks ?? 0n) > 0n ? ", broken" : ""}`;
 }
 
-/** What is not as it should be: Ready that is not, and every other condition that holds. */
+/** Those that are well when they hold, and what is said when they do not; every other one is well when it does not. */
+const GOOD_CONDITIONS: Readonly<Record<string, string>> = {
+  Ready: "NotReady",
+  LeaseHeld: "Silent",
+  Stopper: "NoStopper",
+  JournalIntact: "JournalBroken",
+};
+
+/** What is not as it should be. */
 function badConditions({ status }: Node): string {
-  const bad = status?.conditions.filter(({ type, status: holds }) => (type === "Ready") !== (holds === "True")) ?? [];
-  return orDash(bad.map(({ type }) => (type === "Ready" ? "NotReady" : type)).join(","));
+  const bad = status?.conditions.filter(({ type, status: holds }) => type in GOOD_CONDITIONS !== (holds === "True"));
+  return orDash(bad?.map(({ type }) => GOOD_CONDITIONS[type] ?? type).join(","));
 }
 
 /** `gpu=yes:NoSchedule`; the operator's only: the others are in the status. */

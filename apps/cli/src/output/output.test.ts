@@ -3,9 +3,9 @@ import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
-import { TaskSchema } from "@berth/proto";
+import { NodeSchema, TaskSchema } from "@berth/proto";
 import { createPaint } from "@berth/base/terminal";
-import { replaceable, taskStatus } from "./columns.ts";
+import { nodeColumns, replaceable, taskStatus } from "./columns.ts";
 import { diffLines, formatHunks } from "./line-diff.ts";
 import { formatAge, parseDurationMs } from "./units.ts";
 
@@ -69,4 +69,12 @@ void test("diffLines turns one text into the other and keeps what is common", ()
 void test("formatHunks is empty without changes", () => {
   assert.equal(formatHunks(diffLines(["a"], ["a"]), plain), "");
   assert.equal(formatHunks(diffLines(["a"], ["b"]), plain), "- a\n+ b\n");
+});
+
+void test("nodeColumns name conditions that are not as they should be, whichever way they are well", () => {
+  const column = nodeColumns(() => 0).find(({ heading }) => heading === "CONDITIONS")!;
+  const cell = (...conditions: readonly (readonly [type: string, status: string])[]): string =>
+    column.cell(create(NodeSchema, { status: { conditions: conditions.map(([type, status]) => ({ type, status })) } }));
+  assert.equal(cell(["Ready", "True"], ["Stopper", "True"], ["LeaseHeld", "True"], ["DiskPressure", "False"]), "-");
+  assert.equal(cell(["Ready", "False"], ["Stopper", "False"], ["LeaseHeld", "False"], ["DiskPressure", "True"]), "NotReady,NoStopper,Silent,DiskPressure"); // prettier-ignore
 });

@@ -175,7 +175,7 @@ async function storedByNode(
 }
 
 /** What an agent whose lease was renewed is told. */
-export function leaseReply(renewed: Omit<RenewedLease, "name">, journalEpoch: string, terms: LeaseTerms): LeaseReply {
+export function leaseReply(renewed: Omit<RenewedLease, "name">, journalEpoch: string, terms: RenewTerms): LeaseReply {
   const journalStored = Object.fromEntries(
     Object.entries(renewed.stored).map(([epoch, storedSeq]) => [epoch, BigInt(storedSeq)]),
   );
@@ -191,5 +191,6 @@ export function leaseReply(renewed: Omit<RenewedLease, "name">, journalEpoch: st
     mirrorsRevision: BigInt(renewed.mirrorsRevision),
     holdingsWanted: renewed.holdingsWanted,
     held: renewed.held,
+    fenceSlackMs: BigInt(terms.slackMs),
   });
 }

@@ -148,6 +148,15 @@ function addNode(program: Command, add: Add, bind: Bind): void {
   add(program, "status", "how the agent is: version, disk, runtimes, its connection to the controller").action(
     bind(() => import("./status.ts"), "status"),
   );
+  add(
+    program,
+    "tasks [name]",
+    "list what this node runs, also while it is cut off: what is fenced, and until when it runs; or tell one",
+    "  berthd -n shop tasks\n  berthd tasks -A -o json\n  berthd -n shop tasks web-7k2mq",
+  )
+    .usage("[options] [NAME]")
+    .option("-A, --all-namespaces", "of every namespace")
+    .action(bind(() => import("./tasks.ts"), "list"));
   const load = (): Promise<Module> => import("./gc.ts");
   const gc = add(
     program,

@@ -172,3 +172,15 @@ test("the stopper takes a few hundred kilobytes", async (t) => {
   const sum = privateKb.reduce((total, [, kb]) => total + Number(kb), 0);
   assert.ok(sum < 600, `${sum} KiB private`);
 });
+
+void test("FileStopper is not taken for broken by who looks while the stopper writes its beat, and is when the beat stays away", async (t) => {
+  const { directory, pid, open } = lab(t);
+  const stopper = await open();
+  stopper.arm(boottimeMs() + 60_000);
+  assert.equal(stopper.problem(), undefined);
+  // Stopped amid a write: the shell has emptied the file, and not written yet.
+  process.kill(pid(), "SIGSTOP");
+  writeFileSync(join(directory, "beat"), "");
+  assert.equal(stopper.problem(), undefined);
+  await eventually("it is known to hang", () => stopper.problem() === "it has ended or hangs", { timeoutMs: 10_000 });
+});

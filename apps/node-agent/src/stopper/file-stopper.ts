@@ -42,6 +42,8 @@ export class FileStopper implements Stopper {
   readonly #script: string;
   #problem: string | undefined = "it has not been started yet";
   #starting: Promise<void> | undefined;
+  /** Of the stopper's last round that was seen. */
+  #beatMs = Number.NEGATIVE_INFINITY;
 
   private constructor(deps: FileStopperDeps, config: FileStopperConfig) {
     this.#deps = deps;
@@ -88,6 +90,11 @@ export class FileStopper implements Stopper {
     this.#write("deadline", `${Math.floor(deadlineBoottimeMs / 10)} ${this.#deps.bootId}\n`);
   }
 
+  deadline(): number {
+    const [centiseconds, boot] = (read(this.#path("deadline")) ?? "").trim().split(" ");
+    return boot === this.#deps.bootId ? Number(centiseconds) * 10 : 0;
+  }
+
   async list(entry: StopEntry): Promise<void> {
     const lines = [
       `signal ${entry.signal}`,
@@ -120,14 +127,17 @@ export class FileStopper implements Stopper {
     const pid = Number(read(this.#path("pid"))?.trim());
     if (!Number.isSafeInteger(pid) || pid <= 0 || !isAlive(pid)) return false;
     const itsOwn = read(`/proc/${pid}/cmdline`)?.split("\0").includes(this.#script) === true;
-    const beatMs = Number(read(this.#path("beat"))?.trim()) * 10;
-    return itsOwn && this.#deps.boottimeMs() - beatMs < STALE_MS;
+    // The shell empties the file before it writes: what is read in between is the beat before.
+    const beat = read(this.#path("beat"))?.trim() ?? "";
+    if (beat !== "") this.#beatMs = Number(beat) * 10;
+    return itsOwn && this.#deps.boottimeMs() - this.#beatMs < STALE_MS;
   }
 
   async #start(): Promise<void> {
     const { directory, cgroup, shell = "/bin/sh" } = this.#config;
     const { cgroups, clock, logger, boottimeMs } = this.#deps;
     rmSync(this.#path("beat"), { force: true });
+    this.#beatMs = Number.NEGATIVE_INFINITY;
     const log = openSync(this.#path("log"), "a", 0o600);
     const child = spawn(shell, [this.#script, directory], {
       cwd: "/",

@@ -17,6 +17,10 @@ export class MemoryStopper implements Stopper {
     this.deadlineBoottimeMs = deadlineBoottimeMs;
   }
 
+  deadline(): number {
+    return this.deadlineBoottimeMs;
+  }
+
   async list(entry: StopEntry): Promise<void> {
     this.entries.set(entry.key, entry);
   }

@@ -46,6 +46,8 @@ export interface Stopper {
   ensure(): Promise<void>;
   /** The lease lasts until then. */
   arm(deadlineBoottimeMs: number): void;
+  /** As it was armed last, also by an agent before this one; CLOCK_BOOTTIME, 0: not known, so it has passed. */
+  deadline(): number;
   /** @throws FAILED_PRECONDITION `STOPPER_UNAVAILABLE`: then the container must not be started. */
   list(entry: StopEntry): Promise<void>;
   unlist(key: string): void;

@@ -50,6 +50,8 @@ export class FakeController implements AsyncDisposable {
   stopsConfirmed = true;
   /** Answers to lease and assignment requests; off: the agent hears nothing. */
   answering = true;
+  /** Why it gives no lease. */
+  refusing = "";
   readonly tasks = new Map<string, TaskAssignment>();
   readonly images = new Map<string, ImageAssignment>();
   readonly leases: LeaseRequest[] = [];
@@ -149,10 +151,12 @@ export class FakeController implements AsyncDisposable {
   #serveLeases(): Disposable {
     return this.bus.serve(leaseEndpoint, {}, async (request) => {
       if (!this.answering) return await new Promise(() => {});
+      if (this.refusing !== "") return create(LeaseReplySchema, { refused: this.refusing });
       this.leases.push(request);
       return create(LeaseReplySchema, {
         ttlMs: 2_000n,
         renewAfterMs: 200n,
+        fenceSlackMs: 2_000n,
         storeEpoch: this.storeEpoch,
         revision: BigInt(this.revision),
         journalEpoch: request.journalEpoch,

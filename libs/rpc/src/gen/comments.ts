@@ -158,6 +158,7 @@ export const COMMENTS: Readonly<Record<string, string>> = {
   "berth.v1.JournalService.AcknowledgeJournal": "Somebody has looked at the breaks that are known and says why they need no further attention: the node's condition JournalIntact goes, until the next break. What is stored stays marked, and verification goes on telling of it. Audited as the event /nodes/journal-acknowledged. FAILED_PRECONDITION when there is nothing to acknowledge.",
   "berth.v1.JournalService.VerifyJournal": "Computes the hash of every stored entry again, and what each event says from the entry's bytes.",
   "berth.v1.LabelRequirement.values": "One or more for In and NotIn, one whole number for Gt and Lt.",
+  "berth.v1.LeaseReply.fence_slack_ms": "How late the node's stopper may be, as the controller reckons: the node tells the same T.",
   "berth.v1.LeaseReply.held": "The store was put back and it is not yet known what runs elsewhere: nothing fenced may be started.",
   "berth.v1.LeaseReply.holdings_wanted": "The store was put back: say what is here (holdings), once the newest set is applied.",
   "berth.v1.LeaseReply.journal_epoch": "Stored up to here; the agent may prune below.",

@@ -13,6 +13,7 @@ import type { LeaseReply } from "@berth/proto";
 import type { Engine } from "../../engine/engine.ts";
 import type { ImageKeeper } from "../../engine/image-keeper.ts";
 import type { LeaseGate } from "../../stopper/lease-gate.ts";
+import { standingOf, type Standing } from "../../stopper/standing.ts";
 import type { Stopper } from "../../stopper/stopper.ts";
 import type { RegistryRoutes } from "../../registry-routes.ts";
 import type { AssignmentState } from "./assignment-state.ts";
@@ -59,6 +60,7 @@ export interface FleetDoor extends AsyncDisposable {
   status(): {
     readonly bus: Bus["state"];
     readonly leaseHeld: boolean;
+    readonly standing: Standing;
     readonly backlog: ReturnType<JournalPublisher["backlog"]>;
     /** The controller has an assignment set that this node has not confirmed; its jobs may all be here. */
     readonly setBehind: boolean;
@@ -129,6 +131,7 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
       stopperProblem: deps.stopper.problem(),
     });
   };
+  const startedBoottimeMs = boottimeMs();
   const lease = new Lease({ bus, node, describe, onReply, boottimeMs, clock, logger });
 
   lifetime.own(serveJournal(bus, node, journal));
@@ -156,6 +159,12 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
     status: () => ({
       bus: bus.state,
       leaseHeld: lease.isHeld(),
+      standing: standingOf({
+        lease: { ...lease.state, held: lease.isHeld() },
+        startedBoottimeMs,
+        stopperDeadlineBoottimeMs: deps.stopper.deadline(),
+        now: { boottimeMs: boottimeMs(), wallMs: clock.nowMs() },
+      }),
       backlog: publisher.backlog(),
       setBehind: sync.isBehind(state.applied()),
     }),

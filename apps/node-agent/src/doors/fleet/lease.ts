@@ -25,10 +25,16 @@ export interface LeaseDeps {
 }
 
 export interface LeaseState {
-  /** CLOCK_BOOTTIME until which the lease lasts; 0 before the first. */
+  /** CLOCK_BOOTTIME until which the lease lasts, unless it was refused since; 0 before the first. */
   readonly untilBoottimeMs: number;
+  /** When the request of the last lease was sent; how long it was to last; how late a stopper may be, as the controller reckons. */
+  readonly heardBoottimeMs: number;
+  readonly ttlMs: number;
+  readonly fenceSlackMs: number | undefined;
   readonly refused: string;
 }
+
+const NEVER: LeaseState = { untilBoottimeMs: 0, heardBoottimeMs: 0, ttlMs: 0, fenceSlackMs: undefined, refused: "" };
 
 const FIRST_RENEW_MS = 2_000;
 const REQUEST_TIMEOUT_MS = 5_000;
@@ -37,7 +43,7 @@ const JITTER = 0.1;
 
 export class Lease {
   readonly #deps: LeaseDeps;
-  #state: LeaseState = { untilBoottimeMs: 0, refused: "" };
+  #state: LeaseState = NEVER;
   #renewAfterMs = FIRST_RENEW_MS;
 
   constructor(deps: LeaseDeps) {
@@ -49,7 +55,7 @@ export class Lease {
   }
 
   isHeld(): boolean {
-    return this.#deps.boottimeMs() < this.#state.untilBoottimeMs;
+    return this.#state.refused === "" && this.#deps.boottimeMs() < this.#state.untilBoottimeMs;
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -75,12 +81,14 @@ export class Lease {
     if (reply.renewAfterMs > 0n) this.#renewAfterMs = Number(reply.renewAfterMs);
     if (reply.refused !== "") {
       if (this.#state.refused !== reply.refused) logger.error({}, `the controller refuses the lease: ${reply.refused}`);
-      this.#state = { untilBoottimeMs: 0, refused: reply.refused };
+      this.#state = { ...this.#state, refused: reply.refused };
       return;
     }
     if (!this.isHeld()) logger.info({ ttlMs: Number(reply.ttlMs) }, "lease held");
-    const untilBoottimeMs = sentMs + Number(reply.ttlMs);
-    this.#state = { untilBoottimeMs, refused: "" };
+    const ttlMs = Number(reply.ttlMs);
+    const untilBoottimeMs = sentMs + ttlMs;
+    const fenceSlackMs = reply.fenceSlackMs > 0n ? Number(reply.fenceSlackMs) : undefined;
+    this.#state = { untilBoottimeMs, heardBoottimeMs: sentMs, ttlMs, fenceSlackMs, refused: "" };
     this.#deps.onReply(reply, untilBoottimeMs);
   }
 

@@ -4,8 +4,8 @@
  *
  * Invariants:
  *  1. The socket is root's alone (0600): whoever reaches it may do everything on this host anyway, so there are no tokens.
- *  2. Every request names its namespace, and is answered from that namespace's view only (D7). Collection, verification
- *     and the node's own status alone are the whole host's.
+ *  2. Every request names its namespace, and is answered from that namespace's view only (D7). Collection, verification,
+ *     the node's own status and, asked for as `-`, its list of tasks alone are the whole host's.
  */
 import type { Logger } from "@berth/base";
 import type { ContentStore } from "@berth/content";
@@ -18,8 +18,9 @@ import { leaseService } from "./leases.ts";
 import { nodeService, type NodeDeps } from "./node.ts";
 import type { TransferDeps } from "./transfers.ts";
 import { snapshotService, type SnapshotDeps } from "./snapshots.ts";
+import { taskService, type TaskDeps } from "./tasks.ts";
 
-export interface HostDoorDeps extends Pick<TransferDeps, "images">, SnapshotDeps, NodeDeps, CareDeps {
+export interface HostDoorDeps extends Pick<TransferDeps, "images">, SnapshotDeps, NodeDeps, TaskDeps, CareDeps {
   readonly content: ContentStore;
   readonly logger: Logger;
 }
@@ -40,6 +41,7 @@ export async function openHostDoor(deps: HostDoorDeps, config: HostDoorConfig): 
     gcService(deps.images.gc),
     leaseService(deps.images.leases),
     nodeService(deps),
+    taskService(deps),
     careService(deps),
   ];
   const invoker = new Invoker(services, [loggingInterceptor(deps.logger), validationInterceptor], {

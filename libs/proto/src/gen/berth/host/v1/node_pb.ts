@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/host/v1/node.proto.
  */
 export const file_berth_host_v1_node: GenFile = /*@__PURE__*/
-  fileDesc("ChhiZXJ0aC9ob3N0L3YxL25vZGUucHJvdG8SDWJlcnRoLmhvc3QudjEi1gIKCk5vZGVTdGF0dXMSDAoEbm9kZRgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEi4KCnN0YXJ0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHJvb3QYBCABKAkSDQoFc3RhdGUYBSABKAkSGAoQZGlza190b3RhbF9ieXRlcxgGIAEoAxIcChRkaXNrX2F2YWlsYWJsZV9ieXRlcxgHIAEoAxINCgVibG9icxgIIAEoAxIVCg1jb250ZW50X2J5dGVzGAkgASgDEhgKEHJ1bnRpbWVfaGFuZGxlcnMYCiADKAkSDwoHcnVubmluZxgLIAEoBRISCgpsZWFzZV9oZWxkGAwgASgIEgsKA2J1cxgNIAEoCRIYChByZWdpc3RyeV9taXJyb3JzGA4gAygJEhgKEG1pcnJvcnNfcmV2aXNpb24YDyABKAMiEgoQR2V0U3RhdHVzUmVxdWVzdDJWCgtOb2RlU2VydmljZRJHCglHZXRTdGF0dXMSHy5iZXJ0aC5ob3N0LnYxLkdldFN0YXR1c1JlcXVlc3QaGS5iZXJ0aC5ob3N0LnYxLk5vZGVTdGF0dXNiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("ChhiZXJ0aC9ob3N0L3YxL25vZGUucHJvdG8SDWJlcnRoLmhvc3QudjEi2gQKCk5vZGVTdGF0dXMSDAoEbm9kZRgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEi4KCnN0YXJ0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHJvb3QYBCABKAkSDQoFc3RhdGUYBSABKAkSGAoQZGlza190b3RhbF9ieXRlcxgGIAEoAxIcChRkaXNrX2F2YWlsYWJsZV9ieXRlcxgHIAEoAxINCgVibG9icxgIIAEoAxIVCg1jb250ZW50X2J5dGVzGAkgASgDEhgKEHJ1bnRpbWVfaGFuZGxlcnMYCiADKAkSDwoHcnVubmluZxgLIAEoBRISCgpsZWFzZV9oZWxkGAwgASgIEgsKA2J1cxgNIAEoCRIYChByZWdpc3RyeV9taXJyb3JzGA4gAygJEhgKEG1pcnJvcnNfcmV2aXNpb24YDyABKAMSLwoLbGVhc2VfdW50aWwYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGhlYXJkX2F0GBEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1jdXRfb2ZmX3NpbmNlGBIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1sZWFzZV9yZWZ1c2VkGBMgASgJEg4KBmZlbmNlZBgUIAEoBRIwCgxmZW5jZWRfdW50aWwYFSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhcKD3N0b3BwZXJfcHJvYmxlbRgWIAEoCSISChBHZXRTdGF0dXNSZXF1ZXN0MlYKC05vZGVTZXJ2aWNlEkcKCUdldFN0YXR1cxIfLmJlcnRoLmhvc3QudjEuR2V0U3RhdHVzUmVxdWVzdBoZLmJlcnRoLmhvc3QudjEuTm9kZVN0YXR1c2IGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * How this host's agent is.
@@ -106,6 +106,51 @@ export type NodeStatus = Message<"berth.host.v1.NodeStatus"> & {
    * @generated from field: int64 mirrors_revision = 15;
    */
   mirrorsRevision: bigint;
+
+  /**
+   * Until when the last lease lasted, or lasts; when the controller was heard last.
+   *
+   * @generated from field: google.protobuf.Timestamp lease_until = 16;
+   */
+  leaseUntil?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp heard_at = 17;
+   */
+  heardAt?: Timestamp | undefined;
+
+  /**
+   * Not set while the lease is held: since when this node is cut off from its controller.
+   *
+   * @generated from field: google.protobuf.Timestamp cut_off_since = 18;
+   */
+  cutOffSince?: Timestamp | undefined;
+
+  /**
+   * Why the controller refuses the lease, as when another machine has this node's name.
+   *
+   * @generated from field: string lease_refused = 19;
+   */
+  leaseRefused: string;
+
+  /**
+   * Containers that run and are to be ended by the node's stopper when it is cut off; T: when the last of them has ended.
+   *
+   * @generated from field: int32 fenced = 20;
+   */
+  fenced: number;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp fenced_until = 21;
+   */
+  fencedUntil?: Timestamp | undefined;
+
+  /**
+   * Why the stopper cannot be relied upon.
+   *
+   * @generated from field: string stopper_problem = 22;
+   */
+  stopperProblem: string;
 };
 
 /**
