@@ -258,7 +258,7 @@ void test("berth status ends with 0 when all is well, with 1 when something is t
   assert.equal(code, 1);
   assert.match(
     stdout,
-    /^fleet +needs attention: 1 stuck$[^]*^STUCK$[^]*workload\/shop\/nowhere[^]*→ berth -n shop describe/m,
+    /^fleet +needs attention: 1 stuck$[^]*^STUCK$[^]*workload\/shop\/nowhere[^]*→ berth -n shop explain task nowhere-/m,
   );
   await ok(["-n", "shop", "delete", "workload", "nowhere", "--wait"]);
 });
@@ -281,7 +281,8 @@ void test("berth explain tells why a task waits, as a screen and as JSON", async
   };
   assert.equal(json.now.reason, "no node has joined the fleet yet");
   assert.match(await ok(["-n", "shop", "explain", "workload", "lost"]), /^workload\/lost {2}0 placed, 1 waiting$/m);
-  await fails(2, ["-n", "shop", "explain", "node", "n1"], /only tasks and workloads are placed/);
+  await fails(3, ["-n", "shop", "explain", "node", "n1"], /node "n1" does not exist; `berth nodes` lists those/);
+  await fails(2, ["explain", "campaign", "n1"], /tasks, workloads and nodes are explained/);
   await fails(2, ["-n", "shop", "explain", "task"], /usage: berth explain task NAME/);
   await fails(2, ["-n", "shop", "explain", "workload", "lost", "--node", "n1"], /--node and --all-nodes are of tasks/);
   await fails(3, ["-n", "shop", "explain", "task", "nope"], /task "nope" does not exist/);

@@ -6,6 +6,13 @@ Examples:
   berth status -o json | jq -r '.findings[] | [.reason, .subject] | @tsv'
   watch -c -n 5 berth status`;
 
+export const EXPLAIN_EXAMPLES = `
+Examples:
+  berth explain task web-7k2mq                    why it is there, or why it is nowhere
+  berth explain task web-7k2mq --node node-3      everything for and against that node
+  berth explain workload web                      its tasks that wait, in groups
+  berth explain node node-3                       silent: when may its tasks be replaced, and by which rule?`;
+
 export const ATTACH_EXAMPLES = `
 Examples:
   berth attach -it game                 a shell or a console; ctrl-p ctrl-q leaves it running

@@ -2,7 +2,7 @@
 import { Command, Option } from "commander";
 import { allCommands, commandAt, commandPath, commandTerm, usageComplaint } from "@berth/base/terminal";
 import { EXIT_CODES, UsageError } from "./exit-code.ts";
-import { ATTACH_EXAMPLES, CP_EXAMPLES, PORT_FORWARD_EXAMPLES, STATUS_EXAMPLES } from "./examples.ts";
+import { ATTACH_EXAMPLES, CP_EXAMPLES, EXPLAIN_EXAMPLES, PORT_FORWARD_EXAMPLES, STATUS_EXAMPLES } from "./examples.ts";
 import type { GlobalOptions } from "./global-options.ts";
 import type { Session } from "./session.ts";
 import { VERSION } from "./version.ts";
@@ -160,12 +160,13 @@ export function createProgram(
     .action(run(() => import("./commands/top.ts"), "top"));
   add(
     "explain [target...]",
-    "why a task is where it is and not elsewhere, and what would place it: task NAME, workload NAME",
+    "why a task is where it is and not elsewhere, and what would place it; of a node, when what ran there may be replaced",
   )
-    .usage("[options] task NAME | workload NAME")
+    .usage("[options] task NAME | workload NAME | node NAME")
     .addOption(output())
     .option("--node <name>", "everything for and against this node")
     .option("--all-nodes", "everything for and against each node")
+    .addHelpText("after", EXPLAIN_EXAMPLES)
     .action(run(() => import("./commands/explain.ts"), "explain"));
   add("status", "is the fleet healthy? exit code 1 when something is to be looked at")
     .addOption(output())

@@ -6,6 +6,7 @@ import {
   type Condition,
   type Event,
   type Metadata,
+  type Node,
   type Task,
 } from "@berth/proto";
 import type { Message } from "@bufbuild/protobuf";
@@ -13,6 +14,7 @@ import { UsageError } from "../exit-code.ts";
 import { parseTarget, taskKind, type Kind } from "../kinds.ts";
 import { cronRunColumns, eventColumns, targetColumns, taskColumns } from "../output/columns.ts";
 import { formatDocuments, toManifest } from "../output/format.ts";
+import { replacementLines as nodeReplacementLines } from "../output/node-replacement.ts";
 import { formatTable, type Column } from "@berth/base/terminal";
 import { formatTime } from "../output/units.ts";
 import type { Session } from "../session.ts";
@@ -51,7 +53,7 @@ async function describeOne(session: Session, kind: Kind, name: string): Promise<
     indent(formatTable(CONDITION_COLUMNS, conditions, { wide: false }), conditions.length),
   );
   if (kind.kind === "Task") section(session, "Replacement", replacementLines(object as Task));
-  await describeOwned(session, kind, name);
+  await describeOwned(session, kind, name, kind.kind === "Node" ? (object as Node) : undefined);
   const events = await eventsOf(session, kind, namespace, object.metadata);
   section(session, "Events", indent(formatTable(eventColumns, events, { wide: false }), events.length));
 }
@@ -64,12 +66,14 @@ function replacementLines({ status }: Task): string[] {
   return [`  ${when}: ${why}`];
 }
 
-async function describeOwned(session: Session, kind: Kind, name: string): Promise<void> {
+/** @param node of a node */
+async function describeOwned(session: Session, kind: Kind, name: string, node: Node | undefined): Promise<void> {
   if (kind.kind === "Workload" || kind.kind === "Node") {
     const query =
       kind.kind === "Workload" ? { namespace: session.namespace(), workload: name } : { namespace: "-", node: name };
     const { items } = await taskKind.list(session, { selector: "", ...query });
     section(session, "Tasks", indent(formatTable(taskColumns(Date.now), items, { wide: false }), items.length));
+    if (node?.status?.phase === "Unknown") section(session, "Replacement", nodeReplacementLines(node, items).map((line) => `  ${line}`)); // prettier-ignore
   }
   if (kind.kind === "CronJob") {
     const { items } = await session.client(CronJobService).listCronRuns({ namespace: session.namespace(), name });
