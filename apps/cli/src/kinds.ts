@@ -302,14 +302,22 @@ const cronJob: Kind<MessageShape<typeof CronJobSchema>> = {
   plural: "cronjobs",
   aliases: ["cronjob", "cj"],
   namespaced: true,
+  past: true,
   schema: CronJobSchema,
   columns: cronJobColumns,
-  async list(session, { namespace, selector }) {
+  async list(session, { namespace, selector, asOf }) {
     const client = session.client(CronJobService);
-    return await pages((pageToken) => client.listCronJobs({ namespace, selector, pageSize: PAGE_SIZE, pageToken }));
+    return await pages((pageToken) =>
+      client.listCronJobs({ namespace, selector, pageSize: PAGE_SIZE, pageToken, ...past(asOf) }),
+    );
   },
-  async get(session, namespace, name) {
-    return session.client(CronJobService).getCronJob({ namespace, name });
+  async get(session, namespace, name, asOf) {
+    return session.client(CronJobService).getCronJob({ namespace, name, ...past(asOf) });
+  },
+  async *watch(session, { namespace, selector }, cursor) {
+    const client = session.client(CronJobService);
+    const stream = client.watchCronJobs({ namespace, selector, cursor }, { signal: session.signal });
+    yield* watched(stream, (response) => response.cronJob);
   },
   async delete(session, namespace, name) {
     return session.client(CronJobService).deleteCronJob({ namespace, name });

@@ -264,6 +264,18 @@ export function createProgram(
     .command("delete <name>")
     .summary("forget a context")
     .action(run(() => import("./commands/context.ts"), "remove"));
+  const cronJob = add("cronjob", "run jobs by the clock now, and see what became of their times");
+  cronJob
+    .command("run <name>")
+    .summary("begin a run now, whatever the clock says")
+    .option("--wait", "wait until the job has ended; exit code 1 when it failed")
+    .option("--timeout <duration>", "give up waiting after this long", "15m")
+    .action(run(() => import("./commands/cronjob.ts"), "runNow"));
+  cronJob
+    .command("runs <name>")
+    .summary("what became of its scheduled times: started, skipped, missed, suspended")
+    .addOption(output())
+    .action(run(() => import("./commands/cronjob.ts"), "runs"));
   const webhook = add("webhook", "look after webhooks: what they send, and with which secret");
   addWebhook(webhook, output, (action) => run(() => import("./commands/webhook.ts"), action));
   const journal = add("journal", "look after the nodes' journals");
@@ -311,7 +323,7 @@ export function createProgram(
     .action(run(() => import("./commands/completion.ts"), "complete"));
 
   program.addHelpText("after", EXAMPLES);
-  for (const group of [ns, context, webhook, journal, store, rollout])
+  for (const group of [ns, context, cronJob, webhook, journal, store, rollout])
     group.helpCommand(false).commands.forEach((sub) => settle(sub, program));
   for (const group of [ns, context]) refuseUnknown(group);
   for (const command of allCommands(program)) command.showHelpAfterError(`(see ${commandPath(command)} --help)`);

@@ -1,6 +1,6 @@
 /** Rows of cron jobs and of what became of their scheduled times. */
 import { uuidv7 } from "@berth/base";
-import { create, toJson, type JsonObject } from "@bufbuild/protobuf";
+import { create, equals, toJson, type JsonObject } from "@bufbuild/protobuf";
 import {
   CronJobSchema,
   CronJobSpecSchema,
@@ -13,6 +13,7 @@ import {
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { and, asc, desc, eq, inArray, lte, sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
+import { recordChanges, type ChangeOp } from "./feed/record.ts";
 import { metadataOf, optional, parse, timestampOf } from "./messages.ts";
 import { pageKey, pageLimit, pageOf, type Page } from "./page.ts";
 import { cronJobs, cronRuns, workloads } from "./schema/index.ts";
@@ -92,32 +93,45 @@ export async function insertCronJob(
     .insert(cronJobs)
     .values({ ...cronJob, uid: uuidv7(), spec: json, decidedUntil: now, lookAt: now })
     .returning();
+  await recordCronJob(tx, row!, "ADDED");
   return row!;
 }
 
-/** Of a row that this transaction has locked. A new spec raises the generation. */
+/** Of a row that this transaction has locked. A new spec raises the generation; a look that shows nothing new is no change. */
 export async function updateCronJob(
   tx: Tx,
   row: CronJobRow,
   patch: Partial<Omit<CronJobRow, "spec" | "uid">> & { readonly spec?: CronJobSpec },
 ): Promise<CronJobRow> {
   const { spec, ...rest } = patch;
+  const shows = spec !== undefined || showsOther(row, { ...row, ...rest });
   const [updated] = await tx
     .update(cronJobs)
     .set({
       ...rest,
       ...optional("spec", spec && (toJson(CronJobSpecSchema, spec) as JsonObject)),
       generation: row.generation + (spec === undefined ? 0 : 1),
-      resourceVersion: row.resourceVersion + 1,
+      resourceVersion: row.resourceVersion + (shows ? 1 : 0),
     })
     .where(eq(cronJobs.uid, row.uid))
     .returning();
+  if (shows) await recordCronJob(tx, updated!, "MODIFIED");
   return updated!;
 }
 
-export async function removeCronJob(tx: Tx, { uid }: CronJobRow): Promise<void> {
-  await tx.delete(cronRuns).where(eq(cronRuns.cronUid, uid));
-  await tx.delete(cronJobs).where(eq(cronJobs.uid, uid));
+export async function removeCronJob(tx: Tx, row: CronJobRow): Promise<void> {
+  await tx.delete(cronRuns).where(eq(cronRuns.cronUid, row.uid));
+  await tx.delete(cronJobs).where(eq(cronJobs.uid, row.uid));
+  await recordCronJob(tx, row, "DELETED");
+}
+
+const showsOther = (before: CronJobRow, after: CronJobRow): boolean =>
+  !equals(CronJobSchema, cronJobMessage(before), cronJobMessage(after));
+
+async function recordCronJob(tx: Tx, row: CronJobRow, op: ChangeOp): Promise<void> {
+  const object = toJson(CronJobSchema, cronJobMessage(row)) as JsonObject;
+  const { namespace, name, uid } = row;
+  await recordChanges(tx, [{ kind: "CronJob", namespace, name, uid, op, object }]);
 }
 
 /** Of a namespace that goes away: from then on nothing of it begins. */

@@ -12,8 +12,9 @@ import { StatusError } from "@berth/base";
 import { toJson, type DescMessage, type JsonObject, type MessageShape } from "@bufbuild/protobuf";
 import type { Requirement } from "@berth/model";
 import { and, sql, type SQL } from "drizzle-orm";
-import { CampaignSchema, NamespaceSchema, NodeSchema, TaskSchema, WorkloadSchema } from "@berth/proto";
+import { CampaignSchema, CronJobSchema, NamespaceSchema, NodeSchema, TaskSchema, WorkloadSchema } from "@berth/proto";
 import { campaignMessage, listCampaigns } from "./campaigns.ts";
+import { cronJobMessage, listCronJobs } from "./cron-jobs.ts";
 import type { Tx } from "./database.ts";
 import type { FeedName } from "./feed/position.ts";
 import type { ResourceKind } from "./feed/record.ts";
@@ -143,6 +144,7 @@ export async function beginHistory(store: Pick<Store, "db" | "transaction">): Pr
   await layAll(store, "Workload", WorkloadSchema, listWorkloads, (_tx, rows) => rows.map(workloadMessage));
   await layAll(store, "Task", TaskSchema, listTasks, (_tx, rows) => rows.map(taskMessage));
   await layAll(store, "Campaign", CampaignSchema, listCampaigns, (_tx, rows) => rows.map(campaignMessage));
+  await layAll(store, "CronJob", CronJobSchema, listCronJobs, (_tx, rows) => rows.map(cronJobMessage));
   await store.db.execute(sql`update store_meta set history_since = clock_timestamp() where history_since is null`);
 }
 

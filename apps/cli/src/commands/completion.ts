@@ -151,6 +151,9 @@ async function argumentsFor(session: Session, command: Command, given: readonly 
     case "berth cordon":
     case "berth uncordon":
       return first ? await names(session, nodeKind as unknown as Kind) : [];
+    case "cronjob run":
+    case "cronjob runs":
+      return first ? await names(session, kindByName("cronjobs")) : [];
     case "webhook test":
     case "webhook deliveries":
     case "webhook rotate-secret":

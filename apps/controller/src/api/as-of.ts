@@ -43,7 +43,7 @@ export async function getAsOf<Desc extends DescMessage>(
   const { items } = await store.snapshot((tx) => objectsAt(tx, { kind, at, namespace, name }));
   const [found] = items;
   if (found !== undefined) return read(schema, found.object);
-  const noun = kind.toLowerCase() as Noun;
+  const noun = kind === "CronJob" ? "cron job" : (kind.toLowerCase() as Noun);
   const where = namespace === "" ? "" : ` in namespace "${namespace}"`;
   const { reason, details } = notFound(noun, name, namespace === "" ? undefined : namespace);
   throw new StatusError("NOT_FOUND", `${noun} "${name}" did not exist${where} at ${at.toISOString()}`, {

@@ -1,12 +1,14 @@
 /** CronJobService: jobs by the clock. What a schedule asks for is decided elsewhere (`cron/`). Deleting takes its jobs with it. */
 import { clone, create } from "@bufbuild/protobuf";
 import { hasCode, StatusError, type FieldViolation } from "@berth/base";
+import { selectorMatches } from "@berth/model";
 import {
   CronJobSchema,
   CronJobService,
   CronJobSpecSchema,
   ListCronJobsResponseSchema,
   ListCronRunsResponseSchema,
+  WatchCronJobsResponseSchema,
   type CronJob,
   type CronJobSpec,
 } from "@berth/proto";
@@ -29,27 +31,55 @@ import {
   type Tx,
   storeTime,
 } from "@berth/store";
+import { runNow } from "../cron/look.ts";
 import { parseSchedule } from "../cron/schedule.ts";
+import { getAsOf, listAsOf } from "./as-of.ts";
 import { applyResource, type ApplyDeps } from "./apply.ts";
 import { storedWorkloadSpec } from "./defaults.ts";
-import { listPage } from "./list.ts";
+import { allPages, listPage } from "./list.ts";
 import { holdForUse } from "./namespaces.ts";
 import { notFound } from "./refusals.ts";
 import { appliedMetadata, namespaceScope, selectorScope } from "./scope.ts";
+import { watchResources, type WatchDeps } from "./watch.ts";
 
 const SHOWN_RUNS = 50;
+const PAST = { kind: "CronJob", schema: CronJobSchema } as const;
 
-export function cronJobService(deps: ApplyDeps): Implementation {
+export function cronJobService(deps: ApplyDeps & WatchDeps): Implementation {
   const { store } = deps;
   return implement(CronJobService, {
     applyCronJob: ({ cronJob, dryRun }) => applyCronJob(deps, cronJob!, dryRun),
-    getCronJob: async ({ namespace, name }) => cronJobMessage(await existing(store.db, namespace, name)),
-    async listCronJobs({ namespace, selector, pageSize, pageToken }) {
+    async getCronJob({ namespace, name, asOf }) {
+      if (asOf !== undefined) return await getAsOf(store, { ...PAST, asOf, namespace, name });
+      return cronJobMessage(await existing(store.db, namespace, name));
+    },
+    async listCronJobs({ namespace, selector, pageSize, pageToken, asOf }) {
       const query = { pageSize, pageToken, ...namespaceScope(namespace), ...selectorScope(selector) };
+      if (asOf !== undefined) {
+        return create(ListCronJobsResponseSchema, await listAsOf(store, { ...PAST, asOf, ...query }));
+      }
       const { items, ...rest } = await listPage(store, (tx) => listCronJobs(tx, query));
       return create(ListCronJobsResponseSchema, { items: items.map(cronJobMessage), ...rest });
     },
     deleteCronJob: ({ namespace, name }) => store.transaction((tx) => deleteCronJob(tx, namespace, name)),
+    async *watchCronJobs({ namespace, selector, cursor }, { signal }) {
+      const scope = namespaceScope(namespace);
+      const labels = selectorScope(selector);
+      const list = async (tx: Tx): Promise<CronJob[]> =>
+        (await allPages((page) => listCronJobs(tx, { ...page, ...scope, ...labels }))).map(cronJobMessage);
+      const matches = ({ metadata }: CronJob): boolean => selectorMatches(labels.selector ?? [], metadata!.labels);
+      const query = { ...PAST, cursor, ...scope, list, ...(labels.selector === undefined ? {} : { matches }) };
+      for await (const { event, resource } of watchResources(deps, query, signal)) {
+        yield create(WatchCronJobsResponseSchema, { event, ...(resource === undefined ? {} : { cronJob: resource }) });
+      }
+    },
+    runCronJob: ({ namespace, name }, { principal }) =>
+      store.transaction(async (tx) => {
+        await holdForUse(tx, namespace);
+        const row = await lockCronJob(tx, namespace, name);
+        if (row === undefined) throw notFound("cron job", name, namespace);
+        return cronRunMessage(await runNow(tx, row, new Date(), principal?.name ?? ""));
+      }),
     async listCronRuns({ namespace, name }) {
       const { uid } = await existing(store.db, namespace, name);
       const runs = await cronRunsOf(store.db, uid, SHOWN_RUNS);

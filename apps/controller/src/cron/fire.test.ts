@@ -3,6 +3,9 @@
  * history, deletion. The clock is the test's.
  */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Lifetime, noFailpoints, silentLogger, type Clock, type Failpoint } from "@berth/base";
@@ -19,8 +22,10 @@ import {
   insertCronJob,
   insertNamespace,
   listWorkloads,
+  lockCronJob,
   lockWorkloadByUid,
   openStore,
+  updateCronJob,
   updateWorkload,
   type CronRunRow,
   type Store,
@@ -37,6 +42,7 @@ before(async () => {
 });
 after(() => databases[Symbol.asyncDispose]());
 
+const CHILD = join(import.meta.dirname, "../testing/cron-child.ts");
 const START = Date.parse("2026-06-01T00:00:30Z");
 
 class CronLab extends Lifetime {
@@ -133,6 +139,34 @@ for (const point of CRON_FAILPOINTS) {
     assert.ok(
       runs.some(({ scheduledAt }) => scheduledAt.getTime() === START + 30_000),
       "the time of the death is decided",
+    );
+  });
+}
+
+for (const point of CRON_FAILPOINTS) {
+  void test(`a process that is killed at ${point} leaves each time to be begun once by the next`, async () => {
+    await using lab = await CronLab.open();
+    // A minute ago by the real clock: at least one time is due.
+    const begun = new Date(Date.now() - 60_000);
+    await lab.store.transaction(async (tx) => {
+      await updateCronJob(tx, (await lockCronJob(tx, "shop", "tick"))!, { decidedUntil: begun, lookAt: begun });
+    });
+    const child = spawn(process.execPath, [CHILD, lab.url, point], { stdio: "inherit" });
+    assert.deepEqual(await once(child, "exit"), [null, "SIGKILL"]);
+    const atDeath = (await lab.runs()).length;
+    assert.equal(atDeath, point === "cron.before-commit" ? 0 : 1);
+    lab.nowMs = Date.now();
+    for (let n = 0; n < 2; n += 1) await lab.controller();
+    await eventually("the time is decided", async () => (await lab.runs()).length > 0);
+    const next = Math.floor(Date.now() / 60_000) * 60_000 + 60_000;
+    lab.nowMs = next;
+    await eventually("the next one, too", async () => (await lab.runs()).some(({ scheduledAt }) => scheduledAt.getTime() === next)); // prettier-ignore
+    const runs = await lab.runs();
+    assert.equal(new Set(runs.map(({ scheduledAt }) => scheduledAt.getTime())).size, runs.length);
+    assert.ok(runs.length >= 2 && runs.every(({ outcome }) => outcome === "Started"), JSON.stringify(runs));
+    assert.deepEqual(
+      (await lab.workloads()).map(({ name }) => name).sort(),
+      runs.map(({ workload }) => workload).sort(),
     );
   });
 }

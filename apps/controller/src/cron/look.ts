@@ -6,6 +6,7 @@
  * guard beneath it. So each scheduled time makes at most one workload, whenever a controller dies.
  */
 import { durationMs } from "@bufbuild/protobuf/wkt";
+import { StatusError } from "@berth/base";
 import type { CronJobSpec } from "@berth/proto";
 import {
   cronJobSpec,
@@ -20,6 +21,7 @@ import {
   updateWorkload,
   workloadStatus,
   type CronJobRow,
+  type CronRunRow,
   type NewEvent,
   type Tx,
   type WorkloadRow,
@@ -74,22 +76,52 @@ async function carryOut(
     await insertEvents(tx, [eventOf(row, outcome, `${at.toISOString()}: ${decision.message}`)]);
     return 0;
   }
-  if (decision.replaces) {
-    for (const workload of running) await updateWorkload(tx, workload, { deletedAt: new Date() });
-  }
+  const ended = decision.replaces ? running : [];
   const namespace = await lockNamespace(tx, row.namespace);
   if (namespace === undefined || namespace.deletedAt !== null) return 0;
-  const name = runName(row.name, at);
-  const workload = await insertWorkload(tx, {
+  await begin(tx, row, spec, { at, name: runName(row.name, at), ended });
+  return 1 - ended.length;
+}
+
+/** A run that somebody asked for: whatever the clock says, and whether or not it is suspended. The row is locked. */
+export async function runNow(tx: Tx, row: CronJobRow, at: Date, by: string): Promise<CronRunRow> {
+  const spec = cronJobSpec(row);
+  const made = (await lockCronWorkloads(tx, row.uid)).filter(({ deletedAt }) => deletedAt === null);
+  const running = made.filter((workload) => phaseOf(workload) === "Running");
+  const [before] = running;
+  if (spec.concurrency === "Forbid" && before !== undefined) {
+    const message = `cron job "${row.name}" runs one at a time and workload "${before.name}" is under way; wait for it, or delete it`;
+    throw new StatusError("FAILED_PRECONDITION", message, { reason: "CRON_JOB_RUNNING" });
+  }
+  const ended = spec.concurrency === "Replace" ? running : [];
+  const name = `${row.name.slice(0, 52).replace(/-+$/, "")}-m${at.getTime().toString(36)}`;
+  const run = await begin(tx, row, spec, { at, name, ended, by });
+  await updateCronJob(tx, row, { active: running.length - ended.length + 1, lookAt: at });
+  return run;
+}
+
+async function begin(
+  tx: Tx,
+  row: CronJobRow,
+  spec: CronJobSpec,
+  run: { readonly at: Date; readonly name: string; readonly ended: readonly WorkloadRow[]; readonly by?: string },
+): Promise<CronRunRow> {
+  const { at: scheduledAt, name, ended, by } = run;
+  for (const workload of ended) await updateWorkload(tx, workload, { deletedAt: new Date() });
+  const why = by === undefined ? "" : `asked for by ${by}`;
+  const { uid } = await insertWorkload(tx, {
     namespace: row.namespace,
     name,
     labels: { ...row.labels, [CRON_JOB_LABEL]: row.name },
     spec: spec.template!,
-    cause: `${row.name} at ${at.toISOString()}`,
+    cause: `${row.name} at ${scheduledAt.toISOString()}${why && `, ${why}`}`,
   });
-  await insertCronRun(tx, { ...run, workload: name, workloadUid: workload.uid });
-  await insertEvents(tx, [eventOf(row, "Started", `${at.toISOString()}: workload ${name}`)]);
-  return 1 - (decision.replaces ? running.length : 0);
+  const begun = { cronUid: row.uid, scheduledAt, outcome: "Started", message: why, workload: name, workloadUid: uid };
+  await insertCronRun(tx, begun);
+  await insertEvents(tx, [
+    eventOf(row, "Started", `${scheduledAt.toISOString()}: workload ${name}${why && `, ${why}`}`),
+  ]);
+  return begun;
 }
 
 /** The minute in base 36: two times of a schedule never share it, and names sort by it. */

@@ -7,7 +7,7 @@ import { sql } from "drizzle-orm";
 import type { Tx } from "../database.ts";
 import { changes } from "../schema/index.ts";
 
-export type ResourceKind = "Namespace" | "Node" | "Workload" | "Task" | "Campaign";
+export type ResourceKind = "Namespace" | "Node" | "Workload" | "Task" | "Campaign" | "CronJob";
 export type ChangeOp = "ADDED" | "MODIFIED" | "DELETED";
 
 export interface NewChange {
@@ -80,6 +80,9 @@ function wakesOf(change: NewChange): string[] {
       return [`s/${change.name}`];
     case "Node":
       return [`n/${change.name}`];
+    case "CronJob":
+      // Looked at by the clock.
+      return [];
   }
 }
 

@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Metadata } from "./meta_pb.ts";
+import type { Metadata, WatchEvent } from "./meta_pb.ts";
 import { file_berth_v1_meta } from "./meta_pb.ts";
 import { file_berth_v1_options } from "./options_pb.ts";
 import type { WorkloadSpec } from "./workload_pb.ts";
@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/cron_job.proto.
  */
 export const file_berth_v1_cron_job: GenFile = /*@__PURE__*/
-  fileDesc("ChdiZXJ0aC92MS9jcm9uX2pvYi5wcm90bxIIYmVydGgudjEijQEKB0Nyb25Kb2ISJAoIbWV0YWRhdGEYASABKAsyEi5iZXJ0aC52MS5NZXRhZGF0YRIrCgRzcGVjGAIgASgLMhUuYmVydGgudjEuQ3JvbkpvYlNwZWNCBpK1GAIIARIvCgZzdGF0dXMYAyABKAsyFy5iZXJ0aC52MS5Dcm9uSm9iU3RhdHVzQgaStRgCOAEi7QIKC0Nyb25Kb2JTcGVjEhsKCHNjaGVkdWxlGAEgASgJQgmStRgFCAEwgAESGQoJdGltZV96b25lGAIgASgJQgaStRgCMEASMQoLY29uY3VycmVuY3kYAyABKAlCHJK1GBgSBUFsbG93EgZGb3JiaWQSB1JlcGxhY2USNAoRc3RhcnRpbmdfZGVhZGxpbmUYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDwoHc3VzcGVuZBgFIAEoCBIpChJzdWNjZXNzZnVsX2hpc3RvcnkYBiABKAVCCJK1GAQgAChkSACIAQESJQoOZmFpbGVkX2hpc3RvcnkYByABKAVCCJK1GAQgAChkSAGIAQESMAoIdGVtcGxhdGUYCCABKAsyFi5iZXJ0aC52MS5Xb3JrbG9hZFNwZWNCBpK1GAIIAUIVChNfc3VjY2Vzc2Z1bF9oaXN0b3J5QhEKD19mYWlsZWRfaGlzdG9yeSKDAQoNQ3JvbkpvYlN0YXR1cxI1ChFsYXN0X3NjaGVkdWxlZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHbmV4dF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGYWN0aXZlGAMgASgFIm8KB0Nyb25SdW4SMAoMc2NoZWR1bGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdvdXRjb21lGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSEAoId29ya2xvYWQYBCABKAkiUwoTQXBwbHlDcm9uSm9iUmVxdWVzdBIrCghjcm9uX2pvYhgBIAEoCzIRLmJlcnRoLnYxLkNyb25Kb2JCBpK1GAIIARIPCgdkcnlfcnVuGAIgASgIIlAKEUdldENyb25Kb2JSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZSKEAQoTTGlzdENyb25Kb2JzUmVxdWVzdBIZCgluYW1lc3BhY2UYASABKAlCBpK1GAIIARIgCghzZWxlY3RvchgCIAEoCUIOkrUYChoIc2VsZWN0b3ISHAoJcGFnZV9zaXplGAMgASgFQgmStRgFIAAo6AcSEgoKcGFnZV90b2tlbhgEIAEoCSJhChRMaXN0Q3JvbkpvYnNSZXNwb25zZRIgCgVpdGVtcxgBIAMoCzIRLmJlcnRoLnYxLkNyb25Kb2ISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg4KBmN1cnNvchgDIAEoCSJTChREZWxldGVDcm9uSm9iUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUiUgoTTGlzdENyb25SdW5zUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUiOAoUTGlzdENyb25SdW5zUmVzcG9uc2USIAoFaXRlbXMYASADKAsyES5iZXJ0aC52MS5Dcm9uUnVuMpoFCg5Dcm9uSm9iU2VydmljZRKgAQoMQXBwbHlDcm9uSm9iEh0uYmVydGgudjEuQXBwbHlDcm9uSm9iUmVxdWVzdBoRLmJlcnRoLnYxLkNyb25Kb2IiXoq1GFoyCGNyb25fam9iEk4vdjEvbmFtZXNwYWNlcy97Y3Jvbl9qb2IubWV0YWRhdGEubmFtZXNwYWNlfS9jcm9uam9icy97Y3Jvbl9qb2IubWV0YWRhdGEubmFtZX0SbgoKR2V0Q3JvbkpvYhIbLmJlcnRoLnYxLkdldENyb25Kb2JSZXF1ZXN0GhEuYmVydGgudjEuQ3JvbkpvYiIwirUYLAoqL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vY3JvbmpvYnMve25hbWV9EngKDExpc3RDcm9uSm9icxIdLmJlcnRoLnYxLkxpc3RDcm9uSm9ic1JlcXVlc3QaHi5iZXJ0aC52MS5MaXN0Q3JvbkpvYnNSZXNwb25zZSIpirUYJQojL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vY3JvbmpvYnMSdAoNRGVsZXRlQ3JvbkpvYhIeLmJlcnRoLnYxLkRlbGV0ZUNyb25Kb2JSZXF1ZXN0GhEuYmVydGgudjEuQ3JvbkpvYiIwirUYLCIqL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vY3JvbmpvYnMve25hbWV9EoQBCgxMaXN0Q3JvblJ1bnMSHS5iZXJ0aC52MS5MaXN0Q3JvblJ1bnNSZXF1ZXN0Gh4uYmVydGgudjEuTGlzdENyb25SdW5zUmVzcG9uc2UiNYq1GDEKLy92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L2Nyb25qb2JzL3tuYW1lfS9ydW5zYgZwcm90bzM", [file_berth_v1_meta, file_berth_v1_options, file_berth_v1_workload, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChdiZXJ0aC92MS9jcm9uX2pvYi5wcm90bxIIYmVydGgudjEijQEKB0Nyb25Kb2ISJAoIbWV0YWRhdGEYASABKAsyEi5iZXJ0aC52MS5NZXRhZGF0YRIrCgRzcGVjGAIgASgLMhUuYmVydGgudjEuQ3JvbkpvYlNwZWNCBpK1GAIIARIvCgZzdGF0dXMYAyABKAsyFy5iZXJ0aC52MS5Dcm9uSm9iU3RhdHVzQgaStRgCOAEi7QIKC0Nyb25Kb2JTcGVjEhsKCHNjaGVkdWxlGAEgASgJQgmStRgFCAEwgAESGQoJdGltZV96b25lGAIgASgJQgaStRgCMEASMQoLY29uY3VycmVuY3kYAyABKAlCHJK1GBgSBUFsbG93EgZGb3JiaWQSB1JlcGxhY2USNAoRc3RhcnRpbmdfZGVhZGxpbmUYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDwoHc3VzcGVuZBgFIAEoCBIpChJzdWNjZXNzZnVsX2hpc3RvcnkYBiABKAVCCJK1GAQgAChkSACIAQESJQoOZmFpbGVkX2hpc3RvcnkYByABKAVCCJK1GAQgAChkSAGIAQESMAoIdGVtcGxhdGUYCCABKAsyFi5iZXJ0aC52MS5Xb3JrbG9hZFNwZWNCBpK1GAIIAUIVChNfc3VjY2Vzc2Z1bF9oaXN0b3J5QhEKD19mYWlsZWRfaGlzdG9yeSKDAQoNQ3JvbkpvYlN0YXR1cxI1ChFsYXN0X3NjaGVkdWxlZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHbmV4dF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGYWN0aXZlGAMgASgFIm8KB0Nyb25SdW4SMAoMc2NoZWR1bGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdvdXRjb21lGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSEAoId29ya2xvYWQYBCABKAkiUwoTQXBwbHlDcm9uSm9iUmVxdWVzdBIrCghjcm9uX2pvYhgBIAEoCzIRLmJlcnRoLnYxLkNyb25Kb2JCBpK1GAIIARIPCgdkcnlfcnVuGAIgASgIInsKEUdldENyb25Kb2JSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZRIpCgVhc19vZhgUIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiYwoUV2F0Y2hDcm9uSm9ic1JlcXVlc3QSGQoJbmFtZXNwYWNlGAEgASgJQgaStRgCCAESIAoIc2VsZWN0b3IYAiABKAlCDpK1GAoaCHNlbGVjdG9yEg4KBmN1cnNvchgDIAEoCSJhChVXYXRjaENyb25Kb2JzUmVzcG9uc2USIwoFZXZlbnQYASABKAsyFC5iZXJ0aC52MS5XYXRjaEV2ZW50EiMKCGNyb25fam9iGAIgASgLMhEuYmVydGgudjEuQ3JvbkpvYiJQChFSdW5Dcm9uSm9iUmVxdWVzdBIfCgluYW1lc3BhY2UYASABKAlCDJK1GAgIARoEbmFtZRIaCgRuYW1lGAIgASgJQgyStRgICAEaBG5hbWUirwEKE0xpc3RDcm9uSm9ic1JlcXVlc3QSGQoJbmFtZXNwYWNlGAEgASgJQgaStRgCCAESIAoIc2VsZWN0b3IYAiABKAlCDpK1GAoaCHNlbGVjdG9yEhwKCXBhZ2Vfc2l6ZRgDIAEoBUIJkrUYBSAAKOgHEhIKCnBhZ2VfdG9rZW4YBCABKAkSKQoFYXNfb2YYFCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImEKFExpc3RDcm9uSm9ic1Jlc3BvbnNlEiAKBWl0ZW1zGAEgAygLMhEuYmVydGgudjEuQ3JvbkpvYhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDgoGY3Vyc29yGAMgASgJIlMKFERlbGV0ZUNyb25Kb2JSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZSJSChNMaXN0Q3JvblJ1bnNSZXF1ZXN0Eh8KCW5hbWVzcGFjZRgBIAEoCUIMkrUYCAgBGgRuYW1lEhoKBG5hbWUYAiABKAlCDJK1GAgIARoEbmFtZSI4ChRMaXN0Q3JvblJ1bnNSZXNwb25zZRIgCgVpdGVtcxgBIAMoCzIRLmJlcnRoLnYxLkNyb25SdW4ylwcKDkNyb25Kb2JTZXJ2aWNlEqABCgxBcHBseUNyb25Kb2ISHS5iZXJ0aC52MS5BcHBseUNyb25Kb2JSZXF1ZXN0GhEuYmVydGgudjEuQ3JvbkpvYiJeirUYWjIIY3Jvbl9qb2ISTi92MS9uYW1lc3BhY2VzL3tjcm9uX2pvYi5tZXRhZGF0YS5uYW1lc3BhY2V9L2Nyb25qb2JzL3tjcm9uX2pvYi5tZXRhZGF0YS5uYW1lfRJuCgpHZXRDcm9uSm9iEhsuYmVydGgudjEuR2V0Q3JvbkpvYlJlcXVlc3QaES5iZXJ0aC52MS5Dcm9uSm9iIjCKtRgsCiovdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS9jcm9uam9icy97bmFtZX0SeAoMTGlzdENyb25Kb2JzEh0uYmVydGgudjEuTGlzdENyb25Kb2JzUmVxdWVzdBoeLmJlcnRoLnYxLkxpc3RDcm9uSm9ic1Jlc3BvbnNlIimKtRglCiMvdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS9jcm9uam9icxJ0Cg1EZWxldGVDcm9uSm9iEh4uYmVydGgudjEuRGVsZXRlQ3JvbkpvYlJlcXVlc3QaES5iZXJ0aC52MS5Dcm9uSm9iIjCKtRgsIiovdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS9jcm9uam9icy97bmFtZX0SgwEKDVdhdGNoQ3JvbkpvYnMSHi5iZXJ0aC52MS5XYXRjaENyb25Kb2JzUmVxdWVzdBofLmJlcnRoLnYxLldhdGNoQ3JvbkpvYnNSZXNwb25zZSIvirUYKwopL3YxL25hbWVzcGFjZXMve25hbWVzcGFjZX0vY3JvbmpvYnM6d2F0Y2gwARJ1CgpSdW5Dcm9uSm9iEhsuYmVydGgudjEuUnVuQ3JvbkpvYlJlcXVlc3QaES5iZXJ0aC52MS5Dcm9uUnVuIjeKtRgzMgEqGi4vdjEvbmFtZXNwYWNlcy97bmFtZXNwYWNlfS9jcm9uam9icy97bmFtZX06cnVuEoQBCgxMaXN0Q3JvblJ1bnMSHS5iZXJ0aC52MS5MaXN0Q3JvblJ1bnNSZXF1ZXN0Gh4uYmVydGgudjEuTGlzdENyb25SdW5zUmVzcG9uc2UiNYq1GDEKLy92MS9uYW1lc3BhY2VzL3tuYW1lc3BhY2V9L2Nyb25qb2JzL3tuYW1lfS9ydW5zYgZwcm90bzM", [file_berth_v1_meta, file_berth_v1_options, file_berth_v1_workload, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Jobs by the clock: at each scheduled time a workload is made of the template.
@@ -218,6 +218,13 @@ export type GetCronJobRequest = Message<"berth.v1.GetCronJobRequest"> & {
    * @generated from field: string name = 2;
    */
   name: string;
+
+  /**
+   * As it was then; absent: as it is.
+   *
+   * @generated from field: google.protobuf.Timestamp as_of = 20;
+   */
+  asOf?: Timestamp | undefined;
 };
 
 /**
@@ -226,6 +233,77 @@ export type GetCronJobRequest = Message<"berth.v1.GetCronJobRequest"> & {
  */
 export const GetCronJobRequestSchema: GenMessage<GetCronJobRequest> = /*@__PURE__*/
   messageDesc(file_berth_v1_cron_job, 5);
+
+/**
+ * @generated from message berth.v1.WatchCronJobsRequest
+ */
+export type WatchCronJobsRequest = Message<"berth.v1.WatchCronJobsRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string selector = 2;
+   */
+  selector: string;
+
+  /**
+   * @generated from field: string cursor = 3;
+   */
+  cursor: string;
+};
+
+/**
+ * Describes the message berth.v1.WatchCronJobsRequest.
+ * Use `create(WatchCronJobsRequestSchema)` to create a new message.
+ */
+export const WatchCronJobsRequestSchema: GenMessage<WatchCronJobsRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_cron_job, 6);
+
+/**
+ * @generated from message berth.v1.WatchCronJobsResponse
+ */
+export type WatchCronJobsResponse = Message<"berth.v1.WatchCronJobsResponse"> & {
+  /**
+   * @generated from field: berth.v1.WatchEvent event = 1;
+   */
+  event?: WatchEvent | undefined;
+
+  /**
+   * @generated from field: berth.v1.CronJob cron_job = 2;
+   */
+  cronJob?: CronJob | undefined;
+};
+
+/**
+ * Describes the message berth.v1.WatchCronJobsResponse.
+ * Use `create(WatchCronJobsResponseSchema)` to create a new message.
+ */
+export const WatchCronJobsResponseSchema: GenMessage<WatchCronJobsResponse> = /*@__PURE__*/
+  messageDesc(file_berth_v1_cron_job, 7);
+
+/**
+ * @generated from message berth.v1.RunCronJobRequest
+ */
+export type RunCronJobRequest = Message<"berth.v1.RunCronJobRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message berth.v1.RunCronJobRequest.
+ * Use `create(RunCronJobRequestSchema)` to create a new message.
+ */
+export const RunCronJobRequestSchema: GenMessage<RunCronJobRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_cron_job, 8);
 
 /**
  * @generated from message berth.v1.ListCronJobsRequest
@@ -252,6 +330,13 @@ export type ListCronJobsRequest = Message<"berth.v1.ListCronJobsRequest"> & {
    * @generated from field: string page_token = 4;
    */
   pageToken: string;
+
+  /**
+   * As they were then; absent: as they are.
+   *
+   * @generated from field: google.protobuf.Timestamp as_of = 20;
+   */
+  asOf?: Timestamp | undefined;
 };
 
 /**
@@ -259,7 +344,7 @@ export type ListCronJobsRequest = Message<"berth.v1.ListCronJobsRequest"> & {
  * Use `create(ListCronJobsRequestSchema)` to create a new message.
  */
 export const ListCronJobsRequestSchema: GenMessage<ListCronJobsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_cron_job, 6);
+  messageDesc(file_berth_v1_cron_job, 9);
 
 /**
  * @generated from message berth.v1.ListCronJobsResponse
@@ -286,7 +371,7 @@ export type ListCronJobsResponse = Message<"berth.v1.ListCronJobsResponse"> & {
  * Use `create(ListCronJobsResponseSchema)` to create a new message.
  */
 export const ListCronJobsResponseSchema: GenMessage<ListCronJobsResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_cron_job, 7);
+  messageDesc(file_berth_v1_cron_job, 10);
 
 /**
  * @generated from message berth.v1.DeleteCronJobRequest
@@ -308,7 +393,7 @@ export type DeleteCronJobRequest = Message<"berth.v1.DeleteCronJobRequest"> & {
  * Use `create(DeleteCronJobRequestSchema)` to create a new message.
  */
 export const DeleteCronJobRequestSchema: GenMessage<DeleteCronJobRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_cron_job, 8);
+  messageDesc(file_berth_v1_cron_job, 11);
 
 /**
  * @generated from message berth.v1.ListCronRunsRequest
@@ -330,7 +415,7 @@ export type ListCronRunsRequest = Message<"berth.v1.ListCronRunsRequest"> & {
  * Use `create(ListCronRunsRequestSchema)` to create a new message.
  */
 export const ListCronRunsRequestSchema: GenMessage<ListCronRunsRequest> = /*@__PURE__*/
-  messageDesc(file_berth_v1_cron_job, 9);
+  messageDesc(file_berth_v1_cron_job, 12);
 
 /**
  * @generated from message berth.v1.ListCronRunsResponse
@@ -347,7 +432,7 @@ export type ListCronRunsResponse = Message<"berth.v1.ListCronRunsResponse"> & {
  * Use `create(ListCronRunsResponseSchema)` to create a new message.
  */
 export const ListCronRunsResponseSchema: GenMessage<ListCronRunsResponse> = /*@__PURE__*/
-  messageDesc(file_berth_v1_cron_job, 10);
+  messageDesc(file_berth_v1_cron_job, 13);
 
 /**
  * @generated from service berth.v1.CronJobService
@@ -386,6 +471,25 @@ export const CronJobService: GenService<{
     methodKind: "unary";
     input: typeof DeleteCronJobRequestSchema;
     output: typeof CronJobSchema;
+  },
+  /**
+   * @generated from rpc berth.v1.CronJobService.WatchCronJobs
+   */
+  watchCronJobs: {
+    methodKind: "server_streaming";
+    input: typeof WatchCronJobsRequestSchema;
+    output: typeof WatchCronJobsResponseSchema;
+  },
+  /**
+   * A run now, whatever the clock says, also of one that is suspended. FAILED_PRECONDITION where concurrency is Forbid and one is
+   * under way; Replace ends that.
+   *
+   * @generated from rpc berth.v1.CronJobService.RunCronJob
+   */
+  runCronJob: {
+    methodKind: "unary";
+    input: typeof RunCronJobRequestSchema;
+    output: typeof CronRunSchema;
   },
   /**
    * The newest first.
