@@ -69,6 +69,25 @@ describe("simulated agents", () => {
     assert.deepEqual([...twice], []);
   });
 
+  void test("killed and started again within their lease, go on with what is fenced, and can be relied upon to end it", async () => {
+    const { items } = await fleet.nodes.listNodes({});
+    const stoppers = items.map(({ status }) => status?.conditions.find(({ type }) => type === "Stopper")?.status);
+    assert.deepEqual(new Set(stoppers), new Set(["True"]));
+    await apply("ledger", AGENTS, { onNodeLoss: "stopThenReplace" });
+    await running("ledger", AGENTS);
+    await fleet.simulator.kill();
+    await fleet.simulator.start();
+    await eventually("all have their lease", async () => (await fleet.simulator.status()).leasesHeld === AGENTS);
+    await eventually("everything is stored", async () => (await fleet.simulator.status()).unstored === 0, {
+      timeoutMs: 30_000,
+    });
+    const ends = await fleet.sql`
+      select topic, events.reason, events.message from events join tasks on tasks.uid::text = events.uid
+      where tasks.workload = 'ledger' and topic in ('/tasks/stopped', '/tasks/exited', '/tasks/failed')`;
+    assert.deepEqual([...ends], []);
+    assert.equal(await count("Running", "ledger"), AGENTS);
+  });
+
   void test("fail as the profile says, and what failed is tried again until it runs", async () => {
     await using _shaky = await fleet.startSimulator("shaky", 5, {
       prefix: "shaky",

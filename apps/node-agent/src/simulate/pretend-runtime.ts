@@ -32,6 +32,8 @@ interface Pretended {
   readonly ended: PromiseWithResolvers<ContainerExit>;
   exit: ContainerExit | undefined;
   due: NodeJS.Timeout | undefined;
+  /** When it ends, as far as is known now; infinite: not by itself. */
+  dueMs: number;
 }
 
 const SIGKILLED = 137;
@@ -68,11 +70,17 @@ export class PretendRuntime implements Runtime {
 
   async kill(handle: Handle, signal: string): Promise<void> {
     const container = this.#find(handle);
-    const { chance, profile } = this.#deps;
     if (signal === "SIGKILL") return end(container, SIGKILLED);
-    if (signal !== "SIGTERM" && signal !== "SIGINT" && signal !== "SIGQUIT") return;
-    clearTimeout(container.due);
-    container.due = setTimeout(() => end(container, 0), chance.within(profile.stop.ms, "stop", handle.id));
+    if (signal === "SIGTERM" || signal === "SIGINT" || signal === "SIGQUIT") this.stopAt(handle, systemClock.nowMs());
+  }
+
+  /**
+   * As a stop signal sent at that time, which may lie before this process: then so may the end. What ends sooner by itself does.
+   * @throws NOT_FOUND
+   */
+  stopAt(handle: Handle, sentAtMs: number): void {
+    const { chance, profile } = this.#deps;
+    endAt(this.#find(handle), 0, sentAtMs + chance.within(profile.stop.ms, "stop", handle.id));
   }
 
   async delete(handle: Handle): Promise<void> {
@@ -121,16 +129,23 @@ export class PretendRuntime implements Runtime {
 
   #begin(handle: Handle, startedAtMs: number): Pretended {
     const { chance, profile } = this.#deps;
-    const container: Pretended = { ended: Promise.withResolvers(), exit: undefined, due: undefined };
+    const ended = Promise.withResolvers<ContainerExit>();
+    const container: Pretended = { ended, exit: undefined, due: undefined, dueMs: Number.POSITIVE_INFINITY };
     this.#containers.set(keyOf(handle), container);
     const about = [handle.id, handle.generation, handle.attempt] as const;
     if (chance.happens(profile.exit.share, "exits", ...about)) {
-      const dueMs = startedAtMs + chance.within(profile.exit.afterMs, "exit", ...about);
-      const waitMs = Math.min(LONGEST_MS, Math.max(0, dueMs - systemClock.nowMs()));
-      container.due = setTimeout(() => end(container, profile.exit.code, dueMs), waitMs).unref();
+      endAt(container, profile.exit.code, startedAtMs + chance.within(profile.exit.afterMs, "exit", ...about));
     }
     return container;
   }
+}
+
+function endAt(container: Pretended, exitCode: number, dueMs: number): void {
+  if (container.dueMs <= dueMs) return;
+  clearTimeout(container.due);
+  container.dueMs = dueMs;
+  const waitMs = Math.min(LONGEST_MS, Math.max(0, dueMs - systemClock.nowMs()));
+  container.due = setTimeout(() => end(container, exitCode, dueMs), waitMs).unref();
 }
 
 function end(container: Pretended, exitCode: number, atMs = systemClock.nowMs()): void {

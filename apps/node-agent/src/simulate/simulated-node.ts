@@ -4,10 +4,11 @@
  * It differs from `agent.ts` in what is beneath the engine and in what it shares with the others of its process: the file of
  * rows, the connections, the runtime. It has no host door, no collection and no metrics of its own.
  */
+import { join } from "node:path";
 import { Emitter, Lifetime, noFailpoints, systemClock, uuidv7, type Logger } from "@berth/base";
 import type { SimulationProfile } from "@berth/config";
 import { openJournal, type Journal } from "@berth/journal";
-import { boottimeMs } from "@berth/linux";
+import { bootId as machineBootId, boottimeMs } from "@berth/linux";
 import type { Metadata } from "@berth/metadata";
 import type { PullProgress } from "@berth/images";
 import { normaliseImage } from "@berth/model";
@@ -51,6 +52,8 @@ export interface SimulationDeps {
   /** The same until the directory is another one: what is pretended to be a boot of the host. */
   readonly bootId: string;
   readonly paths: EnginePaths;
+  /** Of files that the nodes' stoppers keep. */
+  readonly stoppers: string;
   readonly logger: Logger;
 }
 
@@ -75,7 +78,7 @@ export async function startSimulatedNode(deps: SimulationDeps, identity: NodeIde
   const images = new PretendImages(name, { ...deps, clock: systemClock });
   const applied = new AssignmentState(journal);
   const gate = new LeaseGate({ boottimeMs, applied: () => applied.applied() });
-  const { engine, keeper, stopper } = await openEngine(deps, { journal, images, gate }, lifetime);
+  const { engine, keeper, stopper } = await openEngine(deps, { name, journal, images, gate }, lifetime);
   const instance = uuidv7();
   await journal.append([agentEntry("started", journal.reason, `berthd ${VERSION}, simulated, instance ${instance}`)]);
   const disk = (): { totalBytes: number; availableBytes: number } => {
@@ -123,18 +126,23 @@ export async function startSimulatedNode(deps: SimulationDeps, identity: NodeIde
 
 async function openEngine(
   deps: SimulationDeps,
-  { journal, images, gate }: { journal: Journal; images: PretendImages; gate: LeaseGate },
+  { name, journal, images, gate }: { name: string; journal: Journal; images: PretendImages; gate: LeaseGate },
   lifetime: Lifetime,
 ): Promise<{ readonly engine: Engine; readonly keeper: ImageKeeper; readonly stopper: Stopper }> {
   const { runtime, paths, logger, bootId } = deps;
   const rows = new EngineRows(journal.metadata, journal.owner);
-  const stop = (key: string): void => {
+  const stop = (key: string, agoMs: number): void => {
     const execution = rows.open().find((each) => describeKey(each) === key);
     if (execution?.plan === undefined) return;
-    // It may have ended by itself.
-    runtime.kill(containerOf(execution, execution.plan, paths), "SIGTERM").catch(() => {});
+    try {
+      runtime.stopAt(containerOf(execution, execution.plan, paths), systemClock.nowMs() - agoMs);
+    } catch (error) {
+      // It may have ended by itself, or not have been begun: then the gate does not let it begin.
+      logger.debug({ err: error, task: execution.name }, "nothing to stop");
+    }
   };
-  const stopper = lifetime.own(new PretendStopper({ boottimeMs, stop }));
+  const stopperDeps = { boottimeMs, bootId: machineBootId(), stop };
+  const stopper = lifetime.own(new PretendStopper(stopperDeps, join(deps.stoppers, name)));
   const common = {
     journal,
     rows,

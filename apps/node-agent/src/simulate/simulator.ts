@@ -96,6 +96,7 @@ async function assemble(
     endpoints: config,
     bootId: `simulated-${statSync(directory).ino}`,
     paths: { bundles: join(directory, "bundles"), logs: join(directory, "logs"), cgroupParent: "/simulated" },
+    stoppers: join(directory, "stoppers"),
     logger: quieter(logger),
   };
   const nodes: SimulatedNode[] = [];
