@@ -13,6 +13,7 @@ import {
   CronJobSpecSchema,
   JobStatusSchema,
   NamespaceSpecSchema,
+  WorkloadSpecSchema,
   WorkloadStatusSchema,
   type CronJobSpec,
 } from "@berth/proto";
@@ -21,6 +22,7 @@ import {
   getCronJob,
   insertCronJob,
   insertNamespace,
+  insertWorkload,
   listWorkloads,
   lockCronJob,
   lockWorkloadByUid,
@@ -198,4 +200,16 @@ void test("Forbid skips while one runs, Replace ends it, and finished jobs are k
   const runs = await replace.pass(60, 2);
   const deleted = (await replace.workloads()).filter(({ deletedAt }) => deletedAt !== null).map(({ name }) => name);
   assert.deepEqual([runs[1]!.outcome, deleted], ["Started", [runs[0]!.workload]]);
+});
+
+void test("a run whose name somebody else's workload has is skipped, and says so; the next one begins", async () => {
+  await using lab = await CronLab.open();
+  const at = new Date(START + 30_000);
+  const taken = `tick-${Math.floor(at.getTime() / 60_000).toString(36)}`;
+  const spec = create(WorkloadSpecSchema, { container: { image: "busybox" } });
+  await lab.store.transaction((tx) => insertWorkload(tx, { namespace: "shop", name: taken, labels: {}, spec }));
+  await lab.controller();
+  const [first] = await lab.pass(60, 1);
+  assert.deepEqual([first!.outcome, first!.message], ["Skipped", `workload ${taken}, which the run would be called, is there already`]); // prettier-ignore
+  assert.deepEqual((await lab.pass(60, 2)).map(({ outcome }) => outcome), ["Skipped", "Started"]); // prettier-ignore
 });

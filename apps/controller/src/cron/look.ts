@@ -10,6 +10,7 @@ import { StatusError } from "@berth/base";
 import type { CronJobSpec } from "@berth/proto";
 import {
   cronJobSpec,
+  getWorkload,
   insertCronRun,
   insertEvents,
   insertWorkload,
@@ -79,7 +80,15 @@ async function carryOut(
   const ended = decision.replaces ? running : [];
   const namespace = await lockNamespace(tx, row.namespace);
   if (namespace === undefined || namespace.deletedAt !== null) return 0;
-  await begin(tx, row, spec, { at, name: runName(row.name, at), ended });
+  const name = runName(row.name, at);
+  // Somebody else's, of the same name: to fail here would be to look at this cron job for ever, and at no other.
+  if ((await getWorkload(tx, row.namespace, name)) !== undefined) {
+    const message = `workload ${name}, which the run would be called, is there already`;
+    await insertCronRun(tx, { cronUid: row.uid, scheduledAt: at, outcome: "Skipped", message });
+    await insertEvents(tx, [eventOf(row, "Skipped", `${at.toISOString()}: ${message}`)]);
+    return 0;
+  }
+  await begin(tx, row, spec, { at, name, ended });
   return 1 - ended.length;
 }
 
