@@ -81,6 +81,7 @@ void test("findingsOf tell of a rollout with nothing to go back to, of one that 
   const stalled = await found(fleet, "RolloutStalled");
   assert.deepEqual([stalled.subject, stalled.message], ["workload/shop/slow", "the rollout of revision 1 gets no further: 0 of 1 done"]); // prettier-ignore
   assert.ok(Date.now() - since(stalled) > 120_000);
+  await eventually("both run", async () => agent.executions.size === 2);
   for (const { task } of agent.executions.values()) agent.health(task.taskUid, "healthy");
   await eventually("they are well", async () => (await findings(fleet)).length === 0);
   await fleet.store.transaction(async (tx) =>
