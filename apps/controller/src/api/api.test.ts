@@ -23,6 +23,7 @@ import {
   outboxDepth,
   revokeToken,
   updateTasks,
+  lockTask,
 } from "@berth/store";
 import { eventually } from "@berth/testkit/servers";
 import { addNode, newTask, startTestServers, type TestApi, type TestServers } from "../testing/test-api.ts";
@@ -271,6 +272,19 @@ describe("TaskService", () => {
       (await api.http("POST", "/v1/namespaces/tasks/tasks/web-1:restart", {})).at("reason"),
       "TASK_NOT_PLACED",
     );
+  });
+
+  test("restartTask of one that has ended, and gave its room back, has it placed anew", async () => {
+    await api.store.transaction(async (tx) => {
+      const before = (await lockTask(tx, "tasks", "web-0"))!;
+      await updateTasks(tx, [{ before, patch: { phase: "Succeeded", nextAttemptAt: null } }]);
+    });
+    const again = await api.http("POST", "/v1/namespaces/tasks/tasks/web-0:restart", {});
+    assert.equal(again.at("status", "attempt"), 3);
+    assert.equal(again.at("status", "phase"), "Pending");
+    assert.equal(again.at("spec", "node"), undefined);
+    const node = await api.client(NodeService).getNode({ name: "node-t" });
+    assert.equal(node.status?.assignmentRevision, 2n, "it lets go of what is left there");
   });
 });
 

@@ -24,11 +24,13 @@ import {
   taskMessage,
   lockHold,
   numberedAfterRestore,
+  raiseRevisions,
   updateTasks,
   type TaskRow,
   type Tx,
 } from "@berth/store";
 import { nextAttempt } from "../reconcile/execution.ts";
+import { gaveRoomBack } from "../reconcile/plan-revision.ts";
 import { getAsOf, listAsOf } from "./as-of.ts";
 import { allPages, listPage } from "./list.ts";
 import { goingAway, notFound } from "./refusals.ts";
@@ -139,6 +141,18 @@ function inScope({ metadata, spec }: Task, scope: ReturnType<typeof taskScope>):
   );
 }
 
+/** Its room may be another's by now, so a node is found for it as for a new task. */
+function placedAgain(row: TaskRow): ReturnType<typeof nextAttempt> {
+  const free = {
+    node: null,
+    nominatedNode: null,
+    decisionId: null,
+    certainty: "observed",
+    possiblyUntil: null,
+  } as const;
+  return { ...nextAttempt({ ...row, ...free }), ...free };
+}
+
 /** Names the next execution; its node ends the one before it when it hears of it (D2). The backoff begins anew. */
 async function restart(tx: Tx, namespace: string, name: string): Promise<Task> {
   const row = await lockTask(tx, namespace, name);
@@ -155,10 +169,13 @@ async function restart(tx: Tx, namespace: string, name: string): Promise<Task> {
       "shown what it runs; berth status tells for which it waits";
     throw new StatusError("FAILED_PRECONDITION", message, { reason: "STORE_HELD" });
   }
-  const update = { before: row, patch: { ...nextAttempt(row), failures: 0 } };
-  const updated = await updateTasks(tx, await numberedAfterRestore(tx, [update]));
+  const again = gaveRoomBack(row);
+  const patch = again ? placedAgain(row) : nextAttempt(row);
+  const updated = await updateTasks(tx, await numberedAfterRestore(tx, [{ before: row, patch: { ...patch, failures: 0 } }])); // prettier-ignore
   await announceTasks(tx, updated);
-  const message = `attempt ${row.attempt + 1}, asked for`;
+  // Its node is to let go of what is left of it.
+  if (again) await raiseRevisions(tx, [row.node]);
+  const message = `attempt ${row.attempt + 1}, asked for${again ? "; it had given its room back, and is placed anew" : ""}`;
   await insertEvents(tx, [
     {
       namespace,

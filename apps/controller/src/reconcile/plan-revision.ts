@@ -1,4 +1,5 @@
 /** Is a task what the target's tasks are, and can it become so where it is? Pure. */
+import { hasEnded } from "@berth/model";
 import type { TaskRow } from "@berth/store";
 import { sameContainer } from "./container.ts";
 import { carries, type Context } from "./plan-context.ts";
@@ -12,6 +13,11 @@ export function isOutdated(context: Context, row: TaskRow): boolean {
   return !sameContainer(row.container, context.container);
 }
 
+/** It has ended for good, and somebody else may have its room: what follows it in its slot is placed like any other. */
+export function gaveRoomBack({ phase, nextAttemptAt }: TaskRow): boolean {
+  return hasEnded(phase) && nextAttemptAt === null;
+}
+
 /** Is it of the target, and has it been available for long enough? */
 export function isRolledOut({ rollout, now }: Context, row: TaskRow): boolean {
   return isDone(row, rollout.target.generation, rollout.bounds.minReadyMs, now);
@@ -23,13 +29,14 @@ export function mustMove(context: Context, row: TaskRow): boolean {
   const { columns, nodes, selector } = context;
   const node = nodes.get(row.node);
   if (node === undefined || !carries(node.labels, selector)) return true;
-  if (row.pinnedNode !== null) return false;
+  const grows =
+    columns.cpuMillis > row.cpuMillis ||
+    columns.memoryBytes > row.memoryBytes ||
+    columns.hostPorts.some((port) => !row.hostPorts.includes(port));
+  if (grows || row.pinnedNode !== null) return grows;
   const before = row.container as { runtimeHandler?: string; snapshotter?: string };
   const after = columns.container as { runtimeHandler?: string; snapshotter?: string };
   return (
-    columns.cpuMillis > row.cpuMillis ||
-    columns.memoryBytes > row.memoryBytes ||
-    columns.hostPorts.some((port) => !row.hostPorts.includes(port)) ||
     ((after.runtimeHandler ?? "") !== "" && after.runtimeHandler !== before.runtimeHandler) ||
     ((after.snapshotter ?? "") !== "" && after.snapshotter !== before.snapshotter)
   );

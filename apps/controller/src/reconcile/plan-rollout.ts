@@ -13,7 +13,7 @@ import { isAvailable } from "@berth/model";
 import type { TaskRow } from "@berth/store";
 import { nextAttempt, nextGeneration } from "./execution.ts";
 import { mayBegin, newTask, noteWake, stop, taskEvent, type Context } from "./plan-context.ts";
-import { isOutdated, isRolledOut, mustMove } from "./plan-revision.ts";
+import { gaveRoomBack, isOutdated, isRolledOut, mustMove } from "./plan-revision.ts";
 import { isFree } from "./plan-slots.ts";
 import { planRestart } from "./plan-restart.ts";
 
@@ -57,9 +57,10 @@ function relabel({ rollout, restart, plan, now }: Context, row: TaskRow): void {
 function move(context: Context, row: TaskRow): void {
   const { workload, plan, rollout, columns } = context;
   const { generation } = rollout.target;
-  if (mustMove(context, row)) {
-    stop(plan, row, "the new spec needs another place");
-    if (row.slot >= 0 && isFree(context, row.slot)) plan.create.push(newTask(context, row.slot, null));
+  if (mustMove(context, row) || gaveRoomBack(row)) {
+    stop(plan, row, "the new spec is to be placed anew");
+    if (row.pinnedNode !== null) plan.create.push(newTask(context, -1, row.pinnedNode));
+    else if (row.slot >= 0 && isFree(context, row.slot)) plan.create.push(newTask(context, row.slot, null));
     return;
   }
   plan.update.push({ before: row, patch: nextGeneration(row, workload, generation, columns, context.fence) });
