@@ -28,9 +28,11 @@ interface Plan {
   readonly tasks: number;
   readonly workloads: number;
   readonly idleSeconds: number;
+  /** Of what serves the API: a controller of its own, or the one that does the work. */
+  readonly api: "apart" | "within";
 }
 
-const options = { agents: "N,N,…", tasks: "N", workloads: "N", "idle-seconds": "N" };
+const options = { agents: "N,N,…", tasks: "N", workloads: "N", "idle-seconds": "N", api: "apart|within" };
 
 await runBench("fleet", { runs: 1, limitMinutes: 25, needsBytes: 3 * 2 ** 30, options }, async (bench) => {
   const plan = planOf(bench.options);
@@ -43,6 +45,7 @@ await runBench("fleet", { runs: 1, limitMinutes: 25, needsBytes: 3 * 2 ** 30, op
     await using fleet = await startSimulatedFleet({
       count: agents,
       dir: join(bench.dir, `agents-${agents}`),
+      apiApart: plan.api === "apart",
       profile: { directory: join(bench.dir, `agents-${agents}`, "records"), pull: { warm: 1 } },
     });
     figures.push(await measure(bench, fleet, agents, plan));
@@ -51,7 +54,15 @@ await runBench("fleet", { runs: 1, limitMinutes: 25, needsBytes: 3 * 2 ** 30, op
     `${plan.tasks} tasks in ${plan.workloads} workloads, from the first ApplyWorkload until the workloads say that all run`,
   );
   bench.note("controller, servers, simulated agents and the client that asks the API share the processors");
-  bench.note(`idle: ${plan.idleSeconds} s with every task running and nothing to do; % of one core`);
+  const served =
+    plan.api === "apart"
+      ? "a second controller that does nothing else (serveOnly), counted with the first"
+      : "that controller";
+  bench.note(`the API is served by ${served}; --api apart|within`);
+  bench.note(
+    `idle: ${plan.idleSeconds} s with every task running and nothing to do, after a vacuum and a checkpoint, which the burst ` +
+      "before owes; % of one core",
+  );
   return fleetTable(figures);
 });
 
@@ -66,11 +77,18 @@ function planOf(given: Readonly<Record<string, string | undefined>>): Plan {
     tasks: whole("tasks", given["tasks"] ?? "10000"),
     workloads: whole("workloads", given["workloads"] ?? "10"),
     idleSeconds: whole("idle-seconds", given["idle-seconds"] ?? "30"),
+    api: apiOf(given["api"] ?? "apart"),
   };
 }
 
+function apiOf(text: string): Plan["api"] {
+  if (text === "apart" || text === "within") return text;
+  throw new StatusError("INVALID_ARGUMENT", `--api ${text}: give apart or within`);
+}
+
 async function measure(bench: Bench, fleet: SimulatedFleet, agents: number, plan: Plan): Promise<FleetFigures> {
-  const pids: Readonly<Record<Part, number>> = {
+  const pids: Readonly<Record<Part | "api", number | undefined>> = {
+    api: fleet.apiController?.pid,
     controller: fleet.controller.pid!,
     postgres: fleet.postgres.identity!.pid,
     redis: fleet.redis.identity!.pid,
@@ -83,7 +101,7 @@ async function measure(bench: Bench, fleet: SimulatedFleet, agents: number, plan
   await untilRunning(fleet, WARMUP_TASKS);
   await untilStored(fleet);
 
-  const usage = startUsage(pids);
+  const usage = measureParts(pids);
   const probe = startApiProbe(requestsOf(fleet), PROBE_EVERY_MS);
   const start = performance.now();
   await Promise.all(
@@ -100,9 +118,11 @@ async function measure(bench: Bench, fleet: SimulatedFleet, agents: number, plan
   await untilStored(fleet);
   const busy = usage();
   await untilQuiet(fleet);
-  const rssMb = rssOf(pids.controller);
+  const rssMb = rssOf(pids.controller!);
+  await fleet.sql`vacuum analyze`;
+  await fleet.sql`checkpoint`;
 
-  const idle = startUsage(pids);
+  const idle = measureParts(pids);
   const idleStart = performance.now();
   await delay(plan.idleSeconds * 1_000);
   const idleMs = performance.now() - idleStart;
@@ -115,9 +135,19 @@ async function measure(bench: Bench, fleet: SimulatedFleet, agents: number, plan
     apiP50Ms: percentile(latencies, 0.5),
     apiP99Ms: percentile(latencies, 0.99),
     controllerRssMb: rssMb,
-    simulatorRssMb: rssOf(pids.simulator),
+    simulatorRssMb: rssOf(pids.simulator!),
     cpuMsPerTask: mapParts((part) => busy[part] / plan.tasks),
     idlePercent: mapParts((part) => (spent[part] / idleMs) * 100),
+  };
+}
+
+/** What the controllers use is one figure. */
+function measureParts(pids: Readonly<Record<Part | "api", number | undefined>>): () => Readonly<Record<Part, number>> {
+  const known = Object.entries(pids).filter((each): each is [Part | "api", number] => each[1] !== undefined);
+  const usage = startUsage(Object.fromEntries(known) as Record<Part | "api", number>);
+  return () => {
+    const { api = 0, ...parts } = usage();
+    return { ...parts, controller: parts.controller + api };
   };
 }
 

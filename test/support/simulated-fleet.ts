@@ -25,6 +25,8 @@ export interface SimulatedFleet extends AsyncDisposable {
   readonly redis: RedisServer;
   readonly nats: NatsServer;
   readonly controller: ControllerProcess;
+  /** Serves the API and nothing else; the clients below ask it. Undefined: they ask `controller`. */
+  readonly apiController: ControllerProcess | undefined;
   readonly simulator: SimulatorProcess;
   /** Another one, on the same control plane. */
   startSimulator(name: string, count: number, profile: Readonly<Record<string, unknown>>): Promise<SimulatorProcess>;
@@ -40,6 +42,8 @@ export interface SimulatedFleetOptions {
   readonly profile?: Readonly<Record<string, unknown>>;
   /** Everything is beneath it; a scratch directory, else. */
   readonly dir?: string;
+  /** Another controller serves the API. Default false. */
+  readonly apiApart?: boolean;
   /** Of the controller's configuration. */
   readonly controller?: Readonly<Record<string, unknown>>;
 }
@@ -61,23 +65,25 @@ async function assemble(lifetime: Lifetime, options: SimulatedFleetOptions): Pro
     startRedis({ dir: join(dir, "redis") }).then((server) => lifetime.own(server)),
     startNats({ dir: join(dir, "nats") }).then((server) => lifetime.own(server)),
   ]);
-  const listen = { grpc: `127.0.0.1:${await freePort()}`, http: `127.0.0.1:${await freePort()}` };
   const tokenFile = join(dir, "token");
-  const controller = lifetime.own(
-    createControllerProcess({
-      dir: join(dir, "controller"),
-      config: {
-        databaseUrl: database.url,
-        redisUrl: redis.url,
-        natsUrl: nats.url,
-        listen,
-        bootstrapTokenFile: tokenFile,
-        logLevel: "warn",
-        ...options.controller,
-      },
-    }),
-  );
-  await controller.start();
+  const startController = async (name: string, more: Readonly<Record<string, unknown>>) => {
+    const listen = { grpc: `127.0.0.1:${await freePort()}`, http: `127.0.0.1:${await freePort()}` };
+    const config = {
+      databaseUrl: database.url,
+      redisUrl: redis.url,
+      natsUrl: nats.url,
+      listen,
+      bootstrapTokenFile: tokenFile,
+      logLevel: "warn",
+      ...options.controller,
+      ...more,
+    };
+    const process = lifetime.own(createControllerProcess({ dir: join(dir, name), config }));
+    await process.start();
+    return { process, endpoint: listen.grpc };
+  };
+  const { process: controller, endpoint: own } = await startController("controller", {});
+  const api = options.apiApart === true ? await startController("api", { serveOnly: true }) : undefined;
   const startSimulator: SimulatedFleet["startSimulator"] = async (name, count, profile) => {
     const started = createSimulatorProcess({
       dir: join(dir, name),
@@ -93,12 +99,13 @@ async function assemble(lifetime: Lifetime, options: SimulatedFleetOptions): Pro
   const simulator = lifetime.own(await startSimulator("simulator", options.count, options.profile ?? {}));
   const sql = postgres(database.url, { max: 2, onnotice: () => {} });
   lifetime.defer(() => sql.end({ timeout: 5 }));
-  const access = { endpoint: listen.grpc, token: readFileSync(tokenFile, "utf8").trim() };
+  const access = { endpoint: api?.endpoint ?? own, token: readFileSync(tokenFile, "utf8").trim() };
   return {
     postgres: database,
     redis,
     nats,
     controller,
+    apiController: api?.process,
     simulator,
     startSimulator,
     sql,

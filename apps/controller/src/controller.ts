@@ -77,7 +77,9 @@ async function compose(
   });
   const failpoint = config.crashAt === undefined ? noFailpoints : crashAt(config.crashAt);
   const sender = lifetime.own(makeSender({ guard: makeAddressGuard(config.webhooks), version }));
-  await startLoops(lifetime, { store, bus, queues, logger, metrics: instruments, failpoint, sender }, config);
+  if (!config.serveOnly) {
+    await startLoops(lifetime, { store, bus, queues, logger, metrics: instruments, failpoint, sender }, config);
+  }
   const checks = makeChecks([
     { name: "postgres", ask: () => store.ping() },
     { name: "redis", ask: () => queues.ping() },

@@ -107,6 +107,25 @@ test("the controller starts, writes the first token once, serves, and stops grac
   assert.equal(await end(again, "SIGINT"), 0);
 });
 
+test("a controller that only serves takes part in no work, and another does what it was asked for", async () => {
+  const child = start({ ...config, serveOnly: true });
+  await ready();
+  using namespaces = createGrpcClient(NamespaceService, { endpoint: endpoint(), token: token() });
+  await namespaces.applyNamespace({ namespace: { metadata: { name: "served" } } });
+  using workloads = createGrpcClient(WorkloadService, { endpoint: endpoint(), token: token() });
+  const spec = { replicas: 1, container: { image: "busybox" } };
+  await workloads.applyWorkload({ workload: { metadata: { namespace: "served", name: "web" }, spec } });
+  const takingPart = "select 1 from pg_stat_activity where application_name like 'berth locks%'";
+  assert.deepEqual(await postgres.query(takingPart), [], "all work is divided by locks, and it has none");
+  assert.equal(await end(child, "SIGTERM"), 0);
+  const worker = start(config);
+  await ready();
+  await eventually("the task is made", async () => {
+    return (await postgres.query("select 1 from tasks where namespace = 'served'")).length === 1;
+  });
+  assert.equal(await end(worker, "SIGTERM"), 0);
+});
+
 test("the controller goes on while Redis is away, and says so", async () => {
   const child = start(config);
   await ready();

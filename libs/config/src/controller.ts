@@ -73,6 +73,11 @@ const schema = z
         secretsDirectory: absolutePath().optional(),
       })
       .prefault({}),
+    /**
+     * It serves the API and leaves all other work to the fleet's other controllers, of which at least one must do it: what people ask
+     * does not wait behind ten thousand tasks that start.
+     */
+    serveOnly: z.boolean().default(false),
     /** How often everything is compared anew, though no change was heard of. */
     resyncMs: durationMs(100, 3_600_000).default(30_000),
     /** How long a graceful stop waits for requests in flight. */
