@@ -30,9 +30,18 @@ interface Plan {
   readonly idleSeconds: number;
   /** Of what serves the API: a controller of its own, or the one that does the work. */
   readonly api: "apart" | "within";
+  /** Of the controllers' configuration: beyond so many a second leases are made longer. */
+  readonly renewals: number;
 }
 
-const options = { agents: "N,N,…", tasks: "N", workloads: "N", "idle-seconds": "N", api: "apart|within" };
+const options = {
+  agents: "N,N,…",
+  tasks: "N",
+  workloads: "N",
+  "idle-seconds": "N",
+  api: "apart|within",
+  renewals: "N",
+};
 
 await runBench("fleet", { runs: 1, limitMinutes: 25, needsBytes: 3 * 2 ** 30, options }, async (bench) => {
   const plan = planOf(bench.options);
@@ -46,6 +55,7 @@ await runBench("fleet", { runs: 1, limitMinutes: 25, needsBytes: 3 * 2 ** 30, op
       count: agents,
       dir: join(bench.dir, `agents-${agents}`),
       apiApart: plan.api === "apart",
+      controller: { lease: { maxRenewalsPerSecond: plan.renewals } },
       profile: { directory: join(bench.dir, `agents-${agents}`, "records"), pull: { warm: 1 } },
     });
     figures.push(await measure(bench, fleet, agents, plan));
@@ -59,6 +69,7 @@ await runBench("fleet", { runs: 1, limitMinutes: 25, needsBytes: 3 * 2 ** 30, op
       ? "a second controller that does nothing else (serveOnly), counted with the first"
       : "that controller";
   bench.note(`the API is served by ${served}; --api apart|within`);
+  bench.note(`leases are renewed at most ${plan.renewals} times a second, all nodes together`);
   bench.note(
     `idle: ${plan.idleSeconds} s with every task running and nothing to do, after a vacuum and a checkpoint, which the burst ` +
       "before owes; % of one core",
@@ -78,6 +89,7 @@ function planOf(given: Readonly<Record<string, string | undefined>>): Plan {
     workloads: whole("workloads", given["workloads"] ?? "10"),
     idleSeconds: whole("idle-seconds", given["idle-seconds"] ?? "30"),
     api: apiOf(given["api"] ?? "apart"),
+    renewals: whole("renewals", given["renewals"] ?? "200"),
   };
 }
 

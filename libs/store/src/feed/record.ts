@@ -52,13 +52,11 @@ export async function recordChanges(tx: Tx, records: readonly NewChange[]): Prom
       from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb)
         as r(kind text, namespace text, name text, uid text, op text, object jsonb)`);
   }
-  await notify(tx, CHANGES_CHANNEL);
   const wakes = [...new Set(records.flatMap(wakesOf))];
-  if (wakes.length > MAX_WAKES) await notify(tx, WORK_CHANNEL, "*");
-  else {
-    await tx.execute(sql`
-      select pg_notify(${WORK_CHANNEL}, wake) from jsonb_array_elements_text(${JSON.stringify(wakes)}::jsonb) as w(wake)`);
-  }
+  const bells = JSON.stringify(wakes.length > MAX_WAKES ? ["*"] : wakes);
+  await tx.execute(sql`
+    select pg_notify(${CHANGES_CHANNEL}, '') union all
+    select pg_notify(${WORK_CHANNEL}, wake) from jsonb_array_elements_text(${bells}::jsonb) as w(wake)`);
 }
 
 /** Rings a bell at commit; the same bell twice in a transaction rings once. */
