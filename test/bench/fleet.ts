@@ -158,8 +158,8 @@ function measureParts(pids: Readonly<Record<Part | "api", number | undefined>>):
   const known = Object.entries(pids).filter((each): each is [Part | "api", number] => each[1] !== undefined);
   const usage = startUsage(Object.fromEntries(known) as Record<Part | "api", number>);
   return () => {
-    const { api = 0, ...parts } = usage();
-    return { ...parts, controller: parts.controller + api };
+    const used: Readonly<Record<Part, number> & { api?: number }> = usage();
+    return { ...used, controller: used.controller + (used.api ?? 0) };
   };
 }
 
