@@ -21,6 +21,7 @@ export const ENTRY_POINTS: Readonly<Record<"agent" | "cli" | "controller", Reado
     "hash-thread": "libs/content/src/hash-thread.ts",
     "compare-thread": "libs/images/src/doctor/compare-thread.ts",
     "layer-worker": "libs/images/src/pull/layer-worker.ts",
+    "release-thread": "apps/node-agent/src/upgrade/release-thread.ts",
     thread: "libs/images/src/transfer/thread.ts",
     "inspect-thread": "libs/metadata/src/inspect-thread.ts",
     "writer-thread": "libs/metadata/src/writer-thread.ts",

@@ -1,11 +1,12 @@
 /**
- * npm run pack: a release for hosts, in `dist/`: `berth-VERSION-linux-ARCH.tar.gz` and `SHA256SUMS`. Needs what `npm ci` has
+ * npm run pack: a release for hosts, in `dist/`: `berth-VERSION-linux-ARCH.tar.gz`, `SHA256SUMS`, and the same as an image (`image/`). Needs what `npm ci` has
  * installed and GNU tar, and fetches nothing.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { archiveFolder } from "./archive.ts";
+import { writeImage } from "./image.ts";
 import { releaseName, releaseOf } from "./release.ts";
 import { layTree } from "./tree.ts";
 
@@ -22,8 +23,11 @@ async function pack(out: string, version: string | undefined): Promise<void> {
     const file = `${name}.tar.gz`;
     const { sha256, sizeBytes } = await archiveFolder(join(scratch, name), join(out, file), release.timeSeconds);
     writeFileSync(join(out, "SHA256SUMS"), `${sha256}  ${file}\n`);
+    const digest = writeImage(join(out, file), sha256, join(out, "image"), release);
     const at = relative(process.cwd(), join(out, file));
-    process.stdout.write(`${at}  ${(sizeBytes / 1e6).toFixed(1)} MB\nsha256:${sha256}\n`);
+    process.stdout.write(
+      `${at}  ${(sizeBytes / 1e6).toFixed(1)} MB\nsha256:${sha256}\nas an image in ${relative(process.cwd(), join(out, "image"))}: ${digest}\n`,
+    );
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }

@@ -96,6 +96,38 @@ void describe("berthd upgrade", { timeout: 240_000 }, () => {
     assert.equal(code, 0, text);
     await eventually("the first version shown", async () => (await versionShown()) === FIRST);
     assert.deepEqual(containerPids(fleet), containers);
+  });
+
+  void test("berth upgrade agents brings nodes a release out of a registry, by digest", async () => {
+    const { folder, digest } = versions.image("0.6.0");
+    const { address, credentials } = fleet.registry;
+    const repository = `${address}/berth/agent`;
+    const to = ["--dest-tls-verify=false", "--dest-creds", `${credentials!.username}:${credentials!.password}`];
+    const pushed = spawnSync("skopeo", [
+      "copy",
+      "--insecure-policy",
+      ...to,
+      `oci:${folder}`,
+      `docker://${repository}:0.6.0`,
+    ]);
+    assert.equal(pushed.status, 0, pushed.stderr.toString());
+    const image = `${repository}@${digest}`;
+    const refused = await fleet.cli("upgrade", "agents", "--to", "0.7.0", "--image", image);
+    assert.equal(refused.code, 1);
+    assert.match(refused.stdout, /node-1 +Refused: image .* holds version 0\.6\.0, not 0\.7\.0/);
+    const done = await fleet.berth(["upgrade", "agents", "--to", "0.6.0", "--image", image]);
+    assert.match(done, /node-1 +Proven\n1 nodes upgraded to 0\.6\.0/);
+    assert.equal(await versionShown(), "0.6.0");
+    assert.deepEqual(containerPids(fleet), containers);
+  });
+
+  void test("berth upgrade agents says which nodes took a version back, and ends with 1", async () => {
+    versions.add("0.8.0", failingAgent("0.8.0", "process.exit(1);"));
+    const { code, stdout, stderr } = await fleet.cli("upgrade", "agents", "--to", "0.8.0");
+    assert.equal(code, 1);
+    assert.match(stdout, /node-1 +TakenBack: it ended 3 times/);
+    assert.match(stderr, /1 nodes did not keep the version \(node-1\)/);
+    assert.deepEqual(containerPids(fleet), containers);
     await fleet.berth(["-n", "demo", "delete", "workload", "web", "--wait"]);
     assert.deepEqual(containerPids(fleet), []);
   });

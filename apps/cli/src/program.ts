@@ -4,6 +4,7 @@ import { allCommands, commandAt, commandPath, commandTerm, usageComplaint } from
 import { EXIT_CODES, UsageError } from "./exit-code.ts";
 import { ATTACH_EXAMPLES, CP_EXAMPLES, EXPLAIN_EXAMPLES, PORT_FORWARD_EXAMPLES, STATUS_EXAMPLES } from "./examples.ts";
 import type { GlobalOptions } from "./global-options.ts";
+import { addUpgrade } from "./program-upgrade.ts";
 import type { Session } from "./session.ts";
 import { VERSION } from "./version.ts";
 
@@ -222,6 +223,8 @@ export function createProgram(
   add("taint [target...]", "set or remove taints: node NAME key=value:NoSchedule key-")
     .usage("[options] node NAME... KEY[=VALUE]:EFFECT... KEY[:EFFECT]-...")
     .action(run(() => import("./commands/taint.ts"), "taint"));
+  const upgrade = add("upgrade", "bring the fleet to another version");
+  addUpgrade(upgrade, (action) => run(() => import("./commands/upgrade.ts"), action));
   add("label [target...]", "set or remove labels: node NAME key=value key-")
     .usage("[options] KIND NAME KEY=VALUE... KEY-...")
     .action(run(() => import("./commands/label.ts"), "label"));
@@ -323,7 +326,7 @@ export function createProgram(
     .action(run(() => import("./commands/completion.ts"), "complete"));
 
   program.addHelpText("after", EXAMPLES);
-  for (const group of [ns, context, cronJob, webhook, journal, store, rollout])
+  for (const group of [ns, context, cronJob, webhook, journal, store, upgrade, rollout])
     group.helpCommand(false).commands.forEach((sub) => settle(sub, program));
   for (const group of [ns, context]) refuseUnknown(group);
   for (const command of allCommands(program)) command.showHelpAfterError(`(see ${commandPath(command)} --help)`);

@@ -33,6 +33,7 @@ import { FileStopper } from "./stopper/file-stopper.ts";
 import { LeaseGate } from "./stopper/lease-gate.ts";
 import type { Stopper } from "./stopper/stopper.ts";
 import { confirmUpgrade } from "./upgrade/confirm.ts";
+import { OrderedUpgrade } from "./upgrade/ordered-upgrade.ts";
 import { VersionsFolder } from "./upgrade/versions-folder.ts";
 import { VERSION } from "./version.ts";
 
@@ -43,6 +44,8 @@ export interface AgentDeps {
   readonly path: string;
   /** The root of the release that runs; a clone has none. */
   readonly release?: string | undefined;
+  /** Ends the process as SIGTERM does, for its service manager to start it anew. */
+  readonly restart?: () => void;
 }
 
 export interface Agent extends AsyncDisposable {
@@ -103,8 +106,9 @@ async function assemble(deps: AgentDeps, config: AgentConfig, lifetime: Lifetime
   const progress = new Emitter<PullProgress>((error) => logger.error({ err: error }, "a listener of progress failed"));
   const engine = await openEngine({ config, host, observer, progress, logger, failpoint, stopper, gate }, lifetime);
   parts.engine = engine.engine;
+  const upgrade = lifetime.own(orderedUpgrade(deps, host));
   parts.door = lifetime.own(
-    await openDoor(deps, config, host, engine, { progress, stopper, gate, assignmentState: applied }),
+    await openDoor(deps, config, host, engine, { progress, stopper, gate, assignmentState: applied, upgrade }),
   );
   lifetime.own(
     await openHostDoor(hostDoorDeps(config, host, { parts, tasks }, logger), { socketPath: hostSocketOf(config) }),
@@ -124,6 +128,21 @@ async function assemble(deps: AgentDeps, config: AgentConfig, lifetime: Lifetime
     httpPort: http.port,
     [Symbol.asyncDispose]: () => close(lifetime, host, logger),
   };
+}
+
+/** A release comes by the node's own way to registries, of no tenant. */
+function orderedUpgrade(
+  { logger, release, restart = () => {} }: AgentDeps,
+  { registry, runtimes }: Host,
+): OrderedUpgrade {
+  return new OrderedUpgrade({
+    folder: VersionsFolder.of(release),
+    version: VERSION,
+    handlers: [...runtimes.keys()],
+    registry: registry(""),
+    restart,
+    logger,
+  });
 }
 
 /** Where versions lie beside each other: is this one new, and does it prove itself? */
@@ -209,7 +228,14 @@ async function openDoor(
     stopper,
     gate,
     assignmentState,
-  }: { progress: Emitter<PullProgress>; stopper: Stopper; gate: LeaseGate; assignmentState: AssignmentState },
+    upgrade,
+  }: {
+    progress: Emitter<PullProgress>;
+    stopper: Stopper;
+    gate: LeaseGate;
+    assignmentState: AssignmentState;
+    upgrade: OrderedUpgrade;
+  },
 ): Promise<FleetDoor> {
   const handlers = [...host.runtimes.keys()];
   const snapshotters = host.snapshots.map(({ snapshotter }) => snapshotter.name);
@@ -240,6 +266,7 @@ async function openDoor(
       failpoint,
       stopper,
       gate,
+      upgrade: (order) => upgrade.take(order),
       onCollect: () => collector.want(),
       onPullProgress: (listener) => progress.on(listener),
     },

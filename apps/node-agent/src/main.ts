@@ -46,7 +46,16 @@ async function runAgent(configFile: string | undefined): Promise<void> {
   const logger = createLogger({ name: "agent", level: config.logLevel });
   const failpoint = config.crashAt === undefined ? noFailpoints : crashAt(config.crashAt);
   const path = process.env["PATH"] ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-  const agent = await startAgent({ logger, failpoint, path, release: process.env["BERTH_RELEASE"] }, config);
+  const agent = await startAgent(
+    {
+      logger,
+      failpoint,
+      path,
+      release: process.env["BERTH_RELEASE"],
+      restart: () => process.kill(process.pid, "SIGTERM"),
+    },
+    config,
+  );
   await endWhenAsked(agent, logger, asked);
 }
 

@@ -32,6 +32,7 @@ export {
   nodeOfSubject,
   progressSubject,
   streamOpenEndpoint,
+  agentUpgradeEndpoint,
   usageEndpoint,
   streamSubject,
   type Endpoint,

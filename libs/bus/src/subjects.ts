@@ -7,6 +7,7 @@
 import type { DescMessage } from "@bufbuild/protobuf";
 import { StatusError } from "@berth/base";
 import {
+  AgentUpgradeStateSchema,
   AssignmentsReplySchema,
   AssignmentsRequestSchema,
   HoldingsReplySchema,
@@ -20,6 +21,7 @@ import {
   StreamOpenReplySchema,
   StreamOpenSchema,
   UsageReplySchema,
+  UpgradeAgentRequestSchema,
   UsageRequestSchema,
 } from "@berth/proto";
 
@@ -88,6 +90,14 @@ export const usageEndpoint = {
   request: UsageRequestSchema,
   reply: UsageReplySchema,
 } satisfies Endpoint<typeof UsageRequestSchema, typeof UsageReplySchema>;
+
+export const agentUpgradeEndpoint = {
+  name: "agent upgrade",
+  subject: (node: string) => `node.${token(node)}.upgrade`,
+  nodeToken: 1,
+  request: UpgradeAgentRequestSchema,
+  reply: AgentUpgradeStateSchema,
+} satisfies Endpoint<typeof UpgradeAgentRequestSchema, typeof AgentUpgradeStateSchema>;
 
 export function progressSubject(node: string): string {
   return `progress.${token(node)}`;

@@ -1,4 +1,5 @@
 export * from "./gen/berth/v1/agent_pb.ts";
+export * from "./gen/berth/v1/agent_upgrade_pb.ts";
 export * from "./gen/berth/v1/campaign_pb.ts";
 export * from "./gen/berth/v1/cron_job_pb.ts";
 export * from "./gen/berth/v1/event_pb.ts";

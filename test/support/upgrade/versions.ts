@@ -15,6 +15,8 @@ export interface Versions {
   add(version: string, agent?: string): string;
   /** The same as an archive, and not in the folder. */
   archive(version: string): { readonly file: string; readonly sha256: string };
+  /** The same as an image in OCI's layout, with its digest. */
+  image(version: string): { readonly folder: string; readonly digest: string };
 }
 
 /** An agent that says its version, and otherwise does this. */
@@ -54,8 +56,23 @@ export function makeVersions(dir: string, first: string): Versions {
     replace("lib/package.json", (text) => text.replace(JSON.stringify(first), JSON.stringify(version)));
     if (agent !== undefined) replace("lib/agent/main.js", () => agent);
   };
+  const archive: Versions["archive"] = (version) => {
+    const tree = join(dir, `berth-${version}`);
+    const file = `${tree}.tar.gz`;
+    make(tree, version);
+    run("tar", "--use-compress-program=gzip -1", "-cf", file, "-C", dir, `berth-${version}`);
+    rmSync(tree, { recursive: true });
+    return { file, sha256: run("sha256sum", file).slice(0, 64) };
+  };
   return {
     folder,
+    archive,
+    image(version) {
+      const { file, sha256 } = archive(version);
+      const layout = join(dir, `image-${version}`);
+      const program = join(ROOT, "deploy/pack/image.ts");
+      return { folder: layout, digest: run(process.execPath, program, file, sha256, version, layout).trim() };
+    },
     build: (program, ...args) =>
       program === "node-agent"
         ? ["sh", join(import.meta.dirname, "service-manager.sh"), join(folder, "bin/berthd-start"), ...args]
@@ -64,14 +81,6 @@ export function makeVersions(dir: string, first: string): Versions {
       const tree = join(folder, "versions", version);
       make(tree, version, agent);
       return tree;
-    },
-    archive(version) {
-      const tree = join(dir, `berth-${version}`);
-      const file = `${tree}.tar.gz`;
-      make(tree, version);
-      run("tar", "--use-compress-program=gzip -1", "-cf", file, "-C", dir, `berth-${version}`);
-      rmSync(tree, { recursive: true });
-      return { file, sha256: run("sha256sum", file).slice(0, 64) };
     },
   };
 }

@@ -1,6 +1,7 @@
 /** All services of the API, over what they need. */
 import type { Implementation } from "@berth/rpc";
 import type { ApplyDeps } from "./apply.ts";
+import { agentUpgradeService } from "./agent-upgrades.ts";
 import { campaignService } from "./campaigns.ts";
 import type { ProgressDeps } from "./campaign-progress.ts";
 import { cronJobService } from "./cron-jobs.ts";
@@ -43,5 +44,6 @@ export function apiServices(deps: ApiDeps): Implementation[] {
     healthService(deps),
     statusService(deps),
     usageService(deps),
+    agentUpgradeService(deps),
   ];
 }

@@ -3,13 +3,13 @@
  * the journal, leases, progress and streams out. The agent only dials; it works on while nobody answers.
  */
 import { Lifetime, StatusError, type Clock, type Failpoint, type Logger } from "@berth/base";
-import { agentInboxPrefix, connectBus, serveStreams, type Bus } from "@berth/bus";
+import { agentInboxPrefix, agentUpgradeEndpoint, connectBus, serveStreams, type Bus } from "@berth/bus";
 import type { AgentConfig } from "@berth/config";
 import type { PullProgress } from "@berth/images";
 import { startJobWorker, type JobConnections } from "@berth/jobs";
 import { startPublisher, type Journal, type JournalPublisher } from "@berth/journal";
 import { boottimeMs } from "@berth/linux";
-import type { LeaseReply } from "@berth/proto";
+import type { AgentUpgradeState, LeaseReply, UpgradeAgentRequest } from "@berth/proto";
 import type { Engine } from "../../engine/engine.ts";
 import type { ImageKeeper } from "../../engine/image-keeper.ts";
 import type { LeaseGate } from "../../stopper/lease-gate.ts";
@@ -42,6 +42,8 @@ export interface FleetDoorDeps {
   readonly failpoint: Failpoint;
   readonly stopper: Stopper;
   readonly gate: LeaseGate;
+  /** Takes the controller's order for another version, or says how far it is. Simulated agents have none. */
+  readonly upgrade?: (request: UpgradeAgentRequest) => AgentUpgradeState;
   /** A job asks for a collection. */
   readonly onCollect: () => void;
   /** Where pulls report; the door listens. */
@@ -136,6 +138,8 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
 
   lifetime.own(serveJournal(bus, node, journal));
   lifetime.own(serveUsage(bus, node, { engine, instance: deps.facts.instance, logger }));
+  const { upgrade } = deps;
+  if (upgrade !== undefined) lifetime.own(bus.serve(agentUpgradeEndpoint, { node }, async (order) => upgrade(order)));
   const progress = lifetime.own(startProgressReporter({ bus, node, logger }));
   lifetime.own(deps.onPullProgress((news) => progress.report(news)));
   lifetime.own(serveStreams(streamBus, node, streamHandlers(engine), { logger }));

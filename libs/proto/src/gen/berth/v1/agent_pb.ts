@@ -15,6 +15,7 @@
 //   node.<node>.journal        controller → agent   JournalFetchRequest → JournalBatch
 //   node.<node>.stream         controller → agent   StreamOpen → StreamOpenReply
 //   node.<node>.usage          controller → agent   UsageRequest → UsageReply
+//   node.<node>.upgrade        controller → agent   UpgradeAgentRequest → AgentUpgradeState
 //   st.<node>.<stream>.up      agent → controller   StreamFrame
 //   st.<node>.<stream>.down    controller → agent   StreamFrame
 
