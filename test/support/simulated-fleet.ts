@@ -31,6 +31,8 @@ export interface SimulatedFleet extends AsyncDisposable {
   /** Another one, on the same control plane. */
   startSimulator(name: string, count: number, profile: Readonly<Record<string, unknown>>): Promise<SimulatorProcess>;
   readonly sql: Sql;
+  /** For clients of other services. */
+  readonly access: { readonly endpoint: string; readonly token: string };
   readonly namespaces: GrpcClient<typeof NamespaceService>;
   readonly workloads: GrpcClient<typeof WorkloadService>;
   readonly tasks: GrpcClient<typeof TaskService>;
@@ -109,6 +111,7 @@ async function assemble(lifetime: Lifetime, options: SimulatedFleetOptions): Pro
     simulator,
     startSimulator,
     sql,
+    access,
     namespaces: lifetime.own(createGrpcClient(NamespaceService, access)),
     workloads: lifetime.own(createGrpcClient(WorkloadService, access)),
     tasks: lifetime.own(createGrpcClient(TaskService, access)),

@@ -30,3 +30,8 @@ export const PORT_FORWARD_EXAMPLES = `
 Examples:
   berth port-forward web 8080:80        http://127.0.0.1:8080 is port 80 of the task
   berth port-forward db-0 5432 :9187    the same port, and a free one (it is printed)`;
+
+export const DRILL_EXAMPLES = `
+Examples:
+  berth drill partition -l berth.io/zone=z1 --for 30s --max-nodes 2 --dry-run
+  berth drill partition -l rack=r7 --for 1m             what is noticed, replaced and healed, and when`;

@@ -5,6 +5,7 @@ import { EXIT_CODES, UsageError } from "./exit-code.ts";
 import { ATTACH_EXAMPLES, CP_EXAMPLES, EXPLAIN_EXAMPLES, PORT_FORWARD_EXAMPLES, STATUS_EXAMPLES } from "./examples.ts";
 import type { GlobalOptions } from "./global-options.ts";
 import { addUpgrade } from "./program-upgrade.ts";
+import { addDrill } from "./program-drill.ts";
 import type { Session } from "./session.ts";
 import { VERSION } from "./version.ts";
 
@@ -310,6 +311,8 @@ export function createProgram(
     .command("release <epoch> <node...>")
     .summary("after a restore: wait no longer for hosts that are off for good")
     .action(run(() => import("./commands/store.ts"), "release"));
+  const drill = add("drill", "trouble on purpose, bounded in time and in nodes, and a report of what came of it");
+  addDrill(drill, output, (action) => run(() => import("./commands/drill.ts"), action));
   add("completion <shell>", "print completions for bash, zsh or fish").action(
     run(() => import("./commands/completion.ts"), "completion"),
   );
@@ -326,7 +329,7 @@ export function createProgram(
     .action(run(() => import("./commands/completion.ts"), "complete"));
 
   program.addHelpText("after", EXAMPLES);
-  for (const group of [ns, context, cronJob, webhook, journal, store, upgrade, rollout])
+  for (const group of [ns, context, cronJob, webhook, journal, store, upgrade, rollout, drill])
     group.helpCommand(false).commands.forEach((sub) => settle(sub, program));
   for (const group of [ns, context]) refuseUnknown(group);
   for (const command of allCommands(program)) command.showHelpAfterError(`(see ${commandPath(command)} --help)`);

@@ -267,6 +267,7 @@ async function openDoor(
       stopper,
       gate,
       upgrade: (order) => upgrade.take(order),
+      drillFile: join(config.root, "drill.json"),
       onCollect: () => collector.want(),
       onPullProgress: (listener) => progress.on(listener),
     },

@@ -33,6 +33,7 @@ export {
   progressSubject,
   streamOpenEndpoint,
   agentUpgradeEndpoint,
+  drillEndpoint,
   usageEndpoint,
   streamSubject,
   type Endpoint,

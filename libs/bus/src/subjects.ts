@@ -10,6 +10,8 @@ import {
   AgentUpgradeStateSchema,
   AssignmentsReplySchema,
   AssignmentsRequestSchema,
+  DrillOrderReplySchema,
+  DrillOrderSchema,
   HoldingsReplySchema,
   HoldingsRequestSchema,
   JournalBatchSchema,
@@ -98,6 +100,14 @@ export const agentUpgradeEndpoint = {
   request: UpgradeAgentRequestSchema,
   reply: AgentUpgradeStateSchema,
 } satisfies Endpoint<typeof UpgradeAgentRequestSchema, typeof AgentUpgradeStateSchema>;
+
+export const drillEndpoint = {
+  name: "drill",
+  subject: (node: string) => `node.${token(node)}.drill`,
+  nodeToken: 1,
+  request: DrillOrderSchema,
+  reply: DrillOrderReplySchema,
+} satisfies Endpoint<typeof DrillOrderSchema, typeof DrillOrderReplySchema>;
 
 export function progressSubject(node: string): string {
   return `progress.${token(node)}`;

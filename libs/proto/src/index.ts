@@ -2,6 +2,7 @@ export * from "./gen/berth/v1/agent_pb.ts";
 export * from "./gen/berth/v1/agent_upgrade_pb.ts";
 export * from "./gen/berth/v1/campaign_pb.ts";
 export * from "./gen/berth/v1/cron_job_pb.ts";
+export * from "./gen/berth/v1/drill_pb.ts";
 export * from "./gen/berth/v1/event_pb.ts";
 export * from "./gen/berth/v1/health_pb.ts";
 export * from "./gen/berth/v1/journal_pb.ts";

@@ -125,12 +125,23 @@ export {
   type JobTrouble,
   type RolloutTrouble,
 } from "./work-troubles.ts";
+export {
+  drillUnderWay,
+  journalGaps,
+  runTimes,
+  tasksOfWorkloads,
+  tasksOnNodes,
+  workloadGenerations,
+  type DrilledTask,
+  type RunTimes,
+} from "./drills.ts";
 export { countNodesByPhase, countTasksByPhase } from "./fleet-counts.ts";
 export {
   campaignLock,
   webhookLock,
   DISPATCH_LOCK,
   DRAIN_LOCK,
+  DRILL_LOCK,
   ingestLock,
   LEASE_EXPIRY_LOCK,
   MEMBERS_LOCK,

@@ -5,6 +5,7 @@ import { agentUpgradeService } from "./agent-upgrades.ts";
 import { campaignService } from "./campaigns.ts";
 import type { ProgressDeps } from "./campaign-progress.ts";
 import { cronJobService } from "./cron-jobs.ts";
+import { drillService } from "./drills.ts";
 import { eventService, type EventDeps } from "./events.ts";
 import { healthService, type HealthDeps } from "./health.ts";
 import { journalService } from "./journals.ts";
@@ -45,5 +46,6 @@ export function apiServices(deps: ApiDeps): Implementation[] {
     statusService(deps),
     usageService(deps),
     agentUpgradeService(deps),
+    drillService(deps),
   ];
 }

@@ -54,6 +54,8 @@ export interface SimulationDeps {
   readonly paths: EnginePaths;
   /** Of files that the nodes' stoppers keep. */
   readonly stoppers: string;
+  /** Of the ends of drills, by node. */
+  readonly drills: string;
   readonly logger: Logger;
 }
 
@@ -114,6 +116,7 @@ export async function startSimulatedNode(deps: SimulationDeps, identity: NodeIde
         failpoint: noFailpoints,
         stopper,
         gate,
+        drillFile: join(deps.drills, `${name}.json`),
         onCollect: () => {},
         onPullProgress: (listener) => progress.on(listener),
         shared: deps.connections,

@@ -97,6 +97,7 @@ async function assemble(
     bootId: `simulated-${statSync(directory).ino}`,
     paths: { bundles: join(directory, "bundles"), logs: join(directory, "logs"), cgroupParent: "/simulated" },
     stoppers: join(directory, "stoppers"),
+    drills: join(directory, "drills"),
     logger: quieter(logger),
   };
   const nodes: SimulatedNode[] = [];

@@ -3,13 +3,13 @@
  * the journal, leases, progress and streams out. The agent only dials; it works on while nobody answers.
  */
 import { Lifetime, StatusError, type Clock, type Failpoint, type Logger } from "@berth/base";
-import { agentInboxPrefix, agentUpgradeEndpoint, connectBus, serveStreams, type Bus } from "@berth/bus";
+import { agentInboxPrefix, agentUpgradeEndpoint, connectBus, drillEndpoint, serveStreams, type Bus } from "@berth/bus";
 import type { AgentConfig } from "@berth/config";
 import type { PullProgress } from "@berth/images";
 import { startJobWorker, type JobConnections } from "@berth/jobs";
 import { startPublisher, type Journal, type JournalPublisher } from "@berth/journal";
-import { boottimeMs } from "@berth/linux";
-import type { AgentUpgradeState, LeaseReply, UpgradeAgentRequest } from "@berth/proto";
+import { bootId, boottimeMs } from "@berth/linux";
+import type { AgentUpgradeState, DrillOrder, DrillOrderReply, LeaseReply, UpgradeAgentRequest } from "@berth/proto";
 import type { Engine } from "../../engine/engine.ts";
 import type { ImageKeeper } from "../../engine/image-keeper.ts";
 import type { LeaseGate } from "../../stopper/lease-gate.ts";
@@ -19,6 +19,7 @@ import type { RegistryRoutes } from "../../registry-routes.ts";
 import type { AssignmentState } from "./assignment-state.ts";
 import { AssignmentSync } from "./assignment-sync.ts";
 import { Assignments } from "./assignments.ts";
+import { DrillCut } from "./drill-cut.ts";
 import { tellHoldings } from "./holdings.ts";
 import { journalTransport, serveJournal } from "./journal.ts";
 import { Lease } from "./lease.ts";
@@ -44,6 +45,8 @@ export interface FleetDoorDeps {
   readonly gate: LeaseGate;
   /** Takes the controller's order for another version, or says how far it is. Simulated agents have none. */
   readonly upgrade?: (request: UpgradeAgentRequest) => AgentUpgradeState;
+  /** Keeps the end of a drill that cuts this node off. */
+  readonly drillFile: string;
   /** A job asks for a collection. */
   readonly onCollect: () => void;
   /** Where pulls report; the door listens. */
@@ -74,7 +77,79 @@ const GATHER_MS = 10;
 
 export type FleetDoorConfig = Pick<AgentConfig, "node" | "natsUrl" | "redisUrl">;
 
+/** How often the end of a drill is looked at: a suspended host's timers stand still, its CLOCK_BOOTTIME does not. */
+const DRILL_LOOK_MS = 1_000;
+
+/** The door, closed while a drill cuts this node off: then nothing of it connects, and its containers go on. */
 export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): FleetDoor {
+  const lifetime = new Lifetime();
+  const { clock, logger } = deps;
+  const cut = new DrillCut({ file: deps.drillFile, boottimeMs, bootId: bootId() });
+  let ordered = Promise.withResolvers<void>();
+  const takeOrder = (order: DrillOrder): DrillOrderReply => {
+    const reply = cut.take(order);
+    // Not before the answer is on its way: a drill begins where it was acknowledged.
+    if (reply.refused === "") setImmediate(() => ordered.resolve());
+    return reply;
+  };
+  const open = (): FleetDoor => connectFleetDoor(deps, config, takeOrder);
+  let connected = cut.remainingMs() > 0 ? undefined : open();
+  let shown: Pick<FleetDoor, "status"> = connected ?? { status: neverConnected(deps) };
+  lifetime.defer(async () => await connected?.[Symbol.asyncDispose]());
+  const round = async (signal: AbortSignal): Promise<void> => {
+    if (connected !== undefined) await Promise.race([ordered.promise, lifetime.ended()]);
+    if (signal.aborted) return;
+    ordered = Promise.withResolvers<void>();
+    logger.warn({ remainingMs: cut.remainingMs() }, "a drill cuts this node off");
+    await connected?.[Symbol.asyncDispose]();
+    connected = undefined;
+    for (let left = cut.remainingMs(); left > 0; left = cut.remainingMs()) {
+      await clock.sleep(Math.min(left, DRILL_LOOK_MS), signal);
+    }
+    cut.end();
+    logger.info({}, "the drill is over: this node connects again");
+    connected = open();
+    shown = connected;
+  };
+  lifetime.loop(
+    async (signal) => {
+      while (!signal.aborted) await round(signal).catch((error: unknown) => endUnlessAborted(error, signal));
+    },
+    (error) => logger.error({ err: StatusError.from(error) }, "the fleet door's loop ended"),
+  );
+  return { status: () => shown.status(), [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };
+}
+
+function endUnlessAborted(error: unknown, signal: AbortSignal): void {
+  if (!signal.aborted) throw error;
+}
+
+/** Of an agent that was started amid a drill. */
+function neverConnected({ journal, stopper, clock }: FleetDoorDeps): FleetDoor["status"] {
+  const startedBoottimeMs = boottimeMs();
+  return () => ({
+    bus: "closed",
+    leaseHeld: false,
+    standing: standingOf({
+      lease: { untilBoottimeMs: 0, heardBoottimeMs: 0, ttlMs: 0, fenceSlackMs: undefined, refused: "", held: false },
+      startedBoottimeMs,
+      stopperDeadlineBoottimeMs: stopper.deadline(),
+      now: { boottimeMs: boottimeMs(), wallMs: clock.nowMs() },
+    }),
+    backlog: { unpublished: unstoredOf(journal), unstored: unstoredOf(journal) },
+    setBehind: true,
+  });
+}
+
+function unstoredOf(journal: Journal): number {
+  return journal.epochs().reduce((sum, { headSeq, storedSeq }) => sum + headSeq - storedSeq, 0);
+}
+
+function connectFleetDoor(
+  deps: FleetDoorDeps,
+  config: FleetDoorConfig,
+  takeOrder: (order: DrillOrder) => DrillOrderReply,
+): FleetDoor {
   const lifetime = new Lifetime();
   const { journal, logger, clock, engine, assignmentState: state } = deps;
   const { node } = config;
@@ -140,6 +215,7 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
   lifetime.own(serveUsage(bus, node, { engine, instance: deps.facts.instance, logger }));
   const { upgrade } = deps;
   if (upgrade !== undefined) lifetime.own(bus.serve(agentUpgradeEndpoint, { node }, async (order) => upgrade(order)));
+  lifetime.own(bus.serve(drillEndpoint, { node }, async (order) => takeOrder(order)));
   const progress = lifetime.own(startProgressReporter({ bus, node, logger }));
   lifetime.own(deps.onPullProgress((news) => progress.report(news)));
   lifetime.own(serveStreams(streamBus, node, streamHandlers(engine), { logger }));
