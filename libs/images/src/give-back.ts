@@ -37,11 +37,13 @@ export function diskFull(error: StatusError, image: string): StatusError {
   });
 }
 
-/** Half-fetched layers of a pull that no other pull is about to resume. */
+const PULLED = ["manifest", "config", "layer"];
+
+/** Ingests that a pull began and no other pull is about to resume: of layers, and of a config or manifest that found no room. */
 async function dropIngests(shared: Shared, namespace: string, keys: ReadonlySet<string>): Promise<void> {
   const { content, locks, pins, logger } = shared;
   for (const { ref, expected } of await content.listStatuses(namespace)) {
-    if (expected === undefined || ref !== ingestRef("layer", expected)) continue;
+    if (expected === undefined || !PULLED.some((what) => ref === ingestRef(what, expected))) continue;
     const key = blobPin(namespace, expected);
     if (!keys.has(key)) continue;
     await locks
