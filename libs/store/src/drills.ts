@@ -77,7 +77,7 @@ export async function runTimes(tx: Tx, uids: readonly string[]): Promise<Map<str
   if (uids.length === 0) return new Map();
   const rows = await tx.execute<{ uid: string; started: number | null; ended: number | null }>(sql`
     select uid, (extract(epoch from min(time) filter (where topic = '/tasks/start')) * 1000)::float8 as started,
-      (extract(epoch from max(time) filter (where topic in ('/tasks/exit', '/tasks/exited', '/tasks/stopped', '/tasks/failed'))) * 1000)::float8 as ended
+      (extract(epoch from max(time) filter (where topic in ('/tasks/exit', '/tasks/stopped', '/tasks/failed'))) * 1000)::float8 as ended
     from events where uid in ${[...uids]} and stored_at > now() - interval '1 hour' group by uid`);
   return new Map(
     rows.map(({ uid, started, ended }) => [uid, { startedAtMs: started ?? undefined, endedAtMs: ended ?? undefined }]),

@@ -101,8 +101,14 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
     if (signal.aborted) return;
     ordered = Promise.withResolvers<void>();
     logger.warn({ remainingMs: cut.remainingMs() }, "a drill cuts this node off");
-    await connected?.[Symbol.asyncDispose]();
+    // A door that does not close well is given up all the same: what matters is that one is opened at the end.
+    const closing = connected;
     connected = undefined;
+    try {
+      await closing?.[Symbol.asyncDispose]();
+    } catch (error) {
+      logger.error({ err: StatusError.from(error) }, "closing the fleet door failed");
+    }
     for (let left = cut.remainingMs(); left > 0; left = cut.remainingMs()) {
       await clock.sleep(Math.min(left, DRILL_LOOK_MS), signal);
     }
