@@ -9,7 +9,7 @@
  *  3. What is lost to the receiver (dropped by retention, too old) is told to it before anything that followed.
  *  4. No transaction is open while a request is: it would hold back every feed.
  */
-import { backoffMs, StatusError, systemClock, type Backoff, type Clock, type Failpoint, type Logger, type Random } from "@berth/base"; // prettier-ignore
+import { backoffMs, StatusError, type Backoff, type Clock, type Failpoint, type Logger, type Random } from "@berth/base"; // prettier-ignore
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import {
   goneBefore,
@@ -41,6 +41,7 @@ export interface OutboundDeps {
   readonly sender: Sender;
   readonly feed: Feed<FeedEvent>;
   readonly storeEpoch: string;
+  /** Postgres' when left out. */
   readonly clock?: Clock;
   readonly random?: Random;
 }
@@ -62,7 +63,6 @@ export class Outbound {
   readonly #deps: OutboundDeps;
   readonly #config: OutboundConfig;
   readonly #signal: AbortSignal;
-  readonly #clock: Clock;
   readonly #selection: Selection;
   readonly #maxAgeMs: number;
   readonly #batch: number;
@@ -74,7 +74,6 @@ export class Outbound {
     this.#config = config;
     this.#row = row;
     this.#signal = signal;
-    this.#clock = deps.clock ?? systemClock;
     this.#selection = makeSelection(row, spec);
     this.#maxAgeMs = spec.maxAge === undefined ? DEFAULT_MAX_AGE_MS : durationMs(spec.maxAge);
     this.#batch = Math.max(1, spec.batch);
@@ -129,7 +128,7 @@ export class Outbound {
       const chunk = gap === undefined ? nextChunk(this.#origin, left) : [];
       if (gap === undefined && chunk.length === 0) return true;
       const delivery = gap ?? (await this.#begin(chunk));
-      const at = new Date(this.#clock.nowMs());
+      const at = await this.#now();
       const result = await this.#send(delivery, at);
       this.#deps.failpoint(WEBHOOK_FAILPOINT);
       await this.#record(delivery, at, result, chunk);
@@ -207,11 +206,19 @@ export class Outbound {
     };
   }
 
-  /** By a clock that may have jumped: never longer than the longest wait there is. */
+  /** By Postgres' clock (ADR 24), as another controller may have written when to try again. */
+  async #now(): Promise<Date> {
+    const { clock, store } = this.#deps;
+    return clock === undefined ? await storeTime(store.db) : new Date(clock.nowMs());
+  }
+
+  /** Never longer than the longest wait there is. */
   async #untilNextAttempt(): Promise<void> {
     const { nextAttemptAt } = this.#row;
-    const waitMs = Math.min((nextAttemptAt?.getTime() ?? 0) - this.#clock.nowMs(), 3_600_000);
-    if (waitMs > 0) await sleepUnless(this.#signal, waitMs);
+    if (nextAttemptAt !== null) {
+      const waitMs = Math.min(nextAttemptAt.getTime() - (await this.#now()).getTime(), 3_600_000);
+      if (waitMs > 0) await sleepUnless(this.#signal, waitMs);
+    }
     this.#signal.throwIfAborted();
   }
 
