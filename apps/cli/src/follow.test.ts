@@ -4,7 +4,8 @@ import { create } from "@bufbuild/protobuf";
 import { StatusError } from "@berth/base";
 import { MetadataSchema, TaskSchema, WatchEventSchema, type Task } from "@berth/proto";
 import { follow, within } from "./follow.ts";
-import { taskKind, type Change, type Kind, type Watched } from "./kinds.ts";
+import type { Change, Kind, Watched } from "./kind.ts";
+import { taskKind } from "./kinds.ts";
 import { persistCall } from "./persist.ts";
 import type { Session } from "./session.ts";
 

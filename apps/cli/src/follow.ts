@@ -5,7 +5,7 @@
 import { create } from "@bufbuild/protobuf";
 import { hasCode, StatusError } from "@berth/base";
 import { WatchEventSchema } from "@berth/proto";
-import type { Change, Kind, Listing, ListQuery, Resource, Watched } from "./kinds.ts";
+import type { Change, Kind, Listing, ListQuery, Resource, Watched } from "./kind.ts";
 import { endless, persist } from "./persist.ts";
 import type { Session } from "./session.ts";
 

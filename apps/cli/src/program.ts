@@ -6,6 +6,8 @@ import { ATTACH_EXAMPLES, CP_EXAMPLES, EXPLAIN_EXAMPLES, PORT_FORWARD_EXAMPLES, 
 import type { GlobalOptions } from "./global-options.ts";
 import { addUpgrade } from "./program-upgrade.ts";
 import { addDrill } from "./program-drill.ts";
+import { addRollout } from "./program-rollout.ts";
+import { addWebhook } from "./program-webhook.ts";
 import type { Session } from "./session.ts";
 import { VERSION } from "./version.ts";
 
@@ -334,46 +336,6 @@ export function createProgram(
   for (const group of [ns, context]) refuseUnknown(group);
   for (const command of allCommands(program)) command.showHelpAfterError(`(see ${commandPath(command)} --help)`);
   return program;
-}
-
-function addRollout(rollout: Command, action: (name: string) => (...args: unknown[]) => Promise<void>): void {
-  const add = (usage: string, summary: string): Command => rollout.command(usage).summary(summary);
-  const waits = (command: Command): Command =>
-    command
-      .option("--wait", "wait until it is rolled out")
-      .option("--timeout <duration>", "give up waiting after this long", "15m");
-  add("status <workload>", "how far it is, and why it is no further")
-    .option("-w, --watch", "follow it to its end; exit code 4 when it failed")
-    .option("--timeout <duration>", "give up following after this long", "15m")
-    .action(action("status"));
-  add("history <workload>", "the revisions that are kept, and what each is")
-    .option("--revision <n>", "all of this one")
-    .action(action("history"));
-  waits(add("undo <workload>", "make the spec what it was in an earlier revision"))
-    .option("--to-revision <n>", "this one (default: the one before)")
-    .option("--cause <text>", "why, for the history")
-    .action(action("undo"));
-  add("pause <workload>", "hold this rollout and those to come where they are").action(action("pause"));
-  waits(add("resume <workload>", "let a rollout go on")).action(action("resume"));
-  waits(add("restart <workload>", "start every task anew, within the rollout's bounds"))
-    .option("--cause <text>", "why, for the history")
-    .action(action("restart"));
-}
-
-function addWebhook(
-  webhook: Command,
-  output: () => Option,
-  action: (name: string) => (...args: unknown[]) => Promise<void>,
-): void {
-  const add = (usage: string, summary: string): Command => webhook.command(usage).summary(summary);
-  add("test <name>", "send a ping now and show the answer; exit code 1 when it was not taken").action(action("test"));
-  add("deliveries <name>", "the last requests, and what became of them")
-    .addOption(output())
-    .action(action("deliveries"));
-  add("rotate-secret <name>", "make another secret and print it; for a while both sign")
-    .option("--grace <duration>", "how long the one before signs, too", "24h")
-    .action(action("rotateSecret"));
-  add("resume <name>", "try again at once: after a 410, or instead of waiting").action(action("resume"));
 }
 
 /** What subcommands do not inherit by themselves. */

@@ -2,7 +2,8 @@
 import { StatusError } from "@berth/base";
 import type { Workload } from "@berth/proto";
 import { follow, within } from "./follow.ts";
-import { type Change, type Kind, type ListQuery, type Resource, workloadKind } from "./kinds.ts";
+import type { Change, Kind, ListQuery, Resource } from "./kind.ts";
+import { workloadKind } from "./kinds.ts";
 import type { Session } from "./session.ts";
 
 /**

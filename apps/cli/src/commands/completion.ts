@@ -5,7 +5,8 @@
 import type { Command, Option } from "commander";
 import { readContextFile, userConfigPath } from "../context.ts";
 import { UsageError } from "../exit-code.ts";
-import { kindByName, KINDS, namespaceKind, nodeKind, taskKind, workloadKind, type Kind } from "../kinds.ts";
+import type { Kind } from "../kind.ts";
+import { kindByName, KINDS, namespaceKind, nodeKind, taskKind, workloadKind } from "../kinds.ts";
 import { OUTPUTS } from "../output/format.ts";
 import { createProgram } from "../program.ts";
 import { createSession, type Session } from "../session.ts";

@@ -11,7 +11,8 @@ import {
 } from "@berth/proto";
 import type { Message } from "@bufbuild/protobuf";
 import { UsageError } from "../exit-code.ts";
-import { parseTarget, taskKind, type Kind } from "../kinds.ts";
+import type { Kind } from "../kind.ts";
+import { parseTarget, taskKind } from "../kinds.ts";
 import { cronRunColumns, eventColumns, targetColumns, taskColumns } from "../output/columns.ts";
 import { formatDocuments, toManifest } from "../output/format.ts";
 import { replacementLines as nodeReplacementLines } from "../output/node-replacement.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { TaskSchema, WatchEventSchema, type Task } from "@berth/proto";
-import type { Change } from "../kinds.ts";
+import type { Change } from "../kind.ts";
 import { TaskVersions } from "./task-versions.ts";
 
 const task = (name: string, attempt: number): Task => create(TaskSchema, { metadata: { name }, status: { attempt } });

@@ -5,7 +5,8 @@
 import { hasCode, withSignal } from "@berth/base";
 import type { Task } from "@berth/proto";
 import { follow } from "../follow.ts";
-import { taskKind, type Change } from "../kinds.ts";
+import type { Change } from "../kind.ts";
+import { taskKind } from "../kinds.ts";
 import { persistCall } from "../persist.ts";
 import type { Session } from "../session.ts";
 

@@ -8,7 +8,8 @@ import { suggest } from "@berth/model";
 import { checkJsonShape, checkMessage } from "@berth/rpc";
 import { StatusError, type FieldViolation } from "@berth/base";
 import { UsageError } from "../exit-code.ts";
-import { KINDS, type Kind } from "../kinds.ts";
+import type { Kind } from "../kind.ts";
+import { KINDS } from "../kinds.ts";
 import type { Session } from "../session.ts";
 import { parseDocuments, placeViolations, type ManifestDocument } from "./document.ts";
 
