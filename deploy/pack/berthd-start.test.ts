@@ -56,6 +56,18 @@ void test("berthd-start takes a version back that ends again and again, and says
   assert.ok(!existsSync(join(scratch.dir, "upgrade/order")));
 });
 
+void test("berthd-start watches nobody else when the version ended before it looked", () => {
+  using scratch = scratchDir("berthd-start");
+  installed(scratch.dir, { old: "echo old", new: "echo new; exit 1" });
+  const script = join(scratch.dir, "bin/berthd-start");
+  writeFileSync(script, readFileSync(script, "utf8").replace("watch() {", "watch() {\n  sleep 1"));
+  order(scratch.dir, 20);
+  const begunMs = performance.now();
+  // Its output is open for as long as somebody watches.
+  assert.equal(start(scratch.dir).said, "new");
+  assert.ok(performance.now() - begunMs < 15_000, "until its deadline, for a process that is no more");
+});
+
 void test("berthd-start has a version that hangs ended at its deadline, though it ignores SIGTERM", () => {
   using scratch = scratchDir("berthd-start");
   installed(scratch.dir, { old: "echo old", new: "trap '' TERM; while :; do sleep 1; done" });
