@@ -1,11 +1,13 @@
 /**
- * `npm run soak -- chaos [--runs 300] [--seed n] [--nodes 2]`: a fleet under seeded trouble, run after run on the same servers.
+ * `npm run soak -- chaos [--runs 300] [--seed n] [--nodes 2] [--evidence DIR]`: a fleet under seeded trouble, run after run on the same servers.
  *
  * Each run makes, changes, scales and deletes workloads while one or two things are hurt at a time (`test/chaos/seeded`), waits
  * until all is as desired, and checks everything that happened. A seed is repeated by `--seed n --runs 1`. Fleets are made anew
- * every fifty runs, so that events stay few. Ends with a report, and with 1 when anything was wrong.
+ * every fifty runs, so that events stay few. Of a wrong run the programs' logs and the tables are kept in `--evidence`. Ends with a report, and with 1 when anything was wrong.
  */
+import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { keepEvidence } from "../chaos/seeded/evidence.ts";
 import { openLab } from "../chaos/seeded/lab.ts";
 import { printReport, printRun } from "../chaos/seeded/report.ts";
 import { runSeed, type RunReport } from "../chaos/seeded/run.ts";
@@ -15,6 +17,7 @@ const { values } = parseArgs({
     runs: { type: "string", default: "300" },
     seed: { type: "string", default: String(Date.now() % 100_000) },
     nodes: { type: "string", default: "2" },
+    evidence: { type: "string" },
   },
 });
 const [count, first, nodes] = [Number(values.runs), Number(values.seed), Number(values.nodes)];
@@ -28,7 +31,9 @@ while (runs.length < count) {
     runs.push(report);
     console.log(printRun(report));
     // What one run broke would be blamed on the next.
-    if (report.wrong.length > 0) break;
+    if (report.wrong.length === 0) continue;
+    if (values.evidence !== undefined) await keepEvidence(lab, join(values.evidence, `seed-${report.seed}`));
+    break;
   }
 }
 console.log(printReport(runs));
