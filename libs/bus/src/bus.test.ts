@@ -101,6 +101,21 @@ describe("bus on a real nats-server", () => {
     assert.deepEqual([heard, states], [["progress.a"], ["reconnecting", "connected"]]);
   });
 
+  test("bus comes back though the wall clock was set back an hour while the server was away", async (context) => {
+    const trueNow = Date.now;
+    context.mock.method(Date, "now", () => trueNow() + 3_600_000);
+    await nats.stop();
+    await until("both notice", () => agent.state === "reconnecting" && controller.state === "reconnecting");
+    // At least one try by the clock that is ahead.
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    context.mock.restoreAll();
+    await nats.start();
+    await Promise.all([
+      agent.connected(AbortSignal.timeout(10_000)),
+      controller.connected(AbortSignal.timeout(10_000)),
+    ]);
+  });
+
   test("connectBus returns at once and connects when the server comes", async () => {
     await nats.stop();
     const early = connectBus({ url: nats.url, name: "early", inboxPrefix: "inbox.early", logger: silentLogger });

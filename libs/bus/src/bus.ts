@@ -332,7 +332,7 @@ function connectionOptions(options: BusOptions): Parameters<typeof connect>[0] {
     maxReconnectAttempts: -1,
     // Refused credentials may be mended on the server; giving up would need a restart of every agent.
     ignoreAuthErrorAbort: true,
-    reconnectDelayHandler: reconnectDelay(options.maxBackoffMs ?? 5_000),
+    ...pacing(options.maxBackoffMs ?? 5_000),
     pingInterval: 10_000,
     maxPingOut: 2,
     noAsyncTraces: true,
@@ -340,9 +340,23 @@ function connectionOptions(options: BusOptions): Parameters<typeof connect>[0] {
   };
 }
 
-/** Spread, so that a thousand agents do not come back in the same instant. */
-function reconnectDelay(maxMs: number): () => number {
-  return () => Math.min(maxMs, 200 + Math.random() * 1_000);
+/**
+ * When a lost server is dialled again: soon at first, then at intervals that spread a thousand agents over a second.
+ *
+ * The client's own wait goes by the wall clock: it holds back until a clock that was set back has passed the last try again,
+ * which may take hours. So that one is told that it is always over, and the pause is this handler's, which a timer measures.
+ */
+function pacing(
+  maxMs: number,
+): Pick<NonNullable<Parameters<typeof connect>[0]>, "reconnectDelayHandler" | "reconnectToServer"> {
+  return {
+    reconnectDelayHandler: () => -Infinity,
+    reconnectToServer: ([current], info) => {
+      if (current === undefined || info === null) return current ?? null; // the first connection is not waited for
+      const spreadMs = current.reconnects === 0 ? Math.random() * 200 : 200 + Math.random() * 1_000;
+      return { server: current, delay: Math.min(maxMs, spreadMs) };
+    },
+  };
 }
 
 async function withTimeout(promise: Promise<unknown>, ms: number): Promise<void> {
