@@ -1,9 +1,11 @@
 /**
- * `npm run soak -- chaos [--runs 300] [--seed n] [--nodes 2] [--evidence DIR]`: a fleet under seeded trouble, run after run on the same servers.
+ * `npm run soak -- chaos [--runs 300] [--seed n] [--nodes 2] [--controllers 1] [--evidence DIR]`: a fleet under seeded trouble,
+ * run after run on the same servers.
  *
  * Each run makes, changes, scales and deletes workloads while one or two things are hurt at a time (`test/chaos/seeded`), waits
- * until all is as desired, and checks everything that happened. A seed is repeated by `--seed n --runs 1`. Fleets are made anew
- * every fifty runs, so that events stay few. Of a wrong run the programs' logs and the tables are kept in `--evidence`. Ends with a report, and with 1 when anything was wrong.
+ * until all is as desired, and checks everything that happened. A seed is repeated by `--seed n --runs 1` and the same fleet.
+ * Fleets are made anew every fifty runs, so that events stay few, and after a run that was wrong, whose programs' logs and tables
+ * are kept in `--evidence`. Ends with a report, and with 1 when anything was wrong.
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -17,15 +19,17 @@ const { values } = parseArgs({
     runs: { type: "string", default: "300" },
     seed: { type: "string", default: String(Date.now() % 100_000) },
     nodes: { type: "string", default: "2" },
+    controllers: { type: "string", default: "1" },
     evidence: { type: "string" },
   },
 });
-const [count, first, nodes] = [Number(values.runs), Number(values.seed), Number(values.nodes)];
+const [count, first] = [Number(values.runs), Number(values.seed)];
+const [nodes, controllers] = [Number(values.nodes), Number(values.controllers)];
 const RUNS_PER_FLEET = 50;
 
 const runs: RunReport[] = [];
 while (runs.length < count) {
-  await using lab = await openLab({ nodes });
+  await using lab = await openLab({ nodes, controllers });
   for (let index = 0; index < RUNS_PER_FLEET && runs.length < count; index += 1) {
     const report = await runSeed(lab, first + runs.length);
     runs.push(report);

@@ -8,7 +8,8 @@ const BIGINT_AS_TEXT = (_: string, value: unknown): unknown => (typeof value ===
 
 export async function keepEvidence({ fleet, sql }: Lab, directory: string): Promise<void> {
   mkdirSync(directory, { recursive: true });
-  copyFileSync(fleet.controller.logFile, join(directory, "controller.log"));
+  for (const [index, controller] of fleet.controllers.entries())
+    copyFileSync(controller.logFile, join(directory, `controller-${index + 1}.log`));
   for (const agent of fleet.agents) copyFileSync(agent.logFile, join(directory, `${agent.name}.log`));
   for (const server of ["postgres", "redis", "nats"] as const)
     copyFileSync(fleet[server].logFile, join(directory, `${server}.log`));

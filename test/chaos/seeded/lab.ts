@@ -1,8 +1,8 @@
 /**
- * A fleet for seeded trouble, reused by many runs: its servers, a ledger that containers write into, a wall clock that can be
+ * A fleet for seeded trouble, reused by many runs: its servers, a ledger that containers write into, wall clocks that can be
  * put off, and a database that notes by itself what must never happen.
  */
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Lifetime } from "@berth/base";
 import { runCli, startFleet, type Fleet } from "@berth/testkit";
@@ -15,30 +15,45 @@ export interface Lab extends AsyncDisposable {
   readonly image: string;
   /** On the machine; every container has it as /ledger. */
   readonly ledger: string;
-  /** The real `berth`, which gives up soon when nobody answers; a code other than 0 throws. */
+  /** The real `berth`, asking one controller after the other, soon giving up when one does not answer; a code other than 0 throws. */
   berth(args: readonly string[], input?: string): Promise<string>;
-  /** Puts the wall clock of controller and agents off. */
-  readonly setClockOffset: (offsetMs: number) => void;
+  /** Puts the wall clocks of these programs off (`controller`, `controller-2`, `node-1`…); default all. */
+  readonly setClockOffset: (offsetMs: number, programs?: readonly string[]) => void;
+  /** Controllers and agents. */
+  readonly programs: readonly string[];
 }
 
 const ANSWER_MS = 8_000;
 const DATA_BYTES = 384 * 1024 * 1024;
 
-export async function openLab({ nodes = 2 }: { readonly nodes?: number } = {}): Promise<Lab> {
+export interface LabOptions {
+  /** Default 2. */
+  readonly nodes?: number;
+  /** Default 1. */
+  readonly controllers?: number;
+}
+
+export async function openLab({ nodes = 2, controllers = 1 }: LabOptions = {}): Promise<Lab> {
   const lifetime = new Lifetime();
-  const clockFile = join("/dev/shm", `berth-chaos-clock-${process.pid}-${Math.random().toString(36).slice(2)}`);
-  lifetime.defer(() => rmSync(clockFile, { force: true }));
-  const setClockOffset = (offsetMs: number): void => writeFileSync(clockFile, String(offsetMs), { mode: 0o600 });
-  setClockOffset(0);
+  const clocks = mkdtempSync("/dev/shm/berth-chaos-clocks-");
+  lifetime.defer(() => rmSync(clocks, { recursive: true, force: true }));
+  const programs: string[] = [];
+  const setClockOffset = (offsetMs: number, of: readonly string[] = programs): void => {
+    for (const program of of) writeFileSync(join(clocks, program), String(offsetMs), { mode: 0o600 });
+  };
   try {
     const fleet = lifetime.own(
       await startFleet({
         nodes,
+        controllers,
         leaseTtlMs: 2_000,
         dataBytes: DATA_BYTES,
-        env: {
-          CHAOS_CLOCK_FILE: clockFile,
-          NODE_OPTIONS: `--import=${join(import.meta.dirname, "clock-offset.js")}`,
+        env: (program) => {
+          programs.push(program);
+          return {
+            CHAOS_CLOCK_FILE: join(clocks, program),
+            NODE_OPTIONS: `--import=${join(import.meta.dirname, "clock-offset.js")}`,
+          };
         },
       }),
     );
@@ -50,8 +65,11 @@ export async function openLab({ nodes = 2 }: { readonly nodes?: number } = {}): 
     const sql = postgres(fleet.postgres.url, { max: 2, onnotice: () => {} });
     lifetime.defer(() => sql.end({ timeout: 1 }));
     await sql.unsafe(WATCHES);
+    let turn = 0;
     const berth = async (args: readonly string[], input?: string): Promise<string> => {
-      const settings = { endpoint: fleet.controller.grpcEndpoint, token: fleet.token(), home: join(fleet.dir, "home") };
+      turn += 1;
+      const { grpcEndpoint: endpoint } = fleet.controllers[turn % controllers]!;
+      const settings = { endpoint, token: fleet.token(), home: join(fleet.dir, "home") };
       const { code, stdout, stderr } = await runCli(args, { ...settings, input, timeoutMs: ANSWER_MS });
       if (code !== 0) throw new Error(`berth ${args.join(" ")} ended with ${code}: ${stderr || stdout}`);
       return stdout;
@@ -63,6 +81,7 @@ export async function openLab({ nodes = 2 }: { readonly nodes?: number } = {}): 
       image,
       ledger,
       setClockOffset,
+      programs,
       [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose](),
     };
   } catch (error) {

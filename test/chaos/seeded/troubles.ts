@@ -2,7 +2,7 @@
 import { rmSync, statfsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Random } from "@berth/base";
-import { flushRedis, type AgentProcess } from "@berth/testkit";
+import { flushRedis, type AgentProcess, type ControllerProcess, type Fleet } from "@berth/testkit";
 import { childrenOf, identify, signalProcess } from "@berth/testkit/servers";
 import type { Lab } from "./lab.ts";
 
@@ -12,11 +12,12 @@ export type Trouble = (lab: Lab, random: Random) => Promise<Heal>;
 const nothing: Heal = () => Promise.resolve();
 
 export const TROUBLES: Readonly<Record<string, Trouble>> = {
-  "controller killed": async ({ fleet: { controller } }) => {
+  "controller killed": async ({ fleet }, random) => {
+    const controller = oneController(fleet, random);
     await controller.kill();
     return () => controller.start();
   },
-  "controller paused": async ({ fleet: { controller } }) => paused(controller.pid),
+  "controller paused": async ({ fleet }, random) => paused(oneController(fleet, random).pid),
   "agent killed": async (lab, random) => {
     const agent = oneOf(lab.fleet.agents, random);
     await agent.kill();
@@ -61,15 +62,23 @@ export const TROUBLES: Readonly<Record<string, Trouble>> = {
     return () => postgres.start();
   },
   "postgres paused": async ({ fleet: { postgres } }) => paused(postgres.identity?.pid, true),
-  "clock jumps": async ({ setClockOffset }, random) => {
-    setClockOffset(Math.round((random() - 0.5) * 2 * 7_200_000));
-    return async () => setClockOffset(0);
+  "clock jumps": async ({ fleet, programs, setClockOffset }, random) => {
+    const offsetMs = Math.round((random() - 0.5) * 2 * 7_200_000);
+    // One clock of many: they differ from each other then.
+    const of = fleet.controllers.length > 1 && random() < 0.7 ? [oneOf(programs, random)] : programs;
+    setClockOffset(offsetMs, of);
+    return async () => setClockOffset(0, of);
   },
   "disk full": async (lab, random) => diskFull(oneOf(lab.fleet.agents, random)),
 };
 
 export function oneOf<T>(items: readonly T[], random: Random): T {
   return items[Math.floor(random() * items.length)]!;
+}
+
+/** Draws only where there is a choice, so that the seeds of a fleet with one controller mean what they always did. */
+function oneController({ controllers }: Fleet, random: Random): ControllerProcess {
+  return controllers.length === 1 ? controllers[0]! : oneOf(controllers, random);
 }
 
 /** SIGSTOP, to a process that we started (and to its children). */

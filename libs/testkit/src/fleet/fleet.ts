@@ -32,7 +32,9 @@ export interface FleetOptions {
   readonly nodes?: number;
   /** Default 4 s, so that tests of silence are short. */
   readonly leaseTtlMs?: number;
-  /** Names the failpoint at which the controller's first process kills itself. */
+  /** That many controllers on one control plane. Default 1. */
+  readonly controllers?: number;
+  /** Names the failpoint at which the first controller's first process kills itself. */
   readonly controllerCrashAt?: string;
   /** So many free ports on the bridge's address that agents take for registries speaking plain HTTP. */
   readonly plainHttpPorts?: number;
@@ -44,8 +46,8 @@ export interface FleetOptions {
   readonly labels?: readonly Readonly<Record<string, string>>[];
   /** What programs are run; default this repository's. */
   readonly build?: Build;
-  /** Of the controller's and the agents' processes, beyond their own. */
-  readonly env?: Readonly<Record<string, string>>;
+  /** Of a process, beyond its own: `controller`, `controller-2`, `node-1`… */
+  readonly env?: (program: string) => Readonly<Record<string, string>>;
 }
 
 export interface Fleet extends AsyncDisposable {
@@ -55,7 +57,9 @@ export interface Fleet extends AsyncDisposable {
   readonly nats: NatsServer;
   readonly registry: RegistryServer;
   readonly hosts: Hosts;
+  /** The first one, which the fleet's `berth` asks. */
   readonly controller: ControllerProcess;
+  readonly controllers: readonly ControllerProcess[];
   /** What `controllerHost` asked for. */
   readonly controllerHost: Host | undefined;
   readonly agents: readonly AgentProcess[];
@@ -104,24 +108,30 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
   ]);
   const plainHttpPorts = await Promise.all(Array.from({ length: options.plainHttpPorts ?? 0 }, () => freePort(host)));
   const tokenFile = join(dir, "token");
-  const controller = lifetime.own(
-    createControllerProcess({
-      dir: join(dir, "controller"),
-      build: options.build,
-      ...(options.env === undefined ? {} : { env: options.env }),
-      enter: controllerHost?.enter ?? [],
-      config: {
-        databaseUrl: postgres.url,
-        redisUrl: redis.url,
-        natsUrl: nats.url,
-        listen: await listenOn(controllerHost),
-        bootstrapTokenFile: tokenFile,
-        lease: { ttlMs: leaseTtlMs, renewMs: Math.floor(leaseTtlMs / 4), fenceSlackMs: 2_000 },
-        resyncMs: 3_000,
-      },
-    }),
-  );
-  await controller.start(options.controllerCrashAt);
+  const controllers: ControllerProcess[] = [];
+  for (let index = 0; index < (options.controllers ?? 1); index += 1) {
+    const name = index === 0 ? CONTROLLER : `${CONTROLLER}-${index + 1}`;
+    const controller = lifetime.own(
+      createControllerProcess({
+        dir: join(dir, name),
+        build: options.build,
+        env: options.env?.(name) ?? {},
+        enter: (index === 0 ? controllerHost?.enter : undefined) ?? [],
+        config: {
+          databaseUrl: postgres.url,
+          redisUrl: redis.url,
+          natsUrl: nats.url,
+          listen: await listenOn(index === 0 ? controllerHost : undefined),
+          bootstrapTokenFile: tokenFile,
+          lease: { ttlMs: leaseTtlMs, renewMs: Math.floor(leaseTtlMs / 4), fenceSlackMs: 2_000 },
+          resyncMs: 3_000,
+        },
+      }),
+    );
+    controllers.push(controller);
+    await controller.start(index === 0 ? options.controllerCrashAt : undefined);
+  }
+  const controller = controllers[0]!;
   const agents = await Promise.all(
     names.map(async (name, index) => {
       if (options.dataBytes !== undefined) mountData(join(dir, name, "data"), options.dataBytes);
@@ -129,7 +139,7 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
         dir: join(dir, name),
         host: hosts.nodes[index]!,
         build: options.build,
-        ...(options.env === undefined ? {} : { env: options.env }),
+        env: options.env?.(name) ?? {},
         config: agentConfig({
           host: hosts.nodes[index]!,
           dir,
@@ -159,6 +169,7 @@ async function assemble(lifetime: Lifetime, options: FleetOptions): Promise<Flee
     registry,
     hosts,
     controller,
+    controllers,
     controllerHost,
     agents,
     plainHttpPorts,
