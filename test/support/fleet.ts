@@ -1,6 +1,14 @@
-/** What the fleet tests share: manifests, what `berth` tells about tasks, and what a node holds seen from outside. */
+/**
+ * What the fleet tests share: manifests, what the API tells about tasks, events and nodes, and what a node holds seen from outside.
+ *
+ * What is asked again and again until it is so is asked of the API from here: a `berth` for each look would take more of the two
+ * cores than the fleet. What a user sees is asserted by `fleet.berth`.
+ */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { toJson, type DescService } from "@bufbuild/protobuf";
+import { EventSchema, EventService, NodeSchema, NodeService, TaskSchema, TaskService } from "@berth/proto";
+import { createGrpcClient, type GrpcClient } from "@berth/rpc";
 import {
   cgroupDirs,
   entriesBeneath,
@@ -64,10 +72,23 @@ export function workloadManifest(options: WorkloadOptions): string {
   });
 }
 
+/** One question to the API, on a connection of its own, so that what was cut or killed since the last one does not matter. */
+export async function ask<S extends DescService, T>(
+  fleet: Fleet,
+  service: S,
+  question: (client: GrpcClient<S>) => Promise<T>,
+): Promise<T> {
+  const endpoint = fleet.controller.grpcEndpoint.replace("http://", "");
+  using client = createGrpcClient(service, { endpoint, token: fleet.token() });
+  return await question(client);
+}
+
 export async function tasksOf(fleet: Fleet, workload: string): Promise<TaskView[]> {
-  const text = await fleet.berth(["-n", "demo", "get", "tasks", "--workload", workload, "-o", "json"]);
-  const items = JSON.parse(text === "" ? "[]" : text) as Partial<TaskView>[];
-  return items.map((item) => ({
+  const { items } = await ask(fleet, TaskService, (client) =>
+    client.listTasks({ namespace: "demo", workload, pageSize: 1_000 }),
+  );
+  const documents = items.map((item) => toJson(TaskSchema, item)) as Partial<TaskView>[];
+  return documents.map((item) => ({
     metadata: item.metadata!,
     spec: { node: "", slot: 0, ...item.spec } as TaskView["spec"],
     status: {
@@ -83,6 +104,21 @@ export async function tasksOf(fleet: Fleet, workload: string): Promise<TaskView[
   }));
 }
 
+export interface NodeView {
+  readonly metadata: { readonly name: string };
+  readonly status: { readonly phase: string; readonly agentVersion: string };
+}
+
+/** As `berth get nodes -o json` prints them. */
+export async function nodesOf(fleet: Fleet): Promise<NodeView[]> {
+  const { items } = await ask(fleet, NodeService, (client) => client.listNodes({}));
+  return items.map((item) => toJson(NodeSchema, item) as unknown as NodeView);
+}
+
+export async function phaseOf(fleet: Fleet, node: string): Promise<string | undefined> {
+  return (await nodesOf(fleet)).find(({ metadata }) => metadata.name === node)?.status.phase;
+}
+
 /** An event as `berth events -o json` prints it. */
 export interface EventView {
   readonly topic: string;
@@ -95,8 +131,10 @@ export interface EventView {
 }
 
 export async function eventsOf(fleet: Fleet, ...filters: string[]): Promise<EventView[]> {
-  const args = filters.flatMap((filter) => ["--filter", filter]);
-  return JSON.parse(await fleet.berth(["events", "-A", "--tail", "10000", "-o", "json", ...args])) as EventView[];
+  const { items } = await ask(fleet, EventService, (client) =>
+    client.listEvents({ namespace: "-", filters, tail: 10_000 }),
+  );
+  return items.map((item) => toJson(EventSchema, item) as unknown as EventView);
 }
 
 /** Starts of executions that the journals tell, by (task, generation, attempt). */

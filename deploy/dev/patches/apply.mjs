@@ -40,7 +40,8 @@ function shortExports(exports) {
   for (const [name, target] of Object.entries(exports)) {
     const file = target.import.default.replace(/\.js$/, "");
     const said = JSON.stringify(conditions(file, true));
-    if (JSON.stringify(target) !== said) throw new Error(`drizzle-orm exports ${name} in another way: look at ${SELF} anew`);
+    if (JSON.stringify(target) !== said)
+      throw new Error(`drizzle-orm exports ${name} in another way: look at ${SELF} anew`);
     if (file !== name) short[name] = conditions(file, false);
   }
   return { ...short, "./*": conditions("./*", false) };

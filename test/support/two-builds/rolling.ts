@@ -14,7 +14,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { checkoutBuild, eventually, startFleet, type Build, type Fleet } from "@berth/testkit";
-import { pushHello } from "../fleet.ts";
+import { nodesOf, pushHello } from "../fleet.ts";
 import { begin, containerPids, end, leadThrough } from "./life.ts";
 import { previousBuild } from "./previous-build.ts";
 
@@ -66,8 +66,7 @@ async function toAgents(fleet: Fleet, build: Build): Promise<void> {
 
 async function allReady(fleet: Fleet): Promise<void> {
   await eventually("all nodes ready", async () => {
-    const text = await fleet.berth(["get", "nodes", "-o", "json"]);
-    const nodes = JSON.parse(text) as { status?: { phase?: string } }[];
-    return nodes.length === fleet.agents.length && nodes.every(({ status }) => status?.phase === "Ready");
+    const nodes = await nodesOf(fleet);
+    return nodes.length === fleet.agents.length && nodes.every(({ status }) => status.phase === "Ready");
   });
 }
