@@ -53,11 +53,16 @@ export {
 } from "./disruption.ts";
 export * from "./placement/index.ts";
 export {
+  beginsAgainBy,
   decideRestart,
+  FENCED_REASON,
+  holdsRoom,
   RESTART_BACKOFF,
+  type BeginsAgain,
   type EndedExecution,
   type RestartDecision,
   type RestartRule,
+  type RoomHolder,
 } from "./restart-policy.ts";
 export {
   CLOCK_DRIFT,

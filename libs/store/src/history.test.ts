@@ -85,6 +85,7 @@ const newTask = (namespace: string, name: string): NewTask => ({
   cpuMillis: 0,
   memoryBytes: 0,
   hostPorts: [],
+  beginsAgain: "always",
 });
 
 /** Two that make the same name at once collide, and one of them begins anew. */

@@ -30,6 +30,7 @@ const newTask = (workloadUid: string, slot: number): NewTask => ({
   cpuMillis: 500,
   memoryBytes: 0,
   hostPorts: [],
+  beginsAgain: "always",
   fence: false,
 });
 

@@ -1,6 +1,7 @@
 /** What is counted beside a node's row: what its tasks declare, and how far its journal is stored. */
 import { sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
+import { HOLDS_ROOM } from "./room.ts";
 
 /** What a node's tasks declare, and how far its journal is stored. */
 export interface NodeUsage {
@@ -38,8 +39,7 @@ export async function nodeUsage(tx: Tx, names: readonly string[]): Promise<Reado
     from nodes n
     left join lateral (
       select sum(cpu_millis) as cpu, sum(memory_bytes) as memory, count(*)::int as tasks
-      from tasks where node = n.name
-        and (phase not in ('Succeeded', 'Failed', 'Stopped') or next_attempt_at is not null)) t on true
+      from tasks where node = n.name and ${HOLDS_ROOM}) t on true
     left join journal_state j on j.node = n.name and j.epoch = n.journal_epoch
     left join lateral (
       select sum(breaks - acknowledged_breaks) over () as breaks, epoch, last_break_seq as seq, last_break_at as at

@@ -3,7 +3,8 @@ import type { Requirement } from "@berth/model";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { and, asc, eq, isNotNull, sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
-import { HOLDS_ROOM, uuidIn } from "./placement.ts";
+import { uuidIn } from "./placement.ts";
+import { HOLDS_ROOM } from "./room.ts";
 import { nodes, tasks, workloads } from "./schema/index.ts";
 import { selectorSql } from "./selector-sql.ts";
 

@@ -4,6 +4,7 @@ import { and, asc, desc, eq, isNotNull, isNull, sql, type SQL } from "drizzle-or
 import type { Tx } from "./database.ts";
 import type { LockKey } from "./lock-keys.ts";
 import { MAY_PLACE } from "./restore.ts";
+import { HOLDS_ROOM } from "./room.ts";
 import { tasks, workloads } from "./schema/index.ts";
 import { lockTasks, type TaskRow } from "./tasks.ts";
 
@@ -143,9 +144,6 @@ export function lockPlacedOn(tx: Tx, names: readonly string[]): Promise<TaskRow[
     )!,
   );
 }
-
-/** A task holds its share of its node until it has ended for good. */
-export const HOLDS_ROOM: SQL = sql`(${tasks.phase} not in ('Succeeded', 'Failed', 'Stopped') or ${tasks.nextAttemptAt} is not null)`;
 
 export function uuidIn(column: typeof tasks.workloadUid | typeof tasks.uid, uids: readonly string[]): SQL {
   return sql`${column} in (select value::uuid from jsonb_array_elements_text(${JSON.stringify(uids)}::jsonb))`;

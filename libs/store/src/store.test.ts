@@ -3,7 +3,7 @@ import { after, before, test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { hasCode, silentLogger, uuidv7 } from "@berth/base";
 import { ContainerSpecSchema, WorkloadSpecSchema } from "@berth/proto";
-import { parseSelector } from "@berth/model";
+import { holdsRoom, parseSelector, type BeginsAgain } from "@berth/model";
 import { sql } from "drizzle-orm";
 import { openAdvisoryLocks } from "./advisory-locks.ts";
 import { announceTasks, assignmentPage } from "./assignments.ts";
@@ -12,6 +12,8 @@ import { reconcileLock, MEMBERS_LOCK } from "./lock-keys.ts";
 import { insertNewNodes } from "./leases.ts";
 import { openStore, type Store } from "./open.ts";
 import { takeFromOutbox } from "./outbox.ts";
+import { HOLDS_ROOM } from "./room.ts";
+import { tasks as taskTable } from "./schema/index.ts";
 import { insertTasks, listTasks, lockTasksByUid, taskMessage, updateTasks, type NewTask } from "./tasks.ts";
 import { startTestPostgres, type TestPostgres } from "./testing/test-store.ts";
 import { insertWorkload, listWorkloads, lockWorkload, updateWorkload, workloadMessage } from "./workloads.ts";
@@ -37,6 +39,7 @@ const newTask = (name: string, more: Partial<NewTask> = {}): NewTask => ({
   memoryBytes: 0,
   hostPorts: ["tcp/80"],
   fence: false,
+  beginsAgain: "always",
   ...more,
 });
 
@@ -296,4 +299,25 @@ void test("the store says UNAVAILABLE while Postgres is away, and works again wh
   );
   await postgres.start();
   await store.ping();
+});
+
+void test("HOLDS_ROOM is what holdsRoom is, of every task", async () => {
+  await using store = await postgres.open();
+  const words = ["always", "onFailure", "ifFenced", "no"] satisfies BeginsAgain[];
+  const patches = ["Run", "Leave", "Stop"].flatMap((desired) =>
+    ["Assigned", "Running", "Succeeded", "Failed", "Stopped"].flatMap((phase) =>
+      ["", "Fenced"].flatMap((reason) =>
+        words.flatMap((beginsAgain) =>
+          [null, new Date()].map((nextAttemptAt) => ({ desired, phase, reason, beginsAgain, nextAttemptAt })),
+        ),
+      ),
+    ),
+  );
+  const rows = await store.transaction(async (tx) => {
+    const made = await insertTasks(tx, patches.map((_, slot) => newTask(`t-${slot}`, { slot, workloadUid: uuidv7() }))); // prettier-ignore
+    return await updateTasks(tx, made.map((before, index) => ({ before, patch: patches[index]! }))); // prettier-ignore
+  });
+  const holding = await store.db.select({ uid: taskTable.uid }).from(taskTable).where(HOLDS_ROOM);
+  assert.deepEqual(new Set(holding.map(({ uid }) => uid)), new Set(rows.filter(holdsRoom).map(({ uid }) => uid)));
+  assert.ok(holding.length > 0 && holding.length < rows.length);
 });

@@ -138,6 +138,7 @@ export type NewTask = Pick<
   | "cpuMillis"
   | "memoryBytes"
   | "hostPorts"
+  | "beginsAgain"
 >;
 
 const ROWS_PER_INSERT = 1_000;
@@ -158,6 +159,7 @@ const INSERTED = {
   cpu_millis: "bigint",
   memory_bytes: "bigint",
   host_ports: "text[]",
+  begins_again: "text",
 } as const;
 const INSERT_COLUMNS = sql.raw(Object.keys(INSERTED).join(", "));
 const INSERT_TYPES = sql.raw(typed(INSERTED));
@@ -286,6 +288,7 @@ const UPDATABLE = {
   restarts: "int",
   image_digest: "text",
   next_attempt_at: "timestamptz",
+  begins_again: "text",
   holds_slot: "bool",
   removed: "bool",
   failures: "int",

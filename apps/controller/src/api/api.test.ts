@@ -277,7 +277,7 @@ describe("TaskService", () => {
   test("restartTask of one that has ended, and gave its room back, has it placed anew", async () => {
     await api.store.transaction(async (tx) => {
       const before = (await lockTask(tx, "tasks", "web-0"))!;
-      await updateTasks(tx, [{ before, patch: { phase: "Succeeded", nextAttemptAt: null } }]);
+      await updateTasks(tx, [{ before, patch: { phase: "Succeeded", nextAttemptAt: null, beginsAgain: "onFailure" } }]);
     });
     const again = await api.http("POST", "/v1/namespaces/tasks/tasks/web-0:restart", {});
     assert.equal(again.at("status", "attempt"), 3);

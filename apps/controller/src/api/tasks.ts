@@ -29,8 +29,8 @@ import {
   type TaskRow,
   type Tx,
 } from "@berth/store";
-import { nextAttempt } from "../reconcile/execution.ts";
-import { gaveRoomBack } from "../reconcile/plan-revision.ts";
+import { nextAttempt, placedAgain } from "../reconcile/execution.ts";
+import { gaveRoomBack } from "../reconcile/plan-room.ts";
 import { getAsOf, listAsOf } from "./as-of.ts";
 import { allPages, listPage } from "./list.ts";
 import { goingAway, notFound } from "./refusals.ts";
@@ -139,18 +139,6 @@ function inScope({ metadata, spec }: Task, scope: ReturnType<typeof taskScope>):
     (scope.node === undefined || spec?.node === scope.node) &&
     (scope.selector === undefined || selectorMatches(scope.selector, metadata!.labels))
   );
-}
-
-/** Its room may be another's by now, so a node is found for it as for a new task. */
-function placedAgain(row: TaskRow): ReturnType<typeof nextAttempt> {
-  const free = {
-    node: null,
-    nominatedNode: null,
-    decisionId: null,
-    certainty: "observed",
-    possiblyUntil: null,
-  } as const;
-  return { ...nextAttempt({ ...row, ...free }), ...free };
 }
 
 /** Names the next execution; its node ends the one before it when it hears of it (D2). The backoff begins anew. */

@@ -129,6 +129,7 @@ async function openBench(...journals: Journal[]): Promise<Bench> {
             cpuMillis: 0,
             memoryBytes: 0,
             hostPorts: [],
+            beginsAgain: "always",
             fence: false,
           },
         ]);
@@ -345,6 +346,7 @@ void test("a batch of 10,000 entries is stored within a few seconds", async (t) 
         cpuMillis: 0,
         memoryBytes: 0,
         hostPorts: [],
+        beginsAgain: "always",
         fence: false,
       })),
     );

@@ -6,7 +6,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import {
   describeMisfit,
-  hasEnded,
+  holdsRoom,
   judgeNodes,
   PlacementBatch,
   type NodeVerdict,
@@ -75,8 +75,7 @@ async function verdictNow(
   const [task] = tasks as [PlacementTask, ...PlacementTask[]];
   const batch = new PlacementBatch({ ...fleet, reservations: fleet.reservations.filter(({ uid }) => uid !== row.uid) });
   const own = row.node === null ? undefined : batch.candidate(row.node);
-  const holdsRoom = !hasEnded(row.phase) || row.nextAttemptAt !== null;
-  if (own !== undefined && holdsRoom) batch.giveBack(task, own);
+  if (own !== undefined && holdsRoom(row)) batch.giveBack(task, own);
   const verdicts = judgeNodes(batch, task);
   const reason = row.node !== null ? "" : (await whyHeld(tx, row)) || reasonOf(batch, task, tasks);
   return { task, verdict: verdictMessage(task, verdicts, reason, options) };

@@ -32,20 +32,28 @@ export function nextAttempt(row: TaskRow): Patch {
   return { ...freshExecution(row), attempt: row.attempt + 1, restarts: row.restarts + 1 };
 }
 
+/** The same spec, where there is room for it: what it held may be another's by now. */
+export function placedAgain(row: TaskRow): Patch {
+  const free = {
+    node: null,
+    nominatedNode: null,
+    decisionId: null,
+    certainty: "observed",
+    possiblyUntil: null,
+  } as const;
+  return { ...nextAttempt({ ...row, ...free }), ...free };
+}
+
 /** A new spec: (task, generation + 1, 1). */
 export function nextGeneration(
   row: TaskRow,
-  workload: WorkloadRow,
-  workloadGeneration: number,
-  columns: ContainerColumns,
-  fence: boolean,
+  { labels }: WorkloadRow,
+  spec: ContainerColumns & Pick<TaskRow, "workloadGeneration" | "fence" | "beginsAgain">,
 ): Patch {
   return {
     ...freshExecution(row),
-    ...columns,
-    fence,
-    labels: workload.labels,
-    workloadGeneration,
+    ...spec,
+    labels,
     generation: row.generation + 1,
     attempt: 1,
     failures: 0,

@@ -3,9 +3,10 @@
  * (a task is made, told to stop, or spoken of). Pure.
  *
  * Which tasks there should be: `plan-slots.ts`. What a silent node's tasks become: `plan-loss.ts`. How a new spec reaches them:
- * `plan-rollout.ts`. How they leave a node: `plan-drain.ts`. What follows an end: `plan-restart.ts`.
+ * `plan-rollout.ts`. How they leave a node: `plan-drain.ts`. What follows an end: `plan-again.ts`. What room they hold:
+ * `plan-room.ts`.
  */
-import { isAvailable, type RestartRule, type Taint } from "@berth/model";
+import { beginsAgainBy, isAvailable, type RestartRule, type Taint } from "@berth/model";
 import type { ContainerSpec, WorkloadSpec } from "@berth/proto";
 import type { NewEvent, NewTask, TaskRow, TaskUpdate, WorkloadRow } from "@berth/store";
 import { containerColumns, type ContainerColumns } from "./container.ts";
@@ -44,6 +45,8 @@ export interface RolloutPlan {
   /** May tasks be moved to the target now? */
   readonly advance: boolean;
   readonly bounds: RolloutBounds;
+  /** What tasks of an earlier generation are, while that is kept. */
+  revisionAt?(generation: number): Revision | undefined;
 }
 
 /** Of the spec as it is, and held: for looking at a plan that nobody carries out. */
@@ -87,7 +90,6 @@ export interface Context extends PlanInput {
   readonly container: ContainerSpec;
   readonly columns: ContainerColumns;
   readonly freshColumns: ContainerColumns;
-  readonly restart: RestartRule;
   readonly selector: Readonly<Record<string, string>>;
   /** Executions of the target are made with it: their node ends them when its lease runs out. */
   readonly fence: boolean;
@@ -104,7 +106,6 @@ export function contextOf(input: PlanInput, plan: Plan): Context {
     container,
     columns,
     freshColumns: fresh === target ? columns : containerColumns(fresh.template.container!),
-    restart: restartRule(target.template),
     selector: target.template.placement?.nodeSelector ?? {},
     fence: isFenced(target),
     freshFence: isFenced(fresh),
@@ -118,6 +119,17 @@ const isFenced = ({ template }: Revision): boolean => template.onNodeLoss === "s
 export function mayBegin({ held, fence, freshFence, nodes }: Context, row: TaskRow): boolean {
   if (row.node !== null && nodes.get(row.node)?.unshown === true) return false;
   return held !== true || !(row.fence || fence || freshFence);
+}
+
+/** A job's tasks are tried again until they succeed; how often is the job's to say. */
+const JOB_RESTART: RestartRule = { policy: "onFailure", maxAttempts: 0 };
+
+/** A task is tried again by its own revision; one that is forgotten, by the target. */
+export function restartOf({ spec, rollout }: Context, generation: number): RestartRule {
+  if (spec.job !== undefined) return JOB_RESTART;
+  const { target, fresh } = rollout;
+  const own = [target, fresh].find((each) => each.generation === generation) ?? rollout.revisionAt?.(generation);
+  return restartRule((own ?? target).template);
 }
 
 export function restartRule(spec: WorkloadSpec): RestartRule {
@@ -159,6 +171,7 @@ export function newTask(context: Context, slot: number, pinnedNode: string | nul
     pinnedNode,
     ...freshColumns,
     fence: freshFence,
+    beginsAgain: beginsAgainBy(restartOf(context, rollout.fresh.generation), 1),
   };
 }
 

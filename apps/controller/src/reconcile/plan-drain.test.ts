@@ -321,6 +321,7 @@ void test("planDrain counts what a rollout has taken down in the same plan", () 
 
 void test("planDrain waits for tasks that run to an end, leaves those of silent nodes and of everyNode", () => {
   const job = running(specOf({ replicas: 1, restart: { policy: "onFailure" } }), "n0");
+  job.look();
   job.drain("n0", "moving");
   assert.deepEqual(waitsOf(job.plan()), ["web-0 Blocked: it runs to its end (restart policy onFailure)"]);
   const silent = running(specOf({ replicas: 1 }), "n0");

@@ -19,7 +19,7 @@
  */
 import { disruptionBudget, hasEnded, shareOf, type DisruptionBudget } from "@berth/model";
 import type { TaskRow } from "@berth/store";
-import { isUp, newTask, noteWake, stop, taskEvent, type Context } from "./plan-context.ts";
+import { isUp, newTask, noteWake, restartOf, stop, taskEvent, type Context } from "./plan-context.ts";
 import { isGone, replacesLost } from "./plan-loss.ts";
 
 /** Those whose node is drained no more go on in their slots, where what was to replace them has no place yet. */
@@ -137,13 +137,14 @@ class Moves {
   consider(row: TaskRow): void {
     const context = this.#context;
     const forced = drainOf(context, row) === "forced";
+    const { policy } = restartOf(context, row.workloadGeneration);
     if (hasEnded(row.phase) && row.nextAttemptAt === null) return;
     if (context.nodes.get(row.node!)?.silent === true) {
       wait(context, row, "Blocked", "its node is silent: it possibly runs, and onNodeLoss says what follows");
     } else if (!isUp(row)) this.#stopFirst(row);
     else if (forced) this.#stopFirst(row);
-    else if (context.restart.policy !== "always") {
-      wait(context, row, "Blocked", `it runs to its end (restart policy ${context.restart.policy})`);
+    else if (policy !== "always") {
+      wait(context, row, "Blocked", `it runs to its end (restart policy ${policy})`);
     } else if (this.#surge > 0) this.#surgeOrWait(row);
     else this.#stopFirstOrWait(row);
   }

@@ -10,16 +10,13 @@
  *
  * Tasks are waited for on a node that is drained: they run to their end.
  */
-import { hasEnded, type RestartRule } from "@berth/model";
+import { hasEnded, holdsRoom } from "@berth/model";
 import { workloadStatus, type TaskRow } from "@berth/store";
-import { nextAttempt } from "./execution.ts";
 import { evaluateJob, jobBounds, type JobState } from "./job.ts";
-import { mayBegin, newTask, noteWake, stop, taskEvent, type Context } from "./plan-context.ts";
+import { mayBegin, newTask, stop, type Context } from "./plan-context.ts";
 import { isLost, replaceLost } from "./plan-loss.ts";
-import { planRestart } from "./plan-restart.ts";
+import { tendRestart } from "./plan-again.ts";
 import { isFree } from "./plan-slots.ts";
-
-const RETRY: RestartRule = { policy: "onFailure", maxAttempts: 0 };
 
 export function jobStateOf(context: Context, live: readonly TaskRow[]): JobState {
   const { workload, spec, rollout, now } = context;
@@ -39,12 +36,15 @@ export function planJob(context: Context, live: readonly TaskRow[]): void {
     else kept.set(row.slot, row);
   }
   if (state.phase !== "Running") {
-    for (const row of kept.values())
+    for (const row of kept.values()) {
       if (!hasEnded(row.phase)) stop(plan, row, `the job is ${state.phase.toLowerCase()}`);
+      // Nothing follows it any more, so that its room is another's.
+      else if (holdsRoom(row)) plan.update.push({ before: row, patch: { beginsAgain: "no", nextAttemptAt: null } });
+    }
     return;
   }
   for (const row of kept.values()) {
-    retry(context, row);
+    if (mayBegin(context, row)) tendRestart(context, row);
     waitForEnd(context, row);
   }
   let active = [...kept.values()].filter(isActive).length;
@@ -57,17 +57,6 @@ export function planJob(context: Context, live: readonly TaskRow[]): void {
 
 /** Under way, or to be tried again. */
 const isActive = (row: TaskRow): boolean => row.phase !== "Succeeded";
-
-function retry(context: Context, row: TaskRow): void {
-  const { plan, now } = context;
-  if (!mayBegin(context, row)) return;
-  const outcome = planRestart(RETRY, row, now);
-  noteWake(plan, outcome.wakeAt);
-  if (outcome.begin) {
-    plan.update.push({ before: row, patch: nextAttempt(row) });
-    plan.events.push(taskEvent(row, "/tasks/retry", "Restarted", `attempt ${row.attempt + 1}`));
-  } else if (outcome.patch !== undefined) plan.update.push({ before: row, patch: outcome.patch });
-}
 
 function waitForEnd({ plan, nodes }: Context, row: TaskRow): void {
   if (row.node === null || hasEnded(row.phase) || nodes.get(row.node)?.drain === undefined) return;

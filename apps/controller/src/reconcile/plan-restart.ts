@@ -1,5 +1,5 @@
 /** Whether a task that has ended is tried again, and when. Pure. */
-import { decideRestart, hasEnded, type EndedExecution, type RestartRule } from "@berth/model";
+import { decideRestart, FENCED_REASON, hasEnded, type EndedExecution, type RestartRule } from "@berth/model";
 import type { TaskRow, TaskUpdate } from "@berth/store";
 
 export interface RestartOutcome {
@@ -12,9 +12,6 @@ export interface RestartOutcome {
 
 const NOTHING: RestartOutcome = { begin: false, patch: undefined, wakeAt: undefined };
 
-/** As the node's journal says it. */
-const FENCED = "Fenced";
-
 export function planRestart(rule: RestartRule, row: TaskRow, now: Date): RestartOutcome {
   if (!hasEnded(row.phase) || row.node === null) return NOTHING;
   if (row.nextAttemptAt !== null) {
@@ -22,7 +19,7 @@ export function planRestart(rule: RestartRule, row: TaskRow, now: Date): Restart
     return { begin: false, patch: undefined, wakeAt: row.nextAttemptAt };
   }
   // Its node ended it, because the node had no lease: that says nothing of it.
-  if (row.reason === FENCED) return { begin: true, patch: undefined, wakeAt: undefined };
+  if (row.reason === FENCED_REASON) return { begin: true, patch: undefined, wakeAt: undefined };
   const decision = decideRestart(rule, {
     phase: row.phase as EndedExecution["phase"],
     attempt: row.attempt,

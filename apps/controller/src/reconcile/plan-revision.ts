@@ -1,5 +1,4 @@
 /** Is a task what the target's tasks are, and can it become so where it is? Pure. */
-import { hasEnded } from "@berth/model";
 import type { TaskRow } from "@berth/store";
 import { sameContainer } from "./container.ts";
 import { carries, type Context } from "./plan-context.ts";
@@ -11,11 +10,6 @@ export function isOutdated(context: Context, row: TaskRow): boolean {
   if (row.workloadGeneration === target.generation) return false;
   if (target.restart || row.fence !== context.fence || mustMove(context, row)) return true;
   return !sameContainer(row.container, context.container);
-}
-
-/** It has ended for good, and somebody else may have its room: what follows it in its slot is placed like any other. */
-export function gaveRoomBack({ phase, nextAttemptAt }: TaskRow): boolean {
-  return hasEnded(phase) && nextAttemptAt === null;
 }
 
 /** Is it of the target, and has it been available for long enough? */

@@ -9,13 +9,14 @@
  *     to be moved; there are never more than `maxSurge`. It goes when the tasks that are not done are fewer (`plan-slots.ts`).
  *  3. While the rollout is held (`advance` is false) nothing is moved; what ends is tried again as ever.
  */
-import { isAvailable } from "@berth/model";
+import { beginsAgainBy, isAvailable } from "@berth/model";
 import type { TaskRow } from "@berth/store";
-import { nextAttempt, nextGeneration } from "./execution.ts";
-import { mayBegin, newTask, noteWake, stop, taskEvent, type Context } from "./plan-context.ts";
-import { gaveRoomBack, isOutdated, isRolledOut, mustMove } from "./plan-revision.ts";
-import { isFree } from "./plan-slots.ts";
-import { planRestart } from "./plan-restart.ts";
+import { nextGeneration } from "./execution.ts";
+import { mayBegin, restartOf, taskEvent, type Context } from "./plan-context.ts";
+import { relabel, tendRestart } from "./plan-again.ts";
+import { isOutdated, isRolledOut, mustMove } from "./plan-revision.ts";
+import { gaveRoomBack, roomToChange } from "./plan-room.ts";
+import { placeAnew } from "./plan-slots.ts";
 
 interface Budget {
   /** How many more available tasks may be taken down. */
@@ -47,34 +48,17 @@ function mayTakeDown(budget: Budget, row: TaskRow): boolean {
   return true;
 }
 
-/** Another revision, the same container: nothing has to be started anew. */
-function relabel({ rollout, restart, plan, now }: Context, row: TaskRow): void {
-  const outcome = planRestart(restart, row, now);
-  plan.update.push({ before: row, patch: { workloadGeneration: rollout.target.generation, ...outcome.patch } });
-  noteWake(plan, outcome.begin ? now : outcome.wakeAt);
-}
-
 function move(context: Context, row: TaskRow): void {
   const { workload, plan, rollout, columns } = context;
   const { generation } = rollout.target;
   if (mustMove(context, row) || gaveRoomBack(row)) {
-    stop(plan, row, "the new spec is to be placed anew");
-    if (row.pinnedNode !== null) plan.create.push(newTask(context, -1, row.pinnedNode));
-    else if (row.slot >= 0 && isFree(context, row.slot)) plan.create.push(newTask(context, row.slot, null));
+    placeAnew(context, row, "the new spec is to be placed anew");
     return;
   }
-  plan.update.push({ before: row, patch: nextGeneration(row, workload, generation, columns, context.fence) });
+  const beginsAgain = beginsAgainBy(restartOf(context, generation), 1);
+  const patch = nextGeneration(row, workload, { workloadGeneration: generation, ...columns, ...roomToChange(row, columns), fence: context.fence, beginsAgain }); // prettier-ignore
+  plan.update.push({ before: row, patch });
   plan.events.push(taskEvent(row, "/tasks/update", "Updated", `updated to generation ${generation}`));
-}
-
-function tendRestart(context: Context, row: TaskRow): void {
-  const { plan } = context;
-  const outcome = planRestart(context.restart, row, context.now);
-  noteWake(plan, outcome.wakeAt);
-  if (outcome.begin) {
-    plan.update.push({ before: row, patch: nextAttempt(row) });
-    plan.events.push(taskEvent(row, "/tasks/retry", "Restarted", `attempt ${row.attempt + 1}`));
-  } else if (outcome.patch !== undefined) plan.update.push({ before: row, patch: outcome.patch });
 }
 
 function budgetOf(context: Context, kept: readonly TaskRow[], wanted: number): number {

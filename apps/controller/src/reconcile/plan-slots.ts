@@ -33,6 +33,14 @@ export function isFree({ tasks, plan, nodes }: Context, slot: number): boolean {
   return tasks.every((row) => row.slot !== slot || removed.has(row) || isSafeToReplace(row, nodes));
 }
 
+/** Another task in its place, for which a node is found as for a new one. */
+export function placeAnew(context: Context, row: TaskRow, why: string): void {
+  const { plan } = context;
+  stop(plan, row, why);
+  if (row.pinnedNode !== null) plan.create.push(newTask(context, -1, row.pinnedNode));
+  else if (row.slot >= 0 && isFree(context, row.slot)) plan.create.push(newTask(context, row.slot, null));
+}
+
 /** What says which places there are. */
 export type Places = Pick<Context, "spec" | "nodes" | "selector">;
 

@@ -53,7 +53,11 @@ export function evaluateView(view: RolloutView): RolloutOutcome & { readonly pla
   const target = revisionOf(state.target);
   const held = state.phase === "Paused";
   const fresh = held && known(state.stable) !== undefined ? revisionOf(state.stable) : target;
-  return { ...outcome, plan: { target, fresh, advance: !held, bounds } };
+  const revisionAt = (generation: number): Revision | undefined => {
+    const row = view.revisions.find((each) => each.generation === generation);
+    return row === undefined ? undefined : revisionOf(row.revision);
+  };
+  return { ...outcome, plan: { target, fresh, advance: !held, bounds, revisionAt } };
 }
 
 /** A job is not rolled out: what it is to run, it runs from the beginning (`plan-job.ts`). */

@@ -18,6 +18,7 @@ import {
   lockNode,
   lockTasksOnOrNamed,
   numberedAfterRestore,
+  raiseRevisions,
   setHoldings,
   updateTasks,
   wantsHoldings,
@@ -28,7 +29,8 @@ import {
   type TaskUpdate,
   type Tx,
 } from "@berth/store";
-import { nextAttempt } from "../reconcile/execution.ts";
+import { nextAttempt, placedAgain } from "../reconcile/execution.ts";
+import { gaveRoomBack } from "../reconcile/plan-room.ts";
 
 export const STORE_HELD = "StoreHeld";
 
@@ -48,6 +50,8 @@ export async function takeHoldings(tx: Tx, node: string, request: HoldingsReques
   });
   const updated = await updateTasks(tx, await numbered(tx, moves));
   await announceTasks(tx, updated.filter((_, index) => isNews(moves[index]!))); // prettier-ignore
+  // What is placed anew, the node is to let go of.
+  if (updated.some((task) => task.node === null)) await raiseRevisions(tx, [node]);
   await insertEvents(tx, moves.map((move) => eventOf(move, node))); // prettier-ignore
   const after = new Map([...rows, ...updated].map((task) => [task.uid, task]));
   const clean = request.holdings.every((holding) => isWanted(holding, after.get(holding.taskUid), node));
@@ -121,7 +125,7 @@ function takeOver({ attempt, state, health }: Holding, node: string): Omit<Move,
 }
 
 function begin(row: TaskRow, why: string): Omit<Move, "before"> {
-  return { patch: nextAttempt(row), why: `${why}: begun anew` };
+  return { patch: gaveRoomBack(row) ? placedAgain(row) : nextAttempt(row), why: `${why}: begun anew` };
 }
 
 /** Another one of it may run elsewhere. */

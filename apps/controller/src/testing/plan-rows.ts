@@ -56,6 +56,7 @@ const TASK: TaskRow = {
   restarts: 0,
   imageDigest: "",
   nextAttemptAt: null,
+  beginsAgain: "always",
   holdsSlot: false,
   removed: false,
   failures: 0,

@@ -194,6 +194,7 @@ export function newTask(namespace: string, name: string): NewTask {
     cpuMillis: 0,
     memoryBytes: 0,
     hostPorts: [],
+    beginsAgain: "always",
     fence: false,
   };
 }

@@ -196,6 +196,8 @@ export const tasks = pgTable(
     restarts: integer("restarts").notNull().default(0),
     imageDigest: text("image_digest").notNull().default(""),
     nextAttemptAt: time("next_attempt_at"),
+    /** After which ends of this execution another begins where it is (`BeginsAgain` of libs/model): until then it holds its room. */
+    beginsAgain: text("begins_again").notNull().default("always"),
     /** Of a task that is to stop: its slot stays taken until nothing is left of it, for two must not run at a time. */
     holdsSlot: boolean("holds_slot").notNull().default(false),
     /** The agent holds nothing of this execution any more. */

@@ -1,0 +1,1 @@
+ALTER TABLE "tasks" ADD COLUMN "begins_again" text DEFAULT 'always' NOT NULL;
