@@ -6,6 +6,7 @@ export default {
     "./src/schema/resources.ts",
     "./src/schema/machinery.ts",
     "./src/schema/placement.ts",
+    "./src/schema/upgrades.ts",
   ],
   out: "./migrations",
 };

@@ -21,7 +21,8 @@ void describe("berthd upgrade", { timeout: 240_000 }, () => {
 
   before(async () => {
     versions = makeVersions(scratch.dir, FIRST);
-    fleet = await startFleet({ nodes: 1, build: versions.build });
+    // A lease that outlasts every start of an agent, however busy the machine: nobody is to be replaced here.
+    fleet = await startFleet({ nodes: 1, build: versions.build, leaseTtlMs: 30_000 });
     const image = await pushHello(fleet);
     await fleet.berth(["ns", "create", "demo"]);
     const args = ["sh", "-c", "exec sleep 1000"];
@@ -116,7 +117,7 @@ void describe("berthd upgrade", { timeout: 240_000 }, () => {
     assert.equal(refused.code, 1);
     assert.match(refused.stdout, /node-1 +Refused: image .* holds version 0\.6\.0, not 0\.7\.0/);
     const done = await fleet.berth(["upgrade", "agents", "--to", "0.6.0", "--image", image]);
-    assert.match(done, /node-1 +Proven\n1 nodes upgraded to 0\.6\.0/);
+    assert.match(done, /group 1 of 1: node-1\n[^]*node-1 +Proven\n1 of 1 nodes upgraded\n$/);
     assert.equal(await versionShown(), "0.6.0");
     assert.deepEqual(containerPids(fleet), containers);
   });
@@ -126,7 +127,16 @@ void describe("berthd upgrade", { timeout: 240_000 }, () => {
     const { code, stdout, stderr } = await fleet.cli("upgrade", "agents", "--to", "0.8.0");
     assert.equal(code, 1);
     assert.match(stdout, /node-1 +TakenBack: it ended 3 times/);
-    assert.match(stderr, /1 nodes did not keep the version \(node-1\)/);
+    assert.match(stderr, /upgrade \d+ stopped: 0 of 1 nodes upgraded; 1 nodes did not keep the version \(node-1\)/);
+    const shown = await fleet.berth(["upgrade", "status"]);
+    assert.match(shown, /^upgrade\/\d+ +Stopped +to 0\.8\.0\n[^]*0 of 1 done, 0 under way, 0 waiting, 1 failed/);
+    assert.match(shown, /\n1 +node-1 +0\.6\.0 +0\.8\.0 +TakenBack +it ended 3 times/);
+    assert.match(
+      await fleet.berth(["upgrade", "history"]),
+      /0\.8\.0 +Stopped +0 of 1 +1 .*\n\d+ +0\.6\.0 +Completed +1 of 1 +0 /,
+    );
+    const back = await fleet.cli("upgrade", "undo");
+    assert.match(back.stderr, /no node runs what upgrade \d+ brought to it/);
     assert.deepEqual(containerPids(fleet), containers);
     await fleet.berth(["-n", "demo", "delete", "workload", "web", "--wait"]);
     assert.deepEqual(containerPids(fleet), []);

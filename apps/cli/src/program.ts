@@ -227,7 +227,7 @@ export function createProgram(
     .usage("[options] node NAME... KEY[=VALUE]:EFFECT... KEY[:EFFECT]-...")
     .action(run(() => import("./commands/taint.ts"), "taint"));
   const upgrade = add("upgrade", "bring the fleet to another version");
-  addUpgrade(upgrade, (action) => run(() => import("./commands/upgrade.ts"), action));
+  addUpgrade(upgrade, output, (action) => run(() => import("./commands/upgrade.ts"), action));
   add("label [target...]", "set or remove labels: node NAME key=value key-")
     .usage("[options] KIND NAME KEY=VALUE... KEY-...")
     .action(run(() => import("./commands/label.ts"), "label"));

@@ -22,6 +22,7 @@ import { evictionConfig, type EvictionConfig } from "./reconcile/fleet.ts";
 import { startReconcile } from "./reconcile/reconcile.ts";
 import { noticeCopy, type HoldTerms } from "./restore/begin.ts";
 import { startRetention } from "./retention.ts";
+import { startUpgrades } from "./upgrade/upgrades.ts";
 import type { Sender } from "./webhooks/send.ts";
 import { startWebhooks } from "./webhooks/webhooks.ts";
 
@@ -78,6 +79,7 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
   lifetime.own(await startReconcile({ ...common, metrics: metrics.reconcile }, { resyncMs, ...eviction }));
   lifetime.own(await startDrains({ store, logger }, eviction));
   lifetime.own(startCron(common));
+  lifetime.own(startUpgrades({ store, bus, logger }));
   lifetime.own(await startCampaigns({ ...common, metrics: metrics.reconcile }, { resyncMs }));
   lifetime.own(
     await startLeases({ store, bus, logger, metrics: metrics.lease }, { ...lease, eviction, shards: JOURNAL_SHARDS }),

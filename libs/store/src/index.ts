@@ -135,6 +135,25 @@ export {
   type DrilledTask,
   type RunTimes,
 } from "./drills.ts";
+export {
+  getUpgrade,
+  insertUpgrade,
+  listUpgrades,
+  lockUpgrade,
+  NOT_KEPT,
+  plannedUpgrade,
+  UNDER_WAY,
+  updateUpgrade,
+  updateUpgradeNodes,
+  upgradeMessage,
+  upgradeNodesOf,
+  upgradesAtWork,
+  upgradeSpec,
+  type NewUpgradeNode,
+  type UpgradeNodeRow,
+  type UpgradeNodeUpdate,
+  type UpgradeRow,
+} from "./upgrades.ts";
 export { countNodesByPhase, countTasksByPhase } from "./fleet-counts.ts";
 export {
   campaignLock,
@@ -142,6 +161,7 @@ export {
   DISPATCH_LOCK,
   DRAIN_LOCK,
   DRILL_LOCK,
+  UPGRADE_LOCK,
   ingestLock,
   LEASE_EXPIRY_LOCK,
   MEMBERS_LOCK,
@@ -191,6 +211,7 @@ export {
   lockNode,
   lockNodes,
   nodeMessages,
+  nodePhases,
   nodesByName,
   recordNodes,
   removeNode,

@@ -59,6 +59,15 @@ export function allNodes(tx: Tx, where?: SQL): Promise<NodeRow[]> {
   return tx.select().from(nodes).where(where).orderBy(asc(nodes.name));
 }
 
+/** Of those of these names that there are. */
+export async function nodePhases(tx: Tx, names: readonly string[]): Promise<Map<string, string>> {
+  const rows = await tx
+    .select({ name: nodes.name, phase: nodes.phase })
+    .from(nodes)
+    .where(sql`${nodes.name} in (select jsonb_array_elements_text(${JSON.stringify(names)}::jsonb))`);
+  return new Map(rows.map(({ name, phase }) => [name, phase]));
+}
+
 /** Messages with everything that is counted from elsewhere. */
 export async function nodeMessages(tx: Tx, rows: readonly NodeRow[]): Promise<Node[]> {
   const usage = await nodeUsage(

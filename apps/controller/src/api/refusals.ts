@@ -1,7 +1,16 @@
 /** What users are told, in one voice: what is wrong, of what, and what to do next. */
 import { StatusError } from "@berth/base";
 
-export type Noun = "namespace" | "node" | "workload" | "task" | "campaign" | "cron job" | "registry mirror" | "webhook";
+export type Noun =
+  | "namespace"
+  | "node"
+  | "workload"
+  | "task"
+  | "campaign"
+  | "cron job"
+  | "registry mirror"
+  | "webhook"
+  | "upgrade";
 
 export function notFound(noun: Noun, name: string, namespace?: string): StatusError {
   const where = namespace === undefined ? "" : ` in namespace "${namespace}"`;
@@ -19,6 +28,7 @@ const LISTING: Readonly<Record<Noun, string>> = {
   campaign: "`berth get campaigns` lists what there is",
   "cron job": "`berth get cronjobs` lists what there is",
   webhook: "`berth get webhooks` lists what there is",
+  upgrade: "`berth upgrade history` lists what there was",
   "registry mirror": "`berth get registrymirrors` lists what there is",
 };
 

@@ -13,6 +13,7 @@ import type { Finding } from "@berth/proto";
 import { controlFindings } from "./control-findings.ts";
 import type { FindingsInput } from "./finding.ts";
 import { brakeFindings, drainFindings, nodeFindings, stuckStopFinding } from "./node-findings.ts";
+import { upgradeFindings } from "./upgrade-findings.ts";
 import { workFindings } from "./work-findings.ts";
 import { webhookFindings } from "./webhook-findings.ts";
 
@@ -27,6 +28,7 @@ export function findingsOf(input: FindingsInput): Finding[] {
     ...workFindings(input),
     ...input.stuckStops.map(stuckStopFinding),
     ...webhookFindings(input),
+    ...upgradeFindings(input),
     ...input.nodes.flatMap(drainFindings),
   ];
   return AREAS.flatMap((area) => found.filter((each) => each.area === area));

@@ -7,6 +7,7 @@ import {
   failedJobs,
   failingTasks,
   getStoreMeta,
+  getUpgrade,
   journalLags,
   stuckStops,
   taskGroups,
@@ -28,6 +29,7 @@ import {
   type TaskGroup,
   type Trouble,
   type Tx,
+  type UpgradeRow,
   type WebhookRow,
 } from "@berth/store";
 import type { HoldTerms } from "../restore/begin.ts";
@@ -50,6 +52,8 @@ export interface FleetReadings {
   readonly backlog: Backlog;
   readonly controllers: readonly ControllerRow[];
   readonly webhooks: readonly WebhookRow[];
+  /** The newest. */
+  readonly upgrade: UpgradeRow | undefined;
   readonly meta: StoreMeta;
   /** For whom a store that was put back waits. */
   readonly holdWaits: readonly HoldWait[];
@@ -83,6 +87,7 @@ export async function readFleet(tx: Tx, terms: HoldTerms): Promise<FleetReadings
     backlog: await backlog(tx),
     controllers: await controllersAtWork(tx),
     webhooks: await troubledWebhooks(tx),
+    upgrade: await getUpgrade(tx, undefined),
     meta: await getStoreMeta(tx),
     holdWaits: await holdWaits(tx, terms),
   };

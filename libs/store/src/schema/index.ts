@@ -1,3 +1,4 @@
 export * from "./machinery.ts";
 export * from "./placement.ts";
 export * from "./resources.ts";
+export * from "./upgrades.ts";

@@ -5,15 +5,15 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_berth_v1_options } from "./options_pb.ts";
-import type { Duration } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file berth/v1/agent_upgrade.proto.
  */
 export const file_berth_v1_agent_upgrade: GenFile = /*@__PURE__*/
-  fileDesc("ChxiZXJ0aC92MS9hZ2VudF91cGdyYWRlLnByb3RvEghiZXJ0aC52MSKmAQoTVXBncmFkZUFnZW50UmVxdWVzdBIfCgRub2RlGAEgASgJQhGStRgNCAEaCW5vZGUtbmFtZRIUCgJpZBgCIAEoCUIIkrUYBAgBMEASFAoCdG8YAyABKAlCCJK1GAQIATBQEhYKBWltYWdlGAQgASgJQgeStRgDMIAEEioKB3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iRAoRQWdlbnRVcGdyYWRlU3RhdGUSDQoFcGhhc2UYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJMooBChNBZ2VudFVwZ3JhZGVTZXJ2aWNlEnMKDFVwZ3JhZGVBZ2VudBIdLmJlcnRoLnYxLlVwZ3JhZGVBZ2VudFJlcXVlc3QaGy5iZXJ0aC52MS5BZ2VudFVwZ3JhZGVTdGF0ZSInirUYIzIBKhoeL3YxL25vZGVzL3tub2RlfS9hZ2VudDp1cGdyYWRlYgZwcm90bzM", [file_berth_v1_options, file_google_protobuf_duration]);
+  fileDesc("ChxiZXJ0aC92MS9hZ2VudF91cGdyYWRlLnByb3RvEghiZXJ0aC52MSKmAQoTVXBncmFkZUFnZW50UmVxdWVzdBIfCgRub2RlGAEgASgJQhGStRgNCAEaCW5vZGUtbmFtZRIUCgJpZBgCIAEoCUIIkrUYBAgBMEASFAoCdG8YAyABKAlCCJK1GAQIATBQEhYKBWltYWdlGAQgASgJQgeStRgDMIAEEioKB3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iRAoRQWdlbnRVcGdyYWRlU3RhdGUSDQoFcGhhc2UYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJIosBCgdVcGdyYWRlEgwKBG5hbWUYASABKAkSIwoEc3BlYxgCIAEoCzIVLmJlcnRoLnYxLlVwZ3JhZGVTcGVjEicKBnN0YXR1cxgDIAEoCzIXLmJlcnRoLnYxLlVwZ3JhZGVTdGF0dXMSJAoFbm9kZXMYBCADKAsyFS5iZXJ0aC52MS5VcGdyYWRlTm9kZSK6AgoLVXBncmFkZVNwZWMSFAoCdG8YASABKAlCCJK1GAQIATBQEhYKBWltYWdlGAIgASgJQgeStRgDMIAEEiAKCHNlbGVjdG9yGAMgASgJQg6StRgKGghzZWxlY3RvchIfCgZjYW5hcnkYBCABKAVCCpK1GAYgACigjQZIAIgBARIVCgViYXRjaBgFIAEoCUIGkrUYAjAIEiEKCGdyb3VwX2J5GAYgASgJQg+StRgLGglsYWJlbC1rZXkSIAoMbWF4X2ZhaWx1cmVzGAcgASgFQgqStRgGIAAooI0GEioKB3RpbWVvdXQYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoEYmFrZRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIJCgdfY2FuYXJ5IsUCCg1VcGdyYWRlU3RhdHVzEg0KBXBoYXNlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSDQoFZ3JvdXAYAyABKAUSDgoGZ3JvdXBzGAQgASgFEg0KBW5vZGVzGAUgASgFEg8KB3dhaXRpbmcYBiABKAUSEQoJdW5kZXJfd2F5GAcgASgFEg4KBnByb3ZlbhgIIAEoBRIOCgZmYWlsZWQYCSABKAUSDwoHc2tpcHBlZBgKIAEoBRIuCgpzdGFydGVkX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMYmFraW5nX3VudGlsGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLFAQoLVXBncmFkZU5vZGUSDAoEbm9kZRgBIAEoCRINCgVncm91cBgCIAEoBRIMCgRmcm9tGAMgASgJEgoKAnRvGAQgASgJEg0KBXBoYXNlGAUgASgJEg8KB21lc3NhZ2UYBiABKAkSLgoKb3JkZXJlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZmluaXNoZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlMKE1N0YXJ0VXBncmFkZVJlcXVlc3QSKwoEc3BlYxgBIAEoCzIVLmJlcnRoLnYxLlVwZ3JhZGVTcGVjQgaStRgCCAESDwoHZHJ5X3J1bhgCIAEoCCIrChFHZXRVcGdyYWRlUmVxdWVzdBIWCgRuYW1lGAEgASgJQgiStRgECAEwDCIvChNMaXN0VXBncmFkZXNSZXF1ZXN0EhgKBWxpbWl0GAEgASgFQgmStRgFIAAo6AciOAoUTGlzdFVwZ3JhZGVzUmVzcG9uc2USIAoFaXRlbXMYASADKAsyES5iZXJ0aC52MS5VcGdyYWRlIi0KE1BhdXNlVXBncmFkZVJlcXVlc3QSFgoEbmFtZRgBIAEoCUIIkrUYBAgBMAwiLgoUUmVzdW1lVXBncmFkZVJlcXVlc3QSFgoEbmFtZRgBIAEoCUIIkrUYBAgBMAwiLgoUQ2FuY2VsVXBncmFkZVJlcXVlc3QSFgoEbmFtZRgBIAEoCUIIkrUYBAgBMAwiLAoSVW5kb1VwZ3JhZGVSZXF1ZXN0EhYKBG5hbWUYASABKAlCCJK1GAQIATAMMq4GChNBZ2VudFVwZ3JhZGVTZXJ2aWNlEnMKDFVwZ3JhZGVBZ2VudBIdLmJlcnRoLnYxLlVwZ3JhZGVBZ2VudFJlcXVlc3QaGy5iZXJ0aC52MS5BZ2VudFVwZ3JhZGVTdGF0ZSInirUYIzIBKhoeL3YxL25vZGVzL3tub2RlfS9hZ2VudDp1cGdyYWRlElcKDFN0YXJ0VXBncmFkZRIdLmJlcnRoLnYxLlN0YXJ0VXBncmFkZVJlcXVlc3QaES5iZXJ0aC52MS5VcGdyYWRlIhWKtRgRMgEqGgwvdjEvdXBncmFkZXMSVwoKR2V0VXBncmFkZRIbLmJlcnRoLnYxLkdldFVwZ3JhZGVSZXF1ZXN0GhEuYmVydGgudjEuVXBncmFkZSIZirUYFQoTL3YxL3VwZ3JhZGVzL3tuYW1lfRJhCgxMaXN0VXBncmFkZXMSHS5iZXJ0aC52MS5MaXN0VXBncmFkZXNSZXF1ZXN0Gh4uYmVydGgudjEuTGlzdFVwZ3JhZGVzUmVzcG9uc2UiEoq1GA4KDC92MS91cGdyYWRlcxJhCgxQYXVzZVVwZ3JhZGUSHS5iZXJ0aC52MS5QYXVzZVVwZ3JhZGVSZXF1ZXN0GhEuYmVydGgudjEuVXBncmFkZSIfirUYGxoZL3YxL3VwZ3JhZGVzL3tuYW1lfTpwYXVzZRJkCg1SZXN1bWVVcGdyYWRlEh4uYmVydGgudjEuUmVzdW1lVXBncmFkZVJlcXVlc3QaES5iZXJ0aC52MS5VcGdyYWRlIiCKtRgcGhovdjEvdXBncmFkZXMve25hbWV9OnJlc3VtZRJkCg1DYW5jZWxVcGdyYWRlEh4uYmVydGgudjEuQ2FuY2VsVXBncmFkZVJlcXVlc3QaES5iZXJ0aC52MS5VcGdyYWRlIiCKtRgcGhovdjEvdXBncmFkZXMve25hbWV9OmNhbmNlbBJeCgtVbmRvVXBncmFkZRIcLmJlcnRoLnYxLlVuZG9VcGdyYWRlUmVxdWVzdBoRLmJlcnRoLnYxLlVwZ3JhZGUiHoq1GBoaGC92MS91cGdyYWRlcy97bmFtZX06dW5kb2IGcHJvdG8z", [file_berth_v1_options, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message berth.v1.UpgradeAgentRequest
@@ -94,7 +94,415 @@ export const AgentUpgradeStateSchema: GenMessage<AgentUpgradeState> = /*@__PURE_
   messageDesc(file_berth_v1_agent_upgrade, 1);
 
 /**
- * Another version of a node's agent. The node carries it out and takes it back by itself; containers go on.
+ * Nodes on their way to another version of the agent.
+ *
+ * @generated from message berth.v1.Upgrade
+ */
+export type Upgrade = Message<"berth.v1.Upgrade"> & {
+  /**
+   * A number, counted up.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: berth.v1.UpgradeSpec spec = 2;
+   */
+  spec?: UpgradeSpec | undefined;
+
+  /**
+   * @generated from field: berth.v1.UpgradeStatus status = 3;
+   */
+  status?: UpgradeStatus | undefined;
+
+  /**
+   * By group, then by name.
+   *
+   * @generated from field: repeated berth.v1.UpgradeNode nodes = 4;
+   */
+  nodes: UpgradeNode[];
+};
+
+/**
+ * Describes the message berth.v1.Upgrade.
+ * Use `create(UpgradeSchema)` to create a new message.
+ */
+export const UpgradeSchema: GenMessage<Upgrade> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent_upgrade, 2);
+
+/**
+ * @generated from message berth.v1.UpgradeSpec
+ */
+export type UpgradeSpec = Message<"berth.v1.UpgradeSpec"> & {
+  /**
+   * The version to go to. Empty in one that undoes another: its nodes may come from several.
+   *
+   * @generated from field: string to = 1;
+   */
+  to: string;
+
+  /**
+   * Holds its release, by digest: registry/repository@sha256:…. Empty: the version is on the nodes already.
+   *
+   * @generated from field: string image = 2;
+   */
+  image: string;
+
+  /**
+   * Nodes with these labels; empty: every node.
+   *
+   * @generated from field: string selector = 3;
+   */
+  selector: string;
+
+  /**
+   * So many nodes first, by themselves. Default 1.
+   *
+   * @generated from field: optional int32 canary = 4;
+   */
+  canary?: number | undefined;
+
+  /**
+   * So many nodes at a time afterwards, or a share such as 10%, the default.
+   *
+   * @generated from field: string batch = 5;
+   */
+  batch: string;
+
+  /**
+   * No group but the canary has nodes of two values of this label.
+   *
+   * @generated from field: string group_by = 6;
+   */
+  groupBy: string;
+
+  /**
+   * It stops when more nodes than this did not keep the version. Default 0.
+   *
+   * @generated from field: int32 max_failures = 7;
+   */
+  maxFailures: number;
+
+  /**
+   * So long may a node's new agent take to prove itself. Default 60 s.
+   *
+   * @generated from field: google.protobuf.Duration timeout = 8;
+   */
+  timeout?: Duration | undefined;
+
+  /**
+   * So long is waited after a group before the next one is begun. Default none.
+   *
+   * @generated from field: google.protobuf.Duration bake = 9;
+   */
+  bake?: Duration | undefined;
+};
+
+/**
+ * Describes the message berth.v1.UpgradeSpec.
+ * Use `create(UpgradeSpecSchema)` to create a new message.
+ */
+export const UpgradeSpecSchema: GenMessage<UpgradeSpec> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent_upgrade, 3);
+
+/**
+ * @generated from message berth.v1.UpgradeStatus
+ */
+export type UpgradeStatus = Message<"berth.v1.UpgradeStatus"> & {
+  /**
+   * Running, Paused, Stopped (too many nodes did not keep the version), Completed, Cancelled.
+   *
+   * @generated from field: string phase = 1;
+   */
+  phase: string;
+
+  /**
+   * Why it stands, or what came of it.
+   *
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * The group that is under way or next, from 1 on; 0 when there is none.
+   *
+   * @generated from field: int32 group = 3;
+   */
+  group: number;
+
+  /**
+   * @generated from field: int32 groups = 4;
+   */
+  groups: number;
+
+  /**
+   * @generated from field: int32 nodes = 5;
+   */
+  nodes: number;
+
+  /**
+   * @generated from field: int32 waiting = 6;
+   */
+  waiting: number;
+
+  /**
+   * @generated from field: int32 under_way = 7;
+   */
+  underWay: number;
+
+  /**
+   * @generated from field: int32 proven = 8;
+   */
+  proven: number;
+
+  /**
+   * Took it back, refused it, or fell silent.
+   *
+   * @generated from field: int32 failed = 9;
+   */
+  failed: number;
+
+  /**
+   * Were silent or gone when it was their turn.
+   *
+   * @generated from field: int32 skipped = 10;
+   */
+  skipped: number;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp started_at = 11;
+   */
+  startedAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp finished_at = 12;
+   */
+  finishedAt?: Timestamp | undefined;
+
+  /**
+   * Until then nothing is begun, after a group.
+   *
+   * @generated from field: google.protobuf.Timestamp baking_until = 13;
+   */
+  bakingUntil?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message berth.v1.UpgradeStatus.
+ * Use `create(UpgradeStatusSchema)` to create a new message.
+ */
+export const UpgradeStatusSchema: GenMessage<UpgradeStatus> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent_upgrade, 4);
+
+/**
+ * @generated from message berth.v1.UpgradeNode
+ */
+export type UpgradeNode = Message<"berth.v1.UpgradeNode"> & {
+  /**
+   * @generated from field: string node = 1;
+   */
+  node: string;
+
+  /**
+   * From 1 on; the canary, if there is one, is the first.
+   *
+   * @generated from field: int32 group = 2;
+   */
+  group: number;
+
+  /**
+   * The version that it had.
+   *
+   * @generated from field: string from = 3;
+   */
+  from: string;
+
+  /**
+   * @generated from field: string to = 4;
+   */
+  to: string;
+
+  /**
+   * Waiting, Ordered, Fetching, Starting, Proven, TakenBack, Refused, Silent (no answer in time), Skipped (silent or gone when it
+   * was its turn).
+   *
+   * @generated from field: string phase = 5;
+   */
+  phase: string;
+
+  /**
+   * @generated from field: string message = 6;
+   */
+  message: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp ordered_at = 7;
+   */
+  orderedAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp finished_at = 8;
+   */
+  finishedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message berth.v1.UpgradeNode.
+ * Use `create(UpgradeNodeSchema)` to create a new message.
+ */
+export const UpgradeNodeSchema: GenMessage<UpgradeNode> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent_upgrade, 5);
+
+/**
+ * @generated from message berth.v1.StartUpgradeRequest
+ */
+export type StartUpgradeRequest = Message<"berth.v1.StartUpgradeRequest"> & {
+  /**
+   * @generated from field: berth.v1.UpgradeSpec spec = 1;
+   */
+  spec?: UpgradeSpec | undefined;
+
+  /**
+   * Only says which nodes it would upgrade, in which groups.
+   *
+   * @generated from field: bool dry_run = 2;
+   */
+  dryRun: boolean;
+};
+
+/**
+ * Describes the message berth.v1.StartUpgradeRequest.
+ * Use `create(StartUpgradeRequestSchema)` to create a new message.
+ */
+export const StartUpgradeRequestSchema: GenMessage<StartUpgradeRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent_upgrade, 6);
+
+/**
+ * @generated from message berth.v1.GetUpgradeRequest
+ */
+export type GetUpgradeRequest = Message<"berth.v1.GetUpgradeRequest"> & {
+  /**
+   * `-`: the newest.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message berth.v1.GetUpgradeRequest.
+ * Use `create(GetUpgradeRequestSchema)` to create a new message.
+ */
+export const GetUpgradeRequestSchema: GenMessage<GetUpgradeRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent_upgrade, 7);
+
+/**
+ * @generated from message berth.v1.ListUpgradesRequest
+ */
+export type ListUpgradesRequest = Message<"berth.v1.ListUpgradesRequest"> & {
+  /**
+   * The newest so many. Default 20.
+   *
+   * @generated from field: int32 limit = 1;
+   */
+  limit: number;
+};
+
+/**
+ * Describes the message berth.v1.ListUpgradesRequest.
+ * Use `create(ListUpgradesRequestSchema)` to create a new message.
+ */
+export const ListUpgradesRequestSchema: GenMessage<ListUpgradesRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent_upgrade, 8);
+
+/**
+ * @generated from message berth.v1.ListUpgradesResponse
+ */
+export type ListUpgradesResponse = Message<"berth.v1.ListUpgradesResponse"> & {
+  /**
+   * @generated from field: repeated berth.v1.Upgrade items = 1;
+   */
+  items: Upgrade[];
+};
+
+/**
+ * Describes the message berth.v1.ListUpgradesResponse.
+ * Use `create(ListUpgradesResponseSchema)` to create a new message.
+ */
+export const ListUpgradesResponseSchema: GenMessage<ListUpgradesResponse> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent_upgrade, 9);
+
+/**
+ * @generated from message berth.v1.PauseUpgradeRequest
+ */
+export type PauseUpgradeRequest = Message<"berth.v1.PauseUpgradeRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message berth.v1.PauseUpgradeRequest.
+ * Use `create(PauseUpgradeRequestSchema)` to create a new message.
+ */
+export const PauseUpgradeRequestSchema: GenMessage<PauseUpgradeRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent_upgrade, 10);
+
+/**
+ * @generated from message berth.v1.ResumeUpgradeRequest
+ */
+export type ResumeUpgradeRequest = Message<"berth.v1.ResumeUpgradeRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message berth.v1.ResumeUpgradeRequest.
+ * Use `create(ResumeUpgradeRequestSchema)` to create a new message.
+ */
+export const ResumeUpgradeRequestSchema: GenMessage<ResumeUpgradeRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent_upgrade, 11);
+
+/**
+ * @generated from message berth.v1.CancelUpgradeRequest
+ */
+export type CancelUpgradeRequest = Message<"berth.v1.CancelUpgradeRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message berth.v1.CancelUpgradeRequest.
+ * Use `create(CancelUpgradeRequestSchema)` to create a new message.
+ */
+export const CancelUpgradeRequestSchema: GenMessage<CancelUpgradeRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent_upgrade, 12);
+
+/**
+ * @generated from message berth.v1.UndoUpgradeRequest
+ */
+export type UndoUpgradeRequest = Message<"berth.v1.UndoUpgradeRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message berth.v1.UndoUpgradeRequest.
+ * Use `create(UndoUpgradeRequestSchema)` to create a new message.
+ */
+export const UndoUpgradeRequestSchema: GenMessage<UndoUpgradeRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_agent_upgrade, 13);
+
+/**
+ * Another version of the nodes' agents. A node carries it out and takes it back by itself; containers go on.
  *
  * @generated from service berth.v1.AgentUpgradeService
  */
@@ -108,6 +516,74 @@ export const AgentUpgradeService: GenService<{
     methodKind: "unary";
     input: typeof UpgradeAgentRequestSchema;
     output: typeof AgentUpgradeStateSchema;
+  },
+  /**
+   * Nodes to another version, group after group. One upgrade at a time.
+   *
+   * @generated from rpc berth.v1.AgentUpgradeService.StartUpgrade
+   */
+  startUpgrade: {
+    methodKind: "unary";
+    input: typeof StartUpgradeRequestSchema;
+    output: typeof UpgradeSchema;
+  },
+  /**
+   * @generated from rpc berth.v1.AgentUpgradeService.GetUpgrade
+   */
+  getUpgrade: {
+    methodKind: "unary";
+    input: typeof GetUpgradeRequestSchema;
+    output: typeof UpgradeSchema;
+  },
+  /**
+   * Newest first, without their nodes.
+   *
+   * @generated from rpc berth.v1.AgentUpgradeService.ListUpgrades
+   */
+  listUpgrades: {
+    methodKind: "unary";
+    input: typeof ListUpgradesRequestSchema;
+    output: typeof ListUpgradesResponseSchema;
+  },
+  /**
+   * Begins no further node; those under way go on to their end.
+   *
+   * @generated from rpc berth.v1.AgentUpgradeService.PauseUpgrade
+   */
+  pauseUpgrade: {
+    methodKind: "unary";
+    input: typeof PauseUpgradeRequestSchema;
+    output: typeof UpgradeSchema;
+  },
+  /**
+   * Goes on with one that was paused, or that stopped: the failures it has are accepted then.
+   *
+   * @generated from rpc berth.v1.AgentUpgradeService.ResumeUpgrade
+   */
+  resumeUpgrade: {
+    methodKind: "unary";
+    input: typeof ResumeUpgradeRequestSchema;
+    output: typeof UpgradeSchema;
+  },
+  /**
+   * Begins no further node, for good.
+   *
+   * @generated from rpc berth.v1.AgentUpgradeService.CancelUpgrade
+   */
+  cancelUpgrade: {
+    methodKind: "unary";
+    input: typeof CancelUpgradeRequestSchema;
+    output: typeof UpgradeSchema;
+  },
+  /**
+   * Takes the nodes that it upgraded back to the versions that they had, by an upgrade of its own; the one undone is cancelled.
+   *
+   * @generated from rpc berth.v1.AgentUpgradeService.UndoUpgrade
+   */
+  undoUpgrade: {
+    methodKind: "unary";
+    input: typeof UndoUpgradeRequestSchema;
+    output: typeof UpgradeSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_berth_v1_agent_upgrade, 0);
