@@ -33,7 +33,7 @@ void test("ENTRY_POINTS has every thread that the agent starts, and files that e
 
 void test("modules look for nothing beside themselves but what tree.ts puts there", () => {
   const found = mentionsOf(/new URL\("([^"]+)", import\.meta\.url\)/g).map(({ name }) => name);
-  assert.deepEqual([...new Set(found)].toSorted(), ["../migrations", "../package.json", "stopper.sh"]);
+  assert.deepEqual([...new Set(found)].toSorted(), ["../migrations", "../package.json", "pause.sh", "stopper.sh"]);
   assert.deepEqual(mentionsOf(/new Worker\(new URL\(([^)]*)/g), []);
 });
 

@@ -2,7 +2,7 @@
  * The programs as JavaScript: one bundle each, their dependencies in it, in chunks, so that what is imported late is loaded late.
  *
  * Invariants:
- *  1. A program's files lie in one folder. What a module looks for beside itself (`siblingModule`, `stopper.sh`) is there, and
+ *  1. A program's files lie in one folder. What a module looks for beside itself (`siblingModule`, `stopper.sh`, `pause.sh`) is there, and
  *     `../package.json`, `../migrations` are where `tree.ts` puts them.
  *  2. Packages with native parts stay packages (`NATIVE`): they find their binaries by their own folder.
  *  3. The same sources give the same bytes.

@@ -24,6 +24,7 @@ export async function layTree(repository: string, root: string, release: Release
   for (const folder of ["bin", "lib", "libexec"]) mkdirSync(to(folder), { recursive: true });
   const inputs = await bundlePrograms(repository, to("lib"));
   cpSync(from("apps/node-agent/src/stopper/stopper.sh"), to("lib/agent/stopper.sh"));
+  cpSync(from("apps/node-agent/src/drill/pause.sh"), to("lib/agent/pause.sh"));
   cpSync(from("libs/store/migrations"), to("lib/migrations"), { recursive: true });
   const manifest = { name: "berth", version: release.version, license: "Apache-2.0", type: "module" };
   writeFileSync(to("lib/package.json"), `${JSON.stringify(manifest, null, 2)}\n`);

@@ -3,6 +3,7 @@ export default {
   dialect: "postgresql",
   schema: [
     "./src/schema/columns.ts",
+    "./src/schema/drills.ts",
     "./src/schema/resources.ts",
     "./src/schema/machinery.ts",
     "./src/schema/placement.ts",

@@ -1,150 +1,139 @@
-/** Drills on simulated agents: a slice is cut off and heals by itself, also when the controller is killed amid it. */
+/**
+ * `berth drill` on real agents with real containers: each kind passes, heals by itself, and its report outlives its caller and its
+ * controller. What is refused is refused before anything happens.
+ */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
-import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { DrillService, type DrillStep } from "@berth/proto";
-import { createGrpcClient } from "@berth/rpc";
-import { eventually } from "@berth/testkit";
-import { startSimulatedFleet, type SimulatedFleet } from "../support/simulated-fleet.ts";
+import { eventually, startFleet, type AgentProcess, type Fleet } from "@berth/testkit";
+import { journalsAreWhole } from "../support/journals.ts";
+import { pushHello, startsByExecution, tasksOf, workloadManifest } from "../support/fleet.ts";
 
-const AGENTS = 6;
-const BERTH = join(import.meta.dirname, "../../bin/berth");
-const container = {
-  image: "registry.example/app:v1",
-  resources: { cpu: "10m", memory: "16Mi" },
-  stop: { grace: durationFromMs(1_000) },
-};
-
-async function collect<T>(from: AsyncIterable<T>): Promise<T[]> {
-  const all: T[] = [];
-  for await (const each of from) all.push(each);
-  return all;
+interface Report {
+  readonly verdict: string;
+  readonly steps: readonly {
+    readonly step: string;
+    readonly report?: { readonly invariants: readonly { readonly name: string; readonly outcome?: string }[] };
+  }[];
 }
 
-describe("drill partition", () => {
-  let fleet: SimulatedFleet;
+describe("berth drill", { timeout: 120_000 }, () => {
+  let fleet: Fleet;
+  let first: AgentProcess;
+  let second: AgentProcess;
   before(async () => {
-    fleet = await startSimulatedFleet({
-      count: AGENTS,
-      controller: { lease: { ttlMs: 3_000, renewMs: 500, fenceSlackMs: 1_500 } },
+    fleet = await startFleet({
+      leaseTtlMs: 2_000,
+      env: (program) => ({ BERTH_SUPERVISED: String(program === "node-1") }),
     });
-    await fleet.namespaces.applyNamespace({ namespace: { metadata: { name: "sim" } } });
-    await eventually("all have their lease", async () => (await fleet.simulator.status()).leasesHeld === AGENTS);
-    for (const [name, onNodeLoss] of [
-      ["web", "replace"],
-      ["ledger", "stopThenReplace"],
-    ] as const)
-      // prettier-ignore
-      await fleet.workloads.applyWorkload({
-        workload: { metadata: { namespace: "sim", name }, spec: { replicas: AGENTS * 2, container, onNodeLoss } },
-      });
-    await allRun();
+    [first, second] = fleet.agents as [AgentProcess, AgentProcess];
+    const image = await pushHello(fleet);
+    await fleet.berth(["ns", "create", "demo"]);
+    const manifests = ["replace", "stopThenReplace", "keep"].map((onNodeLoss) =>
+      workloadManifest({ name: onNodeLoss.toLowerCase(), image, replicas: 2, args: ["sleep", "1000"], onNodeLoss, stopGrace: "0.2s" }),
+    ); // prettier-ignore
+    await fleet.berth(["apply", "-f", "-", "--wait"], manifests.join("\n---\n"));
+    for (const { name } of fleet.agents) assert.ok((await tasksOn(name)).length > 0);
   });
-  after(() => fleet[Symbol.asyncDispose]());
+  after(() => fleet?.[Symbol.asyncDispose]());
 
-  const allRun = () =>
-    eventually(
-      "all run",
-      async () => {
-        const [row] = await fleet.sql<{ n: number }[]>`select count(*)::int as n from tasks
-          where desired = 'Run' and phase = 'Running' and certainty = 'observed'`;
-        return row!.n === AGENTS * 4;
-      },
-      { timeoutMs: 60_000 },
-    );
-  const phases = async (): Promise<string[]> => {
-    const rows = await fleet.sql<{ phase: string }[]>`select distinct phase from nodes order by 1`;
-    return rows.map(({ phase }) => phase);
+  const tasksOn = async (node: string) =>
+    (await Promise.all(["replace", "stopthenreplace", "keep"].map((name) => tasksOf(fleet, name))))
+      .flat()
+      .filter(({ spec }) => spec.node === node);
+  const on = ({ name }: AgentProcess): string[] => ["-l", `berth.io/hostname=${name}`];
+  /** Begins one, and tells its name once it has begun; its output is read to the end. */
+  const begin = async (...args: string[]) => {
+    const child = fleet.startBerth("drill", ...args);
+    let printed = "";
+    child.stdout.setEncoding("utf8").on("data", (more: string) => (printed += more));
+    const errors = text(child.stderr);
+    const ended = once(child, "close") as Promise<[number]>;
+    const name = await Promise.race([
+      eventually("it has begun", () => /^ {2}drill (\S+)$/m.exec(printed)?.[1]),
+      ended.then(async ([code]) => assert.fail(`ended with ${code}: ${printed}${await errors}`)),
+    ]);
+    return { name, child, ended: ended.then(async ([code]) => ({ code, stdout: printed, stderr: await errors })) };
   };
-  const drills = () => createGrpcClient(DrillService, fleet.access);
-  const request = { selector: "berth.io/zone=z1", maxNodes: 2 };
+  const reportOf = async (name: string) => {
+    const report = JSON.parse(await fleet.berth(["drill", "show", name, "-o", "json"])) as Report;
+    const invariants = report.steps.at(-1)?.report?.invariants ?? [];
+    return { ...report, outcomes: new Map(invariants.map((each) => [each.name, each.outcome])), count: (step: string) => report.steps.filter((each) => each.step === step).length }; // prettier-ignore
+  };
 
-  void test("is refused past its bounds, and a dry run cuts nothing", async () => {
-    using client = drills();
-    const run = async (more: object): Promise<DrillStep[]> =>
-      await collect(client.runDrill({ ...request, duration: durationFromMs(5_000), ...more }));
-    await assert.rejects(run({ maxNodes: 1 }), /maxNodes|field/);
-    const [planned] = await run({ dryRun: true });
-    assert.equal(planned?.step, "Planned");
-    assert.equal(planned.nodes.length, 2);
-    assert.equal(planned.tasks.length > 0, true);
-    assert.deepEqual(await phases(), ["Ready"]);
+  void test("is refused past its bounds and where nothing would heal, and a dry run does nothing", async () => {
+    const refusal = async (...args: string[]) => (await fleet.cli("drill", ...args)).stderr;
+    const both = ["-l", "berth.io/os=linux"];
+    const refused: [Promise<string>, RegExp][] = [
+      [refusal("pause", "--for", "5s", ...both), /maxNodes: .* matches 2 nodes .* raise --max-nodes/],
+      [refusal("kill", ...both, "--max-nodes", "2"), /matches 2 of 2 Ready nodes/],
+      [refusal("pause", "--for", "1s", ...on(first)), /duration: is 1 s: choose from 5s to 10m/],
+      [refusal("kill", ...on(second)), /node node-2: nothing is known to start its agent again: .*BERTH_SUPERVISED/],
+      [refusal("list"), /there was no drill yet/],
+      [refusal("show", "kill-nosuch"), /does not exist/],
+    ];
+    for (const [said, expected] of refused) assert.match(await said, expected);
+    const planned = await fleet.berth(["drill", "kill", ...on(first), "--dry-run"]);
+    assert.match(planned, /Planned {4}would kill the agent of node-1, with \d tasks/);
   });
 
-  void test("is a command: it tells what would be hit, names the field of a refusal, and reports", async () => {
-    const berth = async (...args: string[]) => {
-      const env = { ...process.env, BERTH_ENDPOINT: fleet.access.endpoint, BERTH_TOKEN: fleet.access.token };
-      const child = spawn(BERTH, ["drill", "partition", "--for", "5s", ...args], { env });
-      const [stdout, stderr, [code]] = await Promise.all([
-        text(child.stdout),
-        text(child.stderr),
-        once(child, "close") as Promise<[number]>,
-      ]);
-      return { code, stdout, stderr };
-    };
-    const planned = await berth("-l", request.selector, "--max-nodes", "2", "--dry-run", "-o", "json");
-    assert.equal(planned.code, 0, planned.stderr);
-    assert.match(planned.stdout, /"step": "Planned"/);
-    const refused = await berth("-l", request.selector);
-    assert.equal(refused.code, 2);
-    assert.match(refused.stderr, /maxNodes: .* matches 2 nodes .* raise --max-nodes/);
-    const run = await berth("-l", request.selector, "--max-nodes", "2");
-    assert.equal(run.code, 0, run.stdout + run.stderr);
-    assert.match(run.stdout, /Started .*\n[^]* {2}held {4}no task was lost\n/);
-    await allRun();
+  void test("kill: containers keep their processes, and another controller judges what the first one began", async () => {
+    const before = pidsOf(first);
+    const drill = await begin("kill", ...on(first));
+    await fleet.controller.kill();
+    assert.equal(await first.ended(10_000), true);
+    await Promise.all([first.start(), fleet.controller.start()]);
+    const { code, stdout, stderr } = await drill.ended;
+    assert.equal(code, 0, stdout + stderr);
+    assert.match(stderr, /the controller answers again/);
+    assert.match(stdout, /Restarted {2}node node-1 has another agent[^]* {2}held {7}all other containers went on\n/);
+    assertWentOn(before, first, 1);
+    assert.match(await fleet.berth(["drill", "list"]), new RegExp(`${drill.name} +kill +node-1 +- +Passed`));
   });
 
-  void test("is noticed, what must be is replaced, heals, converges, and every invariant holds", async () => {
-    using client = drills();
-    const steps: DrillStep[] = [];
-    for await (const step of client.runDrill({ ...request, duration: durationFromMs(12_000) })) {
-      steps.push(step);
-      if (step.step !== "Started") continue;
-      using other = drills();
-      await assert.rejects(collect(other.runDrill({ ...request, duration: durationFromMs(5_000) })), /under way/);
-    }
-    const count = (name: string): number => steps.filter(({ step }) => step === name).length;
-    const report = steps.at(-1)?.report;
-    assert.deepEqual(
-      report?.invariants.filter(({ held }) => !held),
-      [],
+  void test("pause: the agent goes on by itself, and its report does not need its caller", async () => {
+    const [agent, before] = [second.pid, pidsOf(second)];
+    const drill = await begin("pause", ...on(second), "--for", "5s");
+    drill.child.kill("SIGINT");
+    assert.match(
+      (await drill.ended).stderr,
+      new RegExp(`it goes on, and is judged: berth drill show ${drill.name} -w`),
     );
-    assert.equal(report?.verdict, "Passed");
-    assert.deepEqual([count("Noticed"), count("Healed"), count("Converged")], [2, 2, 1]);
-    assert.ok(count("Replaced") > 0);
-    const topics = await fleet.sql<{ topic: string }[]>`
-      select distinct topic from events where topic like '/drills/%' order by 1`;
-    assert.deepEqual(
-      topics.map(({ topic }) => topic),
-      ["converged", "end", "healed", "noticed", "replaced", "start"].map((each) => `/drills/${each}`),
+    assert.match(await second.host.exec(["cat", `/proc/${agent}/stat`]), / T /);
+    assert.match(
+      (await fleet.cli("drill", "pause", ...on(first), "--for", "5s")).stderr,
+      /is under way: wait for its end/,
     );
-    await allRun();
+    const shown = await fleet.cli("drill", "show", drill.name, "-w");
+    assert.equal(shown.code, 0, shown.stdout + shown.stderr);
+    const report = await reportOf(drill.name);
+    assert.deepEqual([report.verdict, report.count("Noticed"), report.count("Healed")], ["Passed", 1, 1]);
+    assert.equal(report.outcomes.get("all other containers went on"), "Held");
+    assert.equal(second.pid, agent);
+    assertWentOn(before, second, 2);
   });
 
-  void test("heals although the controller was killed amid it, and agents that are started again stay cut off until its end", async () => {
-    using client = drills();
-    let begun = false;
-    await assert.rejects(async () => {
-      for await (const { step } of client.runDrill({ ...request, duration: durationFromMs(15_000) })) {
-        if (step !== "Started") continue;
-        begun = true;
-        await fleet.simulator.kill();
-        await fleet.controller.kill();
-        await fleet.simulator.start();
-      }
-    });
-    assert.equal(begun, true);
-    await fleet.controller.start();
-    await eventually(
-      "the others have their lease",
-      async () => (await fleet.simulator.status()).leasesHeld >= AGENTS - 2,
-    );
-    await eventually("the slice is noticed", async () => (await phases()).includes("Unknown"));
-    await eventually("all are back", async () => (await phases()).join() === "Ready", { timeoutMs: 60_000 });
-    await allRun();
+  void test("partition: noticed, replaced after T, and an agent that is started again stays cut off until the end", async () => {
+    const drill = await begin("partition", ...on(first), "--for", "8s");
+    await first.kill();
+    await first.start();
+    const { code, stdout, stderr } = await drill.ended;
+    assert.equal(code, 0, stdout + stderr);
+    const report = await reportOf(drill.name);
+    assert.deepEqual([report.verdict, report.count("Noticed"), report.count("Healed")], ["Passed", 1, 1]);
+    assert.equal(report.outcomes.get("each stopThenReplace task was replaced after T"), "Held");
+    assert.deepEqual([...report.outcomes].filter(([, outcome]) => outcome !== "Held"), []); // prettier-ignore
+    for (const [execution, count] of await startsByExecution(fleet)) assert.equal(count, 1, execution);
+    await journalsAreWhole(fleet);
   });
 });
+
+/** Supervisors go on, but for the stopThenReplace task's and, of a node that was silent, that of the one that was replaced. */
+function assertWentOn(before: readonly number[], agent: AgentProcess, mayEnd: number): void {
+  const now = pidsOf(agent);
+  const lost = before.filter((pid) => !now.includes(pid));
+  assert.ok(lost.length <= mayEnd, `of ${before.join(", ")} there are ${now.join(", ")}`);
+}
+
+const pidsOf = (agent: AgentProcess): number[] => agent.processes().map(({ pid }) => pid).toSorted((a, b) => a - b); // prettier-ignore

@@ -33,5 +33,7 @@ Examples:
 
 export const DRILL_EXAMPLES = `
 Examples:
-  berth drill partition -l berth.io/zone=z1 --for 30s --max-nodes 2 --dry-run
-  berth drill partition -l rack=r7 --for 1m             what is noticed, replaced and healed, and when`;
+  berth drill partition -l berth.io/zone=z1 --for 1m --max-nodes 2 --dry-run
+  berth drill pause -l rack=r7 --for 30s                 what is noticed, replaced and healed, and when
+  berth drill kill -l berth.io/hostname=node-1           containers go on; something starts the agent again
+  berth drill show partition-7k2mq                       the report, also after Ctrl-C`;

@@ -12,6 +12,7 @@ import { startCampaigns } from "./campaign/campaigns.ts";
 import { startCron } from "./cron/cron.ts";
 import { startDispatch } from "./dispatch/dispatch.ts";
 import { startDrains } from "./drain/drains.ts";
+import { startDrills } from "./drill/drills.ts";
 import { startIngest } from "./ingest/ingest.ts";
 import { startLeases } from "./lease/lease.ts";
 import type { ControllerMetrics } from "./metrics.ts";
@@ -80,6 +81,7 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
   lifetime.own(await startDrains({ store, logger }, eviction));
   lifetime.own(startCron(common));
   lifetime.own(startUpgrades({ store, bus, logger }));
+  lifetime.own(await startDrills({ store, logger }));
   lifetime.own(await startCampaigns({ ...common, metrics: metrics.reconcile }, { resyncMs }));
   lifetime.own(
     await startLeases({ store, bus, logger, metrics: metrics.lease }, { ...lease, eviction, shards: JOURNAL_SHARDS }),

@@ -19,6 +19,7 @@ import { AssignmentState } from "./doors/fleet/assignment-state.ts";
 import { hostAddress } from "./doors/fleet/address.ts";
 import { openHostDoor, type HostDoorDeps } from "./doors/host/host-door.ts";
 import { openFleetDoor, type FleetDoor } from "./doors/fleet/fleet-door.ts";
+import { OwnProcess } from "./drill/own-process.ts";
 import type { Engine } from "./engine/engine.ts";
 import { agentEntry } from "./engine/journal-entries.ts";
 import { observedImages } from "./engine/observed-images.ts";
@@ -268,6 +269,12 @@ async function openDoor(
       gate,
       upgrade: (order) => upgrade.take(order),
       drillFile: join(config.root, "drill.json"),
+      ownProcess: new OwnProcess({
+        cgroups: detectCgroupLayout(),
+        cgroup: `${cgroupParentOf(config)}/_drill`,
+        directory: join(config.state, "drill"),
+        supervised: config.supervised,
+      }),
       onCollect: () => collector.want(),
       onPullProgress: (listener) => progress.on(listener),
     },

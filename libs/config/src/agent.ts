@@ -203,6 +203,12 @@ export const agentSchema = z
       .prefault({})
       .describe("Given in place of what the host has."),
     gc: gc.describe("When what nobody uses is collected, and when images go for want of space."),
+    supervised: z
+      .boolean()
+      .default(false)
+      .describe(
+        "Whoever started the agent starts it again when it ends: without this promise `berth drill kill` spares it.",
+      ),
     crashAt: z.string().min(1).optional().describe("For tests: the failpoint at which the process kills itself."),
   })
   .readonly();
@@ -219,6 +225,7 @@ export const agentBindings: readonly EnvBinding[] = [
   { variable: "BERTH_HOST_SOCKET", path: ["hostSocket"] },
   { variable: "BERTH_METRICS_LISTEN", path: ["metricsListen"] },
   { variable: "BERTH_LOG_LEVEL", path: ["logLevel"] },
+  { variable: "BERTH_SUPERVISED", path: ["supervised"], parse: (text) => ({ true: true, false: false })[text] ?? text },
   { variable: "BERTH_CRASH_AT", path: ["crashAt"] },
 ];
 

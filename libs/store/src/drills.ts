@@ -1,85 +1,120 @@
 /**
- * What a drill looks at: the tasks of a slice of nodes before it, what became of them, and what must hold throughout. Statements
- * only; when a drill has converged and what it means is the controller's to say.
+ * Rows of drills: what was ordered, what was before it, its steps and its verdict. They outlive whoever asked for the drill and the
+ * controller that began it.
+ *
+ * Invariants: one drill is under way at a time (a unique index); steps are added by whoever has locked the row, so each is told once;
+ * one that has ended is never written again.
  */
-import { sql } from "drizzle-orm";
+import { StatusError } from "@berth/base";
+import { create, toJson, type JsonObject } from "@bufbuild/protobuf";
+import { durationFromMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { DrillSchema, DrillStepSchema, type Drill, type DrillStep } from "@berth/proto";
+import { and, desc, eq, isNull, lt, sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
+import { notify } from "./feed/record.ts";
+import { optional, parse, timestampOf } from "./messages.ts";
+import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
+import { drills } from "./schema/index.ts";
+import { storeTime } from "./time.ts";
 
-/** A task of the slice, as it was when the drill began. */
-export interface DrilledTask {
-  readonly uid: string;
-  readonly namespace: string;
-  readonly name: string;
-  readonly node: string;
-  readonly workloadUid: string;
-  readonly slot: number;
-  readonly desired: string;
-  readonly fence: boolean;
-  readonly phase: string;
-  readonly attempt: number;
-  readonly generation: number;
-  readonly certainty: string;
+export type DrillRow = typeof drills.$inferSelect;
+export type NewDrill = Pick<DrillRow, "name" | "kind" | "selector" | "nodes" | "durationMs" | "before">;
+
+/** Some drill has begun or has another step. */
+export const DRILLS_CHANNEL = "berth_drills";
+
+/** The newest are kept, beside the one under way. */
+const KEPT = 100;
+
+export const drillSteps = ({ steps }: DrillRow): DrillStep[] => steps.map((step) => parse(DrillStepSchema, step));
+
+/** @param steps of a single drill alone: lists are short */
+export function drillMessage(row: DrillRow, { steps = false }: { readonly steps?: boolean } = {}): Drill {
+  return create(DrillSchema, {
+    name: row.name,
+    kind: row.kind,
+    selector: row.selector,
+    nodes: row.nodes,
+    ...(row.durationMs === 0 ? {} : { duration: durationFromMs(row.durationMs) }),
+    createdAt: timestampFromDate(row.createdAt),
+    ...optional("endedAt", timestampOf(row.endedAt)),
+    verdict: row.verdict,
+    steps: steps ? drillSteps(row) : [],
+  });
 }
 
-const COLUMNS = sql`uid::text as uid, namespace, name, node, workload_uid::text as "workloadUid", slot, desired, fence, phase,
-  attempt, workload_generation::float8 as generation, certainty`;
-
-type Row = DrilledTask & Record<string, unknown>;
-
-export async function tasksOnNodes(tx: Tx, nodes: readonly string[]): Promise<DrilledTask[]> {
-  if (nodes.length === 0) return [];
-  return [...(await tx.execute<Row>(sql`select ${COLUMNS} from tasks where node in ${[...nodes]} order by 2, 3`))];
-}
-
-/** All tasks of these workloads that are not gone, wherever they are. */
-export async function tasksOfWorkloads(tx: Tx, uids: readonly string[]): Promise<DrilledTask[]> {
-  if (uids.length === 0) return [];
-  return [...(await tx.execute<Row>(sql`select ${COLUMNS} from tasks where workload_uid::text in ${[...uids]}`))];
-}
-
-/** Generations of workloads that are still wanted, by uid: who changed one amid a drill wants other tasks. */
-export async function workloadGenerations(tx: Tx, uids: readonly string[]): Promise<Map<string, number>> {
-  if (uids.length === 0) return new Map();
-  const rows = await tx.execute<{ uid: string; generation: number }>(sql`
-    select uid::text as uid, generation::float8 as generation from workloads
-    where deleted_at is null and uid::text in ${[...uids]}`);
-  return new Map(rows.map(({ uid, generation }) => [uid, generation]));
-}
-
-/** The newest drill that began and whose cut lasts still; whoever ran it may be gone. */
-export async function drillUnderWay(tx: Tx): Promise<{ readonly drill: string; readonly leftMs: number } | undefined> {
-  const [row] = await tx.execute<{ drill: string; leftMs: number }>(sql`
-    select name as drill, extract(epoch from (attributes ->> 'until')::timestamptz - clock_timestamp())::float8 * 1000 as "leftMs"
-    from events begun where topic = '/drills/start' and stored_at > now() - interval '15 minutes'
-      and (attributes ->> 'until')::timestamptz > clock_timestamp()
-      and not exists (select from events where topic = '/drills/end' and name = begun.name and attributes ->> 'over' = 'true'
-        and stored_at > now() - interval '15 minutes')
-    order by id desc limit 1`);
+/** The drill that is now on record. @throws FAILED_PRECONDITION `DRILL_UNDER_WAY` */
+export async function insertDrill(tx: Tx, drill: NewDrill): Promise<DrillRow> {
+  const [row] = await tx.insert(drills).values(drill).onConflictDoNothing().returning();
+  if (row === undefined) throw await underWay(tx);
+  await tx.execute(sql`delete from drills where ended_at is not null and name in
+    (select name from drills order by created_at desc offset ${KEPT})`);
+  await notify(tx, DRILLS_CHANNEL);
   return row;
 }
 
-/** D4: of every journal of these nodes, each entry between the oldest and the newest stored one is there, once. */
-export async function journalGaps(tx: Tx, nodes: readonly string[]): Promise<string[]> {
-  const rows = await tx.execute<{ node: string; count: number; first: number; last: number }>(sql`
-    select node, count(*)::int as count, min(journal_seq)::float8 as first, max(journal_seq)::float8 as last
-    from events where journal_seq is not null and node in ${[...nodes]} group by node, journal_epoch
-    having count(*) <> count(distinct journal_seq) or count(*) <> max(journal_seq) - min(journal_seq) + 1`);
-  return rows.map(({ node, count, first, last }) => `journal of ${node}: ${count} entries from ${first} to ${last}`);
+async function underWay(tx: Tx): Promise<StatusError> {
+  const [row] = await tx.select().from(drills).where(isNull(drills.endedAt));
+  const which = row === undefined ? "another drill" : `drill ${row.name}`;
+  const how = row === undefined ? "its end" : `its end: berth drill show ${row.name} -w`;
+  return new StatusError("FAILED_PRECONDITION", `${which} is under way: wait for ${how}`, {
+    reason: "DRILL_UNDER_WAY",
+  });
 }
 
-export interface RunTimes {
-  readonly startedAtMs: number | undefined;
-  readonly endedAtMs: number | undefined;
+export async function getDrill(tx: Tx, name: string): Promise<DrillRow | undefined> {
+  const [row] = await tx.select().from(drills).where(eq(drills.name, name));
+  return row;
 }
 
-/** Of tasks, by the journals: when each first started, and when it last ended. */
-export async function runTimes(tx: Tx, uids: readonly string[]): Promise<Map<string, RunTimes>> {
-  if (uids.length === 0) return new Map();
-  const rows = await tx.execute<{ uid: string; started: number | null; ended: number | null }>(sql`
-    select uid, (extract(epoch from min(time) filter (where topic = '/tasks/start')) * 1000)::float8 as started,
-      (extract(epoch from max(time) filter (where topic in ('/tasks/exit', '/tasks/stopped', '/tasks/failed'))) * 1000)::float8 as ended
-    from events where uid in ${[...uids]} and stored_at > now() - interval '1 hour' group by uid`);
-  return new Map(
-    rows.map(({ uid, started, ended }) => [uid, { startedAtMs: started ?? undefined, endedAtMs: ended ?? undefined }]),
-  );
+/** The newest first. */
+export async function listDrills(tx: Tx, query: PageRequest): Promise<Page<DrillRow>> {
+  const limit = pageLimit(query);
+  const after = pageKey(query, 1);
+  const rows = await tx
+    .select()
+    .from(drills)
+    .where(after && lt(drills.createdAt, new Date(after[0]!)))
+    .orderBy(desc(drills.createdAt))
+    .limit(limit + 1);
+  return pageOf(rows, limit, ({ createdAt }) => [createdAt.toISOString()]);
+}
+
+/** The row, locked until the transaction ends; undefined while there is none, or somebody else has it. */
+export async function lockDrillUnderWay(tx: Tx): Promise<DrillRow | undefined> {
+  const [row] = await tx.select().from(drills).where(isNull(drills.endedAt)).for("update", { skipLocked: true });
+  return row;
+}
+
+/** The same, waiting for whoever has it, while it is under way. */
+export async function lockDrill(tx: Tx, name: string): Promise<DrillRow | undefined> {
+  const [row] = await tx
+    .select()
+    .from(drills)
+    .where(and(eq(drills.name, name), isNull(drills.endedAt)))
+    .for("update");
+  return row;
+}
+
+/** Of a row that this transaction has locked. A verdict ends it; `begun`: by now all agents have taken the order. */
+export async function writeDrill(
+  tx: Tx,
+  row: DrillRow,
+  {
+    steps,
+    verdict,
+    begunAt,
+  }: { readonly steps: readonly DrillStep[]; readonly verdict?: string; readonly begunAt?: Date },
+): Promise<void> {
+  if (steps.length === 0 && verdict === undefined && begunAt === undefined) return;
+  const more = steps.map((step) => toJson(DrillStepSchema, step) as JsonObject);
+  await tx
+    .update(drills)
+    .set({
+      steps: [...row.steps, ...more],
+      ...optional("begunAt", begunAt),
+      ...(verdict === undefined ? {} : { verdict, endedAt: await storeTime(tx) }),
+    })
+    .where(eq(drills.name, row.name));
+  await notify(tx, DRILLS_CHANNEL);
 }

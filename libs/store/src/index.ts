@@ -126,14 +126,28 @@ export {
   type RolloutTrouble,
 } from "./work-troubles.ts";
 export {
-  drillUnderWay,
-  journalGaps,
+  drilledNodes,
+  drillNews,
   runTimes,
   tasksOfWorkloads,
   tasksOnNodes,
   workloadGenerations,
-  type DrilledTask,
+  type DrilledNode,
+  type DrillNews,
   type RunTimes,
+} from "./drill-facts.ts";
+export {
+  drillMessage,
+  DRILLS_CHANNEL,
+  drillSteps,
+  getDrill,
+  insertDrill,
+  listDrills,
+  lockDrill,
+  lockDrillUnderWay,
+  writeDrill,
+  type DrillRow,
+  type NewDrill,
 } from "./drills.ts";
 export {
   getUpgrade,
@@ -154,13 +168,21 @@ export {
   type UpgradeNodeUpdate,
   type UpgradeRow,
 } from "./upgrades.ts";
+export {
+  changedEnds,
+  executionStarts,
+  journalGaps,
+  repeatedStarts,
+  type ExecutionStarts,
+  type InvariantScope,
+} from "./invariants.ts";
+export { type DrillBefore, type DrilledTask } from "./schema/index.ts";
 export { countNodesByPhase, countTasksByPhase } from "./fleet-counts.ts";
 export {
   campaignLock,
   webhookLock,
   DISPATCH_LOCK,
   DRAIN_LOCK,
-  DRILL_LOCK,
   UPGRADE_LOCK,
   ingestLock,
   LEASE_EXPIRY_LOCK,

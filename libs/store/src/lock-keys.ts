@@ -18,5 +18,4 @@ export const NEWS_LOCK: LockKey = [WHAT + 33, 0];
 export const webhookLock = (partition: number): LockKey => [WHAT + 34, partition];
 export const PARTITION_LOCK: LockKey = [WHAT + 32, 0];
 export const PLACEMENT_LOCK: LockKey = [WHAT + 9, 0];
-export const DRILL_LOCK: LockKey = [WHAT + 35, 0];
 export const UPGRADE_LOCK: LockKey = [WHAT + 36, 0];

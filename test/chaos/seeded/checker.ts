@@ -4,7 +4,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Sql } from "postgres";
+import { changedEnds, executionStarts, journalGaps, repeatedStarts } from "@berth/store";
 import { SLEEP_BASE, type Wanted } from "./workloads.ts";
 import type { Lab } from "./lab.ts";
 
@@ -88,45 +88,20 @@ function sleepers(): Map<number, number> {
   return counts;
 }
 
-/** What must never be, over everything that has happened so far. */
-export async function violations({ sql, ledger }: Lab, run: string): Promise<string[]> {
+/** What must never be, over everything that has happened so far: by what drills judge by, and by what only a test can see. */
+export async function violations({ sql, store, ledger }: Lab, run: string): Promise<string[]> {
   const found = (await sql`select what from chaos_violations`).map((row) => String(row["what"]));
-  const starts = await startsOf(sql);
-  for (const [execution, count] of starts.byExecution)
-    if (count > 1) found.push(`${execution} started ${count} times, by the journals`);
+  const starts = await executionStarts(store.db);
+  found.push(...repeatedStarts(starts), ...(await changedEnds(store.db)), ...(await journalGaps(store.db)));
+  const journaled = new Map<string, number>();
+  for (const { name, count } of starts) journaled.set(name, (journaled.get(name) ?? 0) + count);
   for (const file of readdirSync(ledger)) {
     if (file === "doubles") found.push(...readFileSync(join(ledger, file), "utf8").trim().split("\n"));
     if (!file.startsWith(`starts-${run}-`)) continue;
     const task = file.slice(`starts-${run}-`.length);
     const wrote = readFileSync(join(ledger, file), "utf8").trim().split("\n").length;
-    const journaled = starts.byTask.get(task) ?? 0;
-    if (wrote > journaled) found.push(`${task} wrote ${wrote} starts, the journals have ${journaled}`);
+    const known = journaled.get(task) ?? 0;
+    if (wrote > known) found.push(`${task} wrote ${wrote} starts, the journals have ${known}`);
   }
-  return [...found, ...(await gaps(sql))];
-}
-
-async function startsOf(sql: Sql): Promise<{ byExecution: Map<string, number>; byTask: Map<string, number> }> {
-  const rows = await sql`
-    select name, uid::text as uid, attributes ->> 'generation' as generation, attributes ->> 'attempt' as attempt, count(*)::int as count
-    from events where topic = '/tasks/start' group by 1, 2, 3, 4`;
-  const byExecution = new Map<string, number>();
-  const byTask = new Map<string, number>();
-  for (const { name, uid, generation, attempt, count } of rows) {
-    byExecution.set(`${name} ${uid} ${generation}.${attempt}`, Number(count));
-    byTask.set(String(name), (byTask.get(String(name)) ?? 0) + Number(count));
-  }
-  return { byExecution, byTask };
-}
-
-/** D4: of every journal, each entry up to the newest stored one is there, once. */
-async function gaps(sql: Sql): Promise<string[]> {
-  const rows = await sql`
-    select node, journal_epoch as epoch, count(*)::int as count, count(distinct journal_seq)::int as different, max(journal_seq)::int as newest
-    from events where journal_epoch is not null and journal_epoch::text <> '' group by 1, 2`;
-  return rows
-    .filter(({ count, different, newest }) => count !== different || different !== newest)
-    .map(
-      ({ node, count, different, newest }) =>
-        `journal of ${node}: ${count} entries, ${different} different, up to ${newest}`,
-    );
+  return found;
 }

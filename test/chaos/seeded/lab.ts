@@ -5,6 +5,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Lifetime } from "@berth/base";
+import { openStore, type Store } from "@berth/store";
 import { runCli, startFleet, type Fleet } from "@berth/testkit";
 import postgres, { type Sql } from "postgres";
 import { pushHello } from "../../support/fleet.ts";
@@ -12,6 +13,8 @@ import { pushHello } from "../../support/fleet.ts";
 export interface Lab extends AsyncDisposable {
   readonly fleet: Fleet;
   readonly sql: Sql;
+  /** The same database, for invariants that drills judge by, too. */
+  readonly store: Store;
   readonly image: string;
   /** On the machine; every container has it as /ledger. */
   readonly ledger: string;
@@ -65,6 +68,7 @@ export async function openLab({ nodes = 2, controllers = 1 }: LabOptions = {}): 
     const sql = postgres(fleet.postgres.url, { max: 2, onnotice: () => {} });
     lifetime.defer(() => sql.end({ timeout: 1 }));
     await sql.unsafe(WATCHES);
+    const store = lifetime.own(await openStore({ url: fleet.postgres.url, migrate: false, maxConnections: 2 }));
     let turn = 0;
     const berth = async (args: readonly string[], input?: string): Promise<string> => {
       turn += 1;
@@ -78,6 +82,7 @@ export async function openLab({ nodes = 2, controllers = 1 }: LabOptions = {}): 
       fleet,
       berth,
       sql,
+      store,
       image,
       ledger,
       setClockOffset,
@@ -90,7 +95,10 @@ export async function openLab({ nodes = 2, controllers = 1 }: LabOptions = {}): 
   }
 }
 
-/** D3: terminal states never change. D5: revisions never go back. D6: what cannot be reached has not failed. */
+/**
+ * D3: terminal states never change, also in rows whose change was told to nobody (`changedEnds` goes by the history). D5: revisions
+ * never go back. D6: what cannot be reached has not failed.
+ */
 const WATCHES = `
   create table chaos_violations (at timestamptz not null default now(), what text not null);
   create function chaos_watch_task() returns trigger language plpgsql as $$

@@ -5,6 +5,7 @@ import type {
   CampaignTarget,
   CronJob,
   CronRun,
+  Drill,
   Event,
   Namespace,
   Node,
@@ -250,6 +251,16 @@ export const deliveryColumns: readonly Column<WebhookDelivery>[] = [
   { heading: "TOOK", cell: (d) => `${d.took === undefined ? 0 : durationMs(d.took)} ms` },
   { heading: "MESSAGE", cell: (d) => orDash(d.message) },
   { heading: "ID", cell: (d) => d.id, wide: true },
+];
+
+export const drillColumns: Columns<Drill> = (now) => [
+  { heading: "NAME", cell: (d) => d.name },
+  { heading: "KIND", cell: (d) => d.kind },
+  { heading: "NODES", cell: (d) => d.nodes.join(","), least: 12 },
+  { heading: "FOR", cell: (d) => (d.duration === undefined ? "-" : `${durationMs(d.duration) / 1_000} s`) },
+  { heading: "VERDICT", cell: (d) => d.verdict || "under way" },
+  { heading: "AGE", cell: (d) => formatAge(d.createdAt, now()) },
+  { heading: "SELECTOR", cell: (d) => d.selector, wide: true },
 ];
 
 export const cronJobColumns: Columns<CronJob> = (now) => [

@@ -12,6 +12,8 @@ export interface DrillTerms {
   readonly durationMs: number;
   /** 0: the default. */
   readonly maxNodes: number;
+  /** It has a duration. */
+  readonly lasts: boolean;
 }
 
 const SHORTEST_MS = 5_000;
@@ -44,9 +46,10 @@ export function guardDrill(terms: DrillTerms, chosen: readonly GuardedNode[], re
 }
 
 /** What can be said without looking at the fleet. */
-function guardTerms({ selector, durationMs, maxNodes }: DrillTerms): void {
+function guardTerms({ selector, durationMs, maxNodes, lasts }: DrillTerms): void {
   if (selector.trim() === "") throw wrong("selector", "is required: say which nodes by labels, such as zone=z1");
-  if (durationMs < SHORTEST_MS || durationMs > LONGEST_MS) {
+  if (!lasts && durationMs !== 0) throw wrong("duration", "is none of a kill's: it lasts until the agent is back");
+  if (lasts && (durationMs < SHORTEST_MS || durationMs > LONGEST_MS)) {
     throw wrong("duration", `is ${durationMs / 1_000} s: choose from 5s to 10m (--for)`);
   }
   if (maxNodes < 0) throw wrong("maxNodes", "is negative: leave it out, or say how many nodes may be hit");

@@ -8,15 +8,16 @@ export function exitFacts(exit: ContainerExit): TaskFacts {
   if (exit.kind === "unknown") {
     return { reason: "ExitUnknown", message: `nobody knows how it ended: ${exit.reason}`, exitUnknown: true };
   }
-  const { exitCode, oomKilled } = exit;
-  if (oomKilled) return { reason: "OOMKilled", message: "it used more memory than its limit", exitCode, oomKilled };
-  if (exitCode === 0) return { reason: "Completed", exitCode };
-  return { reason: "Error", message: exitMessage(exitCode), exitCode };
+  const { exitCode, oomKilled, atMs: endedAtMs } = exit;
+  const known = { exitCode, endedAtMs };
+  if (oomKilled) return { reason: "OOMKilled", message: "it used more memory than its limit", oomKilled, ...known };
+  if (exitCode === 0) return { reason: "Completed", ...known };
+  return { reason: "Error", message: exitMessage(exitCode), ...known };
 }
 
 /** The node's stopper ended it: that says nothing of the program. */
 export function fencedFacts(exit: ContainerExit, mark: FenceMark): TaskFacts {
-  const code = exit.kind === "exited" ? { exitCode: exit.exitCode } : {};
+  const code = exit.kind === "exited" ? { exitCode: exit.exitCode, endedAtMs: exit.atMs } : {};
   return { ...fencedReason(mark), ...code };
 }
 

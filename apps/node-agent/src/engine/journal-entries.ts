@@ -29,6 +29,8 @@ export interface TaskFacts {
   readonly exitCode?: number;
   readonly oomKilled?: boolean;
   readonly exitUnknown?: boolean;
+  /** Wall clock of the node. */
+  readonly endedAtMs?: number;
   readonly addresses?: readonly string[];
   readonly imageDigest?: string;
   readonly health?: string;
@@ -45,6 +47,7 @@ export function taskEntry(execution: Execution, step: TaskStep, facts: TaskFacts
     reason: facts.reason ?? "",
     message: facts.message ?? "",
     ...(facts.exitCode === undefined ? {} : { exitCode: facts.exitCode }),
+    ...(facts.endedAtMs === undefined ? {} : { endedAt: timestampFromMs(facts.endedAtMs) }),
     oomKilled: facts.oomKilled ?? false,
     exitUnknown: facts.exitUnknown ?? false,
     addresses: [...(facts.addresses ?? [])],

@@ -1,3 +1,4 @@
+export * from "./drills.ts";
 export * from "./machinery.ts";
 export * from "./placement.ts";
 export * from "./resources.ts";

@@ -27,7 +27,7 @@ export interface AgentProcess extends AsyncDisposable {
   kill(): Promise<void>;
   /** Waits until it has ended by itself (at its failpoint). */
   ended(timeoutMs: number): Promise<boolean>;
-  /** Supervisors and container processes of this agent that still run; its stopper, which lives as long as it, is none. */
+  /** Supervisors and container processes of this agent that still run; its own scripts, which live as long as it, are none. */
   processes(): ProcessIdentity[];
 }
 
@@ -60,7 +60,7 @@ export function createAgentProcess(settings: AgentSettings): AgentProcess {
   let daemon: Daemon | undefined;
   let build = settings.build ?? programArgv;
   const processes = (): ProcessIdentity[] =>
-    processesNaming(dir).filter(({ pid }) => pid !== daemon?.identity?.pid && !isStopper(pid));
+    processesNaming(dir).filter(({ pid }) => pid !== daemon?.identity?.pid && !isOwnScript(pid));
   return {
     name,
     host,
@@ -131,8 +131,9 @@ function processesNaming(dir: string): ProcessIdentity[] {
     .filter((found) => found !== undefined);
 }
 
-function isStopper(pid: number): boolean {
-  return commandLine(pid).includes("/stopper/stopper.sh\0");
+/** The stopper, or what lets a paused agent go on. */
+function isOwnScript(pid: number): boolean {
+  return /\/(stopper\/stopper|drill\/pause)\.sh\0/.test(commandLine(pid));
 }
 
 function commandLine(pid: number): string {

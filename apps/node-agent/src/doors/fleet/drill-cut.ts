@@ -2,15 +2,15 @@
  * A partition that was asked for (`berth drill partition`): until when this node keeps itself away from the control plane.
  *
  * Invariants: the end is on record before anybody hears that the order was taken, so an agent that is killed and started again
- * stays cut off until then; it is never later than {@link MAX_MS} from now; a record of another boot, or one that cannot be
+ * stays cut off until then; it is never later than {@link MOST_DRILL_MS} from now; a record of another boot, or one that cannot be
  * read, is no cut. Nobody is needed for the end: it is by this node's CLOCK_BOOTTIME.
  */
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
-import { create } from "@bufbuild/protobuf";
-import { DrillOrderReplySchema, type DrillOrder, type DrillOrderReply } from "@berth/proto";
+import { StatusError } from "@berth/base";
 
-const MAX_MS = 600_000;
+/** Of any drill. */
+export const MOST_DRILL_MS = 600_000;
 
 export interface DrillCutDeps {
   /** `drill.json`; its directory is made. */
@@ -32,21 +32,11 @@ export class DrillCut {
     const record = this.#read();
     if (record === undefined || record.bootId !== this.#deps.bootId) return 0;
     const remaining = record.untilBoottimeMs - this.#deps.boottimeMs();
-    return remaining > 0 && remaining <= MAX_MS ? remaining : 0;
+    return remaining > 0 && remaining <= MOST_DRILL_MS ? remaining : 0;
   }
 
-  take({ drill, durationMs }: DrillOrder): DrillOrderReply {
-    const refused = this.#begin(drill, Number(durationMs));
-    return create(DrillOrderReplySchema, { refused });
-  }
-
-  end(): void {
-    rmSync(this.#deps.file, { force: true });
-  }
-
-  #begin(drill: string, durationMs: number): string {
-    if (durationMs <= 0 || durationMs > MAX_MS) return `a drill lasts at most ${MAX_MS / 1_000} s`;
-    if (this.remainingMs() > 0) return "another drill is under way on this node";
+  /** @throws when it cannot be put on record: then there is no cut */
+  take(drill: string, durationMs: number): void {
     const { file, boottimeMs, bootId } = this.#deps;
     const record = { drill, untilBoottimeMs: boottimeMs() + durationMs, bootId };
     try {
@@ -54,9 +44,12 @@ export class DrillCut {
       writeFileSync(`${file}.new`, JSON.stringify(record));
       renameSync(`${file}.new`, file);
     } catch (error) {
-      return `the drill could not be put on record: ${String(error)}`;
+      throw StatusError.from(error, "the drill could not be put on record");
     }
-    return "";
+  }
+
+  end(): void {
+    rmSync(this.#deps.file, { force: true });
   }
 
   #read(): { readonly untilBoottimeMs: number; readonly bootId: string } | undefined {

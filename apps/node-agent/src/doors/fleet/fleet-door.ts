@@ -3,13 +3,14 @@
  * the journal, leases, progress and streams out. The agent only dials; it works on while nobody answers.
  */
 import { Lifetime, StatusError, type Clock, type Failpoint, type Logger } from "@berth/base";
-import { agentInboxPrefix, agentUpgradeEndpoint, connectBus, drillEndpoint, serveStreams, type Bus } from "@berth/bus";
+import { agentInboxPrefix, agentUpgradeEndpoint, connectBus, serveStreams, type Bus } from "@berth/bus";
 import type { AgentConfig } from "@berth/config";
 import type { PullProgress } from "@berth/images";
 import { startJobWorker, type JobConnections } from "@berth/jobs";
 import { startPublisher, type Journal, type JournalPublisher } from "@berth/journal";
 import { bootId, boottimeMs } from "@berth/linux";
-import type { AgentUpgradeState, DrillOrder, DrillOrderReply, LeaseReply, UpgradeAgentRequest } from "@berth/proto";
+import type { AgentUpgradeState, LeaseReply, UpgradeAgentRequest } from "@berth/proto";
+import type { OwnProcess } from "../../drill/own-process.ts";
 import type { Engine } from "../../engine/engine.ts";
 import type { ImageKeeper } from "../../engine/image-keeper.ts";
 import type { LeaseGate } from "../../stopper/lease-gate.ts";
@@ -20,6 +21,7 @@ import type { AssignmentState } from "./assignment-state.ts";
 import { AssignmentSync } from "./assignment-sync.ts";
 import { Assignments } from "./assignments.ts";
 import { DrillCut } from "./drill-cut.ts";
+import { DrillOrders, serveDrills } from "./drill-orders.ts";
 import { tellHoldings } from "./holdings.ts";
 import { journalTransport, serveJournal } from "./journal.ts";
 import { Lease } from "./lease.ts";
@@ -47,6 +49,8 @@ export interface FleetDoorDeps {
   readonly upgrade?: (request: UpgradeAgentRequest) => AgentUpgradeState;
   /** Keeps the end of a drill that cuts this node off. */
   readonly drillFile: string;
+  /** For drills that pause or kill the agent. Simulated agents, which share theirs, have none. */
+  readonly ownProcess?: OwnProcess;
   /** A job asks for a collection. */
   readonly onCollect: () => void;
   /** Where pulls report; the door listens. */
@@ -86,13 +90,8 @@ export function openFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig): Fle
   const { clock, logger } = deps;
   const cut = new DrillCut({ file: deps.drillFile, boottimeMs, bootId: bootId() });
   let ordered = Promise.withResolvers<void>();
-  const takeOrder = (order: DrillOrder): DrillOrderReply => {
-    const reply = cut.take(order);
-    // Not before the answer is on its way: a drill begins where it was acknowledged.
-    if (reply.refused === "") setImmediate(() => ordered.resolve());
-    return reply;
-  };
-  const open = (): FleetDoor => connectFleetDoor(deps, config, takeOrder);
+  const orders = new DrillOrders({ cut, ownProcess: deps.ownProcess, cutOff: () => ordered.resolve() });
+  const open = (): FleetDoor => connectFleetDoor(deps, config, orders);
   let connected = cut.remainingMs() > 0 ? undefined : open();
   let shown: Pick<FleetDoor, "status"> = connected ?? { status: neverConnected(deps) };
   lifetime.defer(async () => await connected?.[Symbol.asyncDispose]());
@@ -151,11 +150,7 @@ function unstoredOf(journal: Journal): number {
   return journal.epochs().reduce((sum, { headSeq, storedSeq }) => sum + headSeq - storedSeq, 0);
 }
 
-function connectFleetDoor(
-  deps: FleetDoorDeps,
-  config: FleetDoorConfig,
-  takeOrder: (order: DrillOrder) => DrillOrderReply,
-): FleetDoor {
+function connectFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig, orders: DrillOrders): FleetDoor {
   const lifetime = new Lifetime();
   const { journal, logger, clock, engine, assignmentState: state } = deps;
   const { node } = config;
@@ -221,7 +216,7 @@ function connectFleetDoor(
   lifetime.own(serveUsage(bus, node, { engine, instance: deps.facts.instance, logger }));
   const { upgrade } = deps;
   if (upgrade !== undefined) lifetime.own(bus.serve(agentUpgradeEndpoint, { node }, async (order) => upgrade(order)));
-  lifetime.own(bus.serve(drillEndpoint, { node }, async (order) => takeOrder(order)));
+  lifetime.own(serveDrills(bus, node, orders, logger));
   const progress = lifetime.own(startProgressReporter({ bus, node, logger }));
   lifetime.own(deps.onPullProgress((news) => progress.report(news)));
   lifetime.own(serveStreams(streamBus, node, streamHandlers(engine), { logger }));

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file berth/v1/drill.proto.
  */
 export const file_berth_v1_drill: GenFile = /*@__PURE__*/
-  fileDesc("ChRiZXJ0aC92MS9kcmlsbC5wcm90bxIIYmVydGgudjEijgEKD1J1bkRyaWxsUmVxdWVzdBIiCghzZWxlY3RvchgBIAEoCUIQkrUYDAgBGghzZWxlY3RvchIzCghkdXJhdGlvbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIGkrUYAggBEhEKCW1heF9ub2RlcxgDIAEoBRIPCgdkcnlfcnVuGAQgASgIIpcBCglEcmlsbFN0ZXASJgoCYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHN0ZXAYAiABKAkSDwoHbWVzc2FnZRgDIAEoCRINCgVub2RlcxgEIAMoCRINCgV0YXNrcxgFIAMoCRIlCgZyZXBvcnQYBiABKAsyFS5iZXJ0aC52MS5EcmlsbFJlcG9ydCJtCgtEcmlsbFJlcG9ydBINCgVkcmlsbBgBIAEoCRIPCgd2ZXJkaWN0GAIgASgJEiwKCmludmFyaWFudHMYAyADKAsyGC5iZXJ0aC52MS5EcmlsbEludmFyaWFudBIQCghyZXBsYWNlZBgEIAEoBSI9Cg5EcmlsbEludmFyaWFudBIMCgRuYW1lGAEgASgJEgwKBGhlbGQYAiABKAgSDwoHbWVzc2FnZRgDIAEoCTJiCgxEcmlsbFNlcnZpY2USUgoIUnVuRHJpbGwSGS5iZXJ0aC52MS5SdW5EcmlsbFJlcXVlc3QaEy5iZXJ0aC52MS5EcmlsbFN0ZXAiFIq1GBAaDi92MS9kcmlsbHM6cnVuMAFiBnByb3RvMw", [file_berth_v1_options, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChRiZXJ0aC92MS9kcmlsbC5wcm90bxIIYmVydGgudjEitAEKD1J1bkRyaWxsUmVxdWVzdBIiCghzZWxlY3RvchgBIAEoCUIQkrUYDAgBGghzZWxlY3RvchIrCghkdXJhdGlvbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCgltYXhfbm9kZXMYAyABKAUSDwoHZHJ5X3J1bhgEIAEoCBIsCgRraW5kGAUgASgJQh6StRgaCAESCXBhcnRpdGlvbhIFcGF1c2USBGtpbGwiRQoRTGlzdERyaWxsc1JlcXVlc3QSHAoJcGFnZV9zaXplGAEgASgFQgmStRgFIAAo6AcSEgoKcGFnZV90b2tlbhgCIAEoCSJNChJMaXN0RHJpbGxzUmVzcG9uc2USHgoFaXRlbXMYASADKAsyDy5iZXJ0aC52MS5EcmlsbBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiJwoPR2V0RHJpbGxSZXF1ZXN0EhQKBG5hbWUYASABKAlCBpK1GAIIASJAChFXYXRjaERyaWxsUmVxdWVzdBIUCgRuYW1lGAEgASgJQgaStRgCCAESFQoFYWZ0ZXIYAiABKAVCBpK1GAIgACKEAgoFRHJpbGwSDAoEbmFtZRgBIAEoCRIMCgRraW5kGAIgASgJEhAKCHNlbGVjdG9yGAMgASgJEg0KBW5vZGVzGAQgAygJEisKCGR1cmF0aW9uGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgd2ZXJkaWN0GAggASgJEiIKBXN0ZXBzGAkgAygLMhMuYmVydGgudjEuRHJpbGxTdGVwIqYBCglEcmlsbFN0ZXASJgoCYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHN0ZXAYAiABKAkSDwoHbWVzc2FnZRgDIAEoCRINCgVub2RlcxgEIAMoCRINCgV0YXNrcxgFIAMoCRIlCgZyZXBvcnQYBiABKAsyFS5iZXJ0aC52MS5EcmlsbFJlcG9ydBINCgVkcmlsbBgHIAEoCSJtCgtEcmlsbFJlcG9ydBINCgVkcmlsbBgBIAEoCRIPCgd2ZXJkaWN0GAIgASgJEiwKCmludmFyaWFudHMYAyADKAsyGC5iZXJ0aC52MS5EcmlsbEludmFyaWFudBIQCghyZXBsYWNlZBgEIAEoBSJGCg5EcmlsbEludmFyaWFudBIMCgRuYW1lGAEgASgJEg8KB21lc3NhZ2UYAyABKAkSDwoHb3V0Y29tZRgEIAEoCUoECAIQAzLvAgoMRHJpbGxTZXJ2aWNlElIKCFJ1bkRyaWxsEhkuYmVydGgudjEuUnVuRHJpbGxSZXF1ZXN0GhMuYmVydGgudjEuRHJpbGxTdGVwIhSKtRgQGg4vdjEvZHJpbGxzOnJ1bjABElkKCkxpc3REcmlsbHMSGy5iZXJ0aC52MS5MaXN0RHJpbGxzUmVxdWVzdBocLmJlcnRoLnYxLkxpc3REcmlsbHNSZXNwb25zZSIQirUYDAoKL3YxL2RyaWxscxJPCghHZXREcmlsbBIZLmJlcnRoLnYxLkdldERyaWxsUmVxdWVzdBoPLmJlcnRoLnYxLkRyaWxsIheKtRgTChEvdjEvZHJpbGxzL3tuYW1lfRJfCgpXYXRjaERyaWxsEhsuYmVydGgudjEuV2F0Y2hEcmlsbFJlcXVlc3QaEy5iZXJ0aC52MS5EcmlsbFN0ZXAiHYq1GBkKFy92MS9kcmlsbHMve25hbWV9OndhdGNoMAFiBnByb3RvMw", [file_berth_v1_options, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message berth.v1.RunDrillRequest
@@ -27,7 +27,7 @@ export type RunDrillRequest = Message<"berth.v1.RunDrillRequest"> & {
   selector: string;
 
   /**
-   * From 5 s to 10 min.
+   * From 5 s to 10 min. Of a kill: none.
    *
    * @generated from field: google.protobuf.Duration duration = 2;
    */
@@ -41,11 +41,19 @@ export type RunDrillRequest = Message<"berth.v1.RunDrillRequest"> & {
   maxNodes: number;
 
   /**
-   * Says what would be hit, and cuts nothing.
+   * Says what would be hit, and does nothing.
    *
    * @generated from field: bool dry_run = 4;
    */
   dryRun: boolean;
+
+  /**
+   * partition: cut off from controllers, NATS and Redis. pause: the agent's process is stopped (SIGSTOP). kill: the agent is
+   * killed (SIGKILL), only where something starts it again. Containers go on in each of them.
+   *
+   * @generated from field: string kind = 5;
+   */
+  kind: string;
 };
 
 /**
@@ -54,6 +62,156 @@ export type RunDrillRequest = Message<"berth.v1.RunDrillRequest"> & {
  */
 export const RunDrillRequestSchema: GenMessage<RunDrillRequest> = /*@__PURE__*/
   messageDesc(file_berth_v1_drill, 0);
+
+/**
+ * @generated from message berth.v1.ListDrillsRequest
+ */
+export type ListDrillsRequest = Message<"berth.v1.ListDrillsRequest"> & {
+  /**
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message berth.v1.ListDrillsRequest.
+ * Use `create(ListDrillsRequestSchema)` to create a new message.
+ */
+export const ListDrillsRequestSchema: GenMessage<ListDrillsRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_drill, 1);
+
+/**
+ * @generated from message berth.v1.ListDrillsResponse
+ */
+export type ListDrillsResponse = Message<"berth.v1.ListDrillsResponse"> & {
+  /**
+   * @generated from field: repeated berth.v1.Drill items = 1;
+   */
+  items: Drill[];
+
+  /**
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message berth.v1.ListDrillsResponse.
+ * Use `create(ListDrillsResponseSchema)` to create a new message.
+ */
+export const ListDrillsResponseSchema: GenMessage<ListDrillsResponse> = /*@__PURE__*/
+  messageDesc(file_berth_v1_drill, 2);
+
+/**
+ * @generated from message berth.v1.GetDrillRequest
+ */
+export type GetDrillRequest = Message<"berth.v1.GetDrillRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message berth.v1.GetDrillRequest.
+ * Use `create(GetDrillRequestSchema)` to create a new message.
+ */
+export const GetDrillRequestSchema: GenMessage<GetDrillRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_drill, 3);
+
+/**
+ * @generated from message berth.v1.WatchDrillRequest
+ */
+export type WatchDrillRequest = Message<"berth.v1.WatchDrillRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * So many of its steps are known already.
+   *
+   * @generated from field: int32 after = 2;
+   */
+  after: number;
+};
+
+/**
+ * Describes the message berth.v1.WatchDrillRequest.
+ * Use `create(WatchDrillRequestSchema)` to create a new message.
+ */
+export const WatchDrillRequestSchema: GenMessage<WatchDrillRequest> = /*@__PURE__*/
+  messageDesc(file_berth_v1_drill, 4);
+
+/**
+ * One drill, as it is kept.
+ *
+ * @generated from message berth.v1.Drill
+ */
+export type Drill = Message<"berth.v1.Drill"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string kind = 2;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: string selector = 3;
+   */
+  selector: string;
+
+  /**
+   * @generated from field: repeated string nodes = 4;
+   */
+  nodes: string[];
+
+  /**
+   * @generated from field: google.protobuf.Duration duration = 5;
+   */
+  duration?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created_at = 6;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * Absent: it is under way.
+   *
+   * @generated from field: google.protobuf.Timestamp ended_at = 7;
+   */
+  endedAt?: Timestamp | undefined;
+
+  /**
+   * Of the report; empty: it is under way.
+   *
+   * @generated from field: string verdict = 8;
+   */
+  verdict: string;
+
+  /**
+   * Not in lists.
+   *
+   * @generated from field: repeated berth.v1.DrillStep steps = 9;
+   */
+  steps: DrillStep[];
+};
+
+/**
+ * Describes the message berth.v1.Drill.
+ * Use `create(DrillSchema)` to create a new message.
+ */
+export const DrillSchema: GenMessage<Drill> = /*@__PURE__*/
+  messageDesc(file_berth_v1_drill, 5);
 
 /**
  * @generated from message berth.v1.DrillStep
@@ -65,7 +223,7 @@ export type DrillStep = Message<"berth.v1.DrillStep"> & {
   at?: Timestamp | undefined;
 
   /**
-   * Planned (a dry run), Started, Noticed, Replaced, Healed, Converged or Ended.
+   * Planned (a dry run), Started, Noticed, Replaced, Restarted, Healed, Converged or Ended.
    *
    * @generated from field: string step = 2;
    */
@@ -77,7 +235,7 @@ export type DrillStep = Message<"berth.v1.DrillStep"> & {
   message: string;
 
   /**
-   * Of Planned and Started: the nodes, and the tasks on them, as namespace/name.
+   * Whom it is about: of Planned and Started all nodes, and all tasks on them, as namespace/name.
    *
    * @generated from field: repeated string nodes = 4;
    */
@@ -94,6 +252,13 @@ export type DrillStep = Message<"berth.v1.DrillStep"> & {
    * @generated from field: berth.v1.DrillReport report = 6;
    */
   report?: DrillReport | undefined;
+
+  /**
+   * The drill's name; none of a dry run.
+   *
+   * @generated from field: string drill = 7;
+   */
+  drill: string;
 };
 
 /**
@@ -101,7 +266,7 @@ export type DrillStep = Message<"berth.v1.DrillStep"> & {
  * Use `create(DrillStepSchema)` to create a new message.
  */
 export const DrillStepSchema: GenMessage<DrillStep> = /*@__PURE__*/
-  messageDesc(file_berth_v1_drill, 1);
+  messageDesc(file_berth_v1_drill, 6);
 
 /**
  * @generated from message berth.v1.DrillReport
@@ -113,7 +278,8 @@ export type DrillReport = Message<"berth.v1.DrillReport"> & {
   drill: string;
 
   /**
-   * Passed or Failed.
+   * Passed; Failed: an invariant broke; NotTested: nobody noticed the trouble, so that nothing was proven; NotBegun: not every
+   * agent took the order.
    *
    * @generated from field: string verdict = 2;
    */
@@ -135,7 +301,7 @@ export type DrillReport = Message<"berth.v1.DrillReport"> & {
  * Use `create(DrillReportSchema)` to create a new message.
  */
 export const DrillReportSchema: GenMessage<DrillReport> = /*@__PURE__*/
-  messageDesc(file_berth_v1_drill, 2);
+  messageDesc(file_berth_v1_drill, 7);
 
 /**
  * @generated from message berth.v1.DrillInvariant
@@ -147,16 +313,18 @@ export type DrillInvariant = Message<"berth.v1.DrillInvariant"> & {
   name: string;
 
   /**
-   * @generated from field: bool held = 2;
-   */
-  held: boolean;
-
-  /**
-   * What broke it.
+   * What broke it, or why it could not be tried.
    *
    * @generated from field: string message = 3;
    */
   message: string;
+
+  /**
+   * Held, Broken or NotTried.
+   *
+   * @generated from field: string outcome = 4;
+   */
+  outcome: string;
 };
 
 /**
@@ -164,23 +332,51 @@ export type DrillInvariant = Message<"berth.v1.DrillInvariant"> & {
  * Use `create(DrillInvariantSchema)` to create a new message.
  */
 export const DrillInvariantSchema: GenMessage<DrillInvariant> = /*@__PURE__*/
-  messageDesc(file_berth_v1_drill, 3);
+  messageDesc(file_berth_v1_drill, 8);
 
 /**
- * Drills: a slice of the fleet is put in trouble on purpose, for a bounded time, and what came of it is reported.
+ * Drills: a slice of the fleet is put in trouble on purpose, for a bounded time, and what came of it is judged and kept.
  *
  * @generated from service berth.v1.DrillService
  */
 export const DrillService: GenService<{
   /**
-   * Cuts the chosen nodes off from controllers, NATS and Redis for a while. They heal by themselves, whatever becomes of this
-   * call or of the controllers. Ends when the fleet has converged, or when it was waited for long enough.
+   * Begins a drill and tells its steps to the end. The nodes heal by themselves, and the controllers judge the drill, whatever
+   * becomes of this call: WatchDrill goes on where it broke off.
    *
    * @generated from rpc berth.v1.DrillService.RunDrill
    */
   runDrill: {
     methodKind: "server_streaming";
     input: typeof RunDrillRequestSchema;
+    output: typeof DrillStepSchema;
+  },
+  /**
+   * The newest first.
+   *
+   * @generated from rpc berth.v1.DrillService.ListDrills
+   */
+  listDrills: {
+    methodKind: "unary";
+    input: typeof ListDrillsRequestSchema;
+    output: typeof ListDrillsResponseSchema;
+  },
+  /**
+   * @generated from rpc berth.v1.DrillService.GetDrill
+   */
+  getDrill: {
+    methodKind: "unary";
+    input: typeof GetDrillRequestSchema;
+    output: typeof DrillSchema;
+  },
+  /**
+   * Its steps, those that are and those that come, until it has ended.
+   *
+   * @generated from rpc berth.v1.DrillService.WatchDrill
+   */
+  watchDrill: {
+    methodKind: "server_streaming";
+    input: typeof WatchDrillRequestSchema;
     output: typeof DrillStepSchema;
   },
 }> = /*@__PURE__*/

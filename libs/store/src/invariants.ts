@@ -1,0 +1,89 @@
+/**
+ * What must hold of every fleet, whatever is done to it, as statements over its journals and its history. Drills (`berth drill`) and
+ * the chaos suite judge by these alone, so that what a drill says on a fleet at work is what chaos has proven of the code.
+ */
+import { sql, type SQL } from "drizzle-orm";
+import type { Tx } from "./database.ts";
+
+export interface InvariantScope {
+  /** Journals of these; absent: of all nodes. */
+  readonly nodes?: readonly string[];
+  /** Absent: all tasks. */
+  readonly tasks?: readonly { readonly namespace: string; readonly name: string; readonly uid: string }[];
+  /** Only what was stored since then, by Postgres' clock. */
+  readonly since?: Date;
+}
+
+/** D4: each entry of a journal is stored once, and the one before it is, too, unless that was dropped by age. For people. */
+export async function journalGaps(tx: Tx, { nodes, since }: InvariantScope = {}): Promise<string[]> {
+  if (nodes?.length === 0) return [];
+  const rows = await tx.execute<{ node: string; count: number; first: number; last: number }>(sql`
+    select node, count, first, last from (
+      select node, journal_epoch, count(*)::int as count, count(distinct journal_seq)::int as different,
+        min(journal_seq)::float8 as first, max(journal_seq)::float8 as last
+      from events where journal_seq is not null ${nodes && sql`and node in ${[...nodes]}`} ${storedSince(since)}
+      group by node, journal_epoch) as j
+    where count <> different or different <> last - first + 1 or (first <> 1
+      and not exists (select from feed_marks where feed = 'events' and until is not null)
+      and not exists (select from events e where e.node = j.node and e.journal_epoch = j.journal_epoch and e.journal_seq = j.first - 1))`);
+  return rows.map(({ node, count, first, last }) => `journal of ${node}: ${count} entries from ${first} to ${last}`);
+}
+
+/** An execution is (task, generation, attempt), and begins once. */
+export interface ExecutionStarts {
+  readonly uid: string;
+  readonly name: string;
+  readonly generation: number;
+  readonly attempt: number;
+  readonly count: number;
+}
+
+/** How often each execution began, by the journals. */
+export async function executionStarts(tx: Tx, { tasks, since }: InvariantScope = {}): Promise<ExecutionStarts[]> {
+  if (tasks?.length === 0) return [];
+  return [
+    ...(await tx.execute<ExecutionStarts & Record<string, unknown>>(sql`
+      select uid, name, coalesce(attributes ->> 'generation', '0')::float8 as generation,
+        coalesce(attributes ->> 'attempt', '0')::float8 as attempt, count(*)::int as count
+      from events where topic = '/tasks/start' ${tasks && sql`and uid in ${tasks.map(({ uid }) => uid)}`} ${storedSince(since)}
+      group by 1, 2, 3, 4`)),
+  ];
+}
+
+/** D2: at-least-once delivery, exactly-one effect. For people. */
+export function repeatedStarts(starts: readonly ExecutionStarts[]): string[] {
+  return starts
+    .filter(({ count }) => count > 1)
+    .map((each) => `${each.name} ${each.generation}.${each.attempt} began ${each.count} times, by the journals`);
+}
+
+/** D3: an execution that has ended stays as it ended, through every change of it that is kept. For people. */
+export async function changedEnds(tx: Tx, { tasks, since }: InvariantScope = {}): Promise<string[]> {
+  if (tasks?.length === 0) return [];
+  const among = tasks && sql`and (namespace, name) in (${pairs(tasks)})`;
+  const rows = await tx.execute<{ subject: string; was: string; now: string }>(sql`
+    select format('%s/%s', namespace, name) as subject, was, now from (
+      select namespace, name, created_at, phase || coalesce(' (' || code || ')', '') as now, phase, code,
+        lag(phase || coalesce(' (' || code || ')', '')) over execution as was,
+        lag(phase) over execution as phase_before, lag(code) over execution as code_before
+      from (
+        select id, uid, namespace, name, created_at, object -> 'metadata' ->> 'generation' as generation,
+          object -> 'status' ->> 'attempt' as attempt, object -> 'status' ->> 'phase' as phase,
+          object -> 'status' ->> 'exitCode' as code
+        from changes where kind = 'Task' ${among}) as states
+      window execution as (partition by uid, generation, attempt order by id)) as steps
+    where (phase_before in ('Succeeded', 'Failed', 'Stopped') and phase <> phase_before
+        or code_before is not null and code is distinct from code_before)
+      ${since && sql`and created_at >= ${since.toISOString()}::timestamptz`}
+    order by 1`);
+  return rows.map(({ subject, was, now }) => `${subject} was ${was} and is ${now}`);
+}
+
+function storedSince(since: Date | undefined): SQL | undefined {
+  return since && sql`and stored_at >= ${since.toISOString()}::timestamptz`;
+}
+
+function pairs(tasks: NonNullable<InvariantScope["tasks"]>): SQL {
+  const text = JSON.stringify(tasks.map(({ namespace, name }) => ({ namespace, name })));
+  return sql`select r.namespace, r.name from jsonb_to_recordset(${text}::jsonb) as r(namespace text, name text)`;
+}
