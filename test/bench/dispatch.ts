@@ -5,7 +5,7 @@
  * The peers are floors: what the same Redis needs to take the same jobs, and the same Postgres the same event rows, from one
  * client that does nothing else. No control plane can be faster than its floor; the ratio says how much it adds.
  */
-import type { JobToAdd } from "@berth/jobs";
+import { decodeJob, type JobToAdd } from "@berth/jobs";
 import { runBench, type Bench } from "./support/bench.ts";
 import { NAMESPACE, startControlPlane, startServers, type ControlPlane } from "./support/control-plane.ts";
 import { addBulkMs, insertEventsMs, readJobs } from "./support/floors.ts";
@@ -91,7 +91,9 @@ async function storeJournals(
   jobs: readonly JobToAdd[],
   before: readonly JobToAdd[],
 ): Promise<number> {
-  const [now, earlier] = [jobs, before].map((group) => group.map(({ node, data }): NodeJob => ({ node, job: data })));
+  const [now, earlier] = [jobs, before].map((group) =>
+    group.map(({ node, name, data }): NodeJob => ({ node, job: decodeJob(name, data).job })),
+  );
   const journals = journalsOf(plane.nodes, now!, earlier!);
   const total = (jobs.length + before.length) * ENTRIES_PER_TASK;
   return await timedMs(async () => {

@@ -28,7 +28,7 @@ function runJob(uid: string): Job {
 }
 
 function toAdd(node: string, uid: string): JobToAdd {
-  return { node, name: "task.run", id: `${uid}-3-1`, data: runJob(uid) };
+  return { node, name: "task.run", id: `${uid}-3-1`, data: encodeJob(runJob(uid)) };
 }
 
 async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {

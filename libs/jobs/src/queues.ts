@@ -5,17 +5,18 @@
  * and by the assignment sets, so nothing here persists, retries for long, or reads results back.
  */
 import type { Logger } from "@berth/base";
-import type { Job } from "@berth/proto";
+import type { JsonValue } from "@bufbuild/protobuf";
 import { Queue } from "bullmq";
 import { connectRedis, redisError } from "./connection.ts";
-import { checkJobId, encodeJob, queueName, type JobName } from "./job.ts";
+import { checkJobId, queueName, type JobName } from "./job.ts";
 
 export interface JobToAdd {
   readonly node: string;
   readonly name: JobName;
   /** Deterministic, such as `<task>-<generation>-<attempt>`: adding a job that still waits changes nothing. */
   readonly id: string;
-  readonly data: Job;
+  /** As {@link encodeJob} makes it. */
+  readonly data: JsonValue;
 }
 
 export interface JobQueuesOptions {
@@ -68,9 +69,7 @@ export function createJobQueues({ redisUrl, logger }: JobQueuesOptions): JobQueu
       for (const node of byNode.keys()) queueName(node);
       const added = await Promise.allSettled(
         [...byNode].map(([node, group]) =>
-          queueOf(node).addBulk(
-            group.map((job) => ({ name: job.name, data: encodeJob(job.data), opts: { jobId: job.id } })),
-          ),
+          queueOf(node).addBulk(group.map((job) => ({ name: job.name, data: job.data, opts: { jobId: job.id } }))),
         ),
       );
       const failed = added.find((result) => result.status === "rejected");

@@ -4,30 +4,34 @@
  * Invariant: whoever changes what is assigned to a node raises its revision in the same transaction; `announceTasks` and
  * `announceImages` do so and write the outbox.
  */
-import { create } from "@bufbuild/protobuf";
+import { create, toJson, type JsonObject } from "@bufbuild/protobuf";
 import { hasEnded } from "@berth/model";
 import {
   AssignmentsReplySchema,
-  ContainerSpecSchema,
   ImageAssignmentSchema,
   JobSchema,
   TaskAssignmentSchema,
   type AssignmentsReply,
+  type ContainerSpec,
   type ImageAssignment,
   type TaskAssignment,
 } from "@berth/proto";
 import { and, asc, eq, isNotNull, sql } from "drizzle-orm";
 import type { TargetRow } from "./campaign-targets.ts";
 import type { Tx } from "./database.ts";
-import { parse } from "./messages.ts";
+import { optional } from "./messages.ts";
 import { getStoreMeta } from "./meta.ts";
 import { addToOutbox } from "./outbox.ts";
 import { isNamedBefore } from "./restore.ts";
 import { campaignTargets, tasks } from "./schema/index.ts";
-import type { TaskRow } from "./tasks.ts";
+import { containerOf, selectTasks, type TaskRow } from "./task-rows.ts";
 
-/** @param startable false: what is not there yet is not to be begun. */
+/** @param startable false: what is not there yet is not to be begun. The container is shared (`containerOf`). */
 export function taskAssignment(row: TaskRow, startable = true): TaskAssignment {
+  return assignmentOf(row, startable, containerOf(row));
+}
+
+function assignmentOf(row: TaskRow, startable: boolean, container: ContainerSpec | undefined): TaskAssignment {
   return create(TaskAssignmentSchema, {
     namespace: row.namespace,
     taskUid: row.uid,
@@ -35,7 +39,7 @@ export function taskAssignment(row: TaskRow, startable = true): TaskAssignment {
     generation: BigInt(row.generation),
     attempt: row.attempt,
     desired: row.desired === "Stop" ? "Stop" : isEnded(row) || !startable ? "Ended" : "Run",
-    container: parse(ContainerSpecSchema, row.container),
+    ...optional("container", container),
     workload: row.workload,
     fence: row.fence,
   });
@@ -83,14 +87,17 @@ export async function announceTasks(tx: Tx, rows: readonly TaskRow[]): Promise<v
         node: row.node!,
         name: stop ? "task.stop" : "task.run",
         id: `${stop ? "stop" : "run"}-${row.uid}-${row.generation}-${row.attempt}`,
-        job: create(JobSchema, {
-          storeEpoch,
-          revision: BigInt(revisions.get(row.node!) ?? 0),
-          task: taskAssignment(row),
-        }),
+        job: taskJob(row, storeEpoch, revisions.get(row.node!) ?? 0),
       };
     }),
   );
+}
+
+/** A berth.v1.Job in protobuf's JSON form. The container is in that form already. */
+function taskJob(row: TaskRow, storeEpoch: string, revision: number): JsonObject {
+  const job = create(JobSchema, { storeEpoch, revision: BigInt(revision), task: assignmentOf(row, true, undefined) });
+  const { task, ...rest } = toJson(JobSchema, job) as { readonly task: JsonObject };
+  return { ...rest, task: { ...task, container: row.container } };
 }
 
 /** Tells the nodes of these targets to pull; the rows say so themselves (`announcedAttempt`). */
@@ -104,11 +111,14 @@ export async function announceImages(tx: Tx, rows: readonly TargetRow[]): Promis
       node: row.node,
       name: "image.pull",
       id: `pull-${row.campaignUid}-${row.generation}-${row.id}-${row.attempt}`,
-      job: create(JobSchema, {
-        storeEpoch,
-        revision: BigInt(revisions.get(row.node) ?? 0),
-        image: imageAssignment(row),
-      }),
+      job: toJson(
+        JobSchema,
+        create(JobSchema, {
+          storeEpoch,
+          revision: BigInt(revisions.get(row.node) ?? 0),
+          image: imageAssignment(row),
+        }),
+      ) as JsonObject,
     })),
   );
 }
@@ -128,13 +138,10 @@ export async function assignmentPage(tx: Tx, node: string, offset: number, limit
     !isNamedBefore(row, meta) || (holdings !== "wanted" && !(row.fence && meta.held));
   if (revision === undefined) return create(AssignmentsReplySchema, { storeEpoch, stopsConfirmed: false });
   const ofNode = and(eq(tasks.node, node), eq(tasks.removed, false));
-  const taskRows = await tx
-    .select()
-    .from(tasks)
-    .where(ofNode)
-    .orderBy(asc(tasks.uid))
-    .offset(offset)
-    .limit(limit + 1);
+  const taskRows = await selectTasks(
+    tx,
+    sql`where ${ofNode} order by ${tasks.uid} offset ${offset} limit ${limit + 1}`,
+  );
   const taskItems = taskRows.slice(0, limit);
   let images: TargetRow[] = [];
   let more = taskRows.length > limit;

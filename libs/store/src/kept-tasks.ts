@@ -13,7 +13,7 @@ import type { Tx } from "./database.ts";
 import { uuidIn } from "./placement.ts";
 import { tasksOfWorkload } from "./reconcile.ts";
 import { tasks } from "./schema/index.ts";
-import type { TaskRow } from "./tasks.ts";
+import { selectTasksWith, type TaskRow } from "./task-rows.ts";
 
 const MOST_ROWS = 20_000;
 
@@ -72,12 +72,14 @@ async function readChanged(tx: Tx, workloadUid: string, kept: Kept): Promise<Kep
   const changed = now.filter((version) => !known.has(version)).map((version) => version.slice(0, UUID_LENGTH));
   // Most have changed: reading all is cheaper than naming them.
   if (changed.length * 2 > now.length) return await readAll(tx, workloadUid);
-  const rows = await tx
-    .select({ row: tasks, unmoved: sql<boolean>`${versionsOf(workloadUid)} = ${versions}` })
-    .from(tasks)
-    .where(uuidIn(tasks.uid, changed));
+  const rows = await selectTasksWith(
+    tx,
+    sql<boolean>`${versionsOf(workloadUid)} = ${versions}`,
+    sql`where ${uuidIn(tasks.uid, changed)}`,
+  );
   // Something moved between the two statements: the kept rows are of another moment than these.
-  if (rows.length < changed.length || rows.some(({ unmoved }) => !unmoved)) return await readAll(tx, workloadUid);
+  if (rows.length < changed.length || rows.some(({ value: unmoved }) => !unmoved))
+    return await readAll(tx, workloadUid);
   for (const { row } of rows) known.set(versionOf(row), row);
   return { versions, rows: now.map((version) => known.get(version)!) };
 }

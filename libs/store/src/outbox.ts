@@ -1,17 +1,16 @@
 /** Jobs on their way into the nodes' queues: written with the change they tell of, taken by dispatch. */
-import { toJson, type JsonObject } from "@bufbuild/protobuf";
-import { JobSchema, type Job } from "@berth/proto";
+import type { JsonObject } from "@bufbuild/protobuf";
 import { sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import { notify, OUTBOX_CHANNEL } from "./feed/record.ts";
-import { parse } from "./messages.ts";
 
 export interface NewJob {
   readonly node: string;
   readonly name: string;
   /** Deterministic (D2). */
   readonly id: string;
-  readonly job: Job;
+  /** A berth.v1.Job in protobuf's JSON form: as it is written, and as Redis gets it. */
+  readonly job: JsonObject;
 }
 
 export interface OutboxJob extends NewJob {
@@ -21,11 +20,10 @@ export interface OutboxJob extends NewJob {
 
 export async function addToOutbox(tx: Tx, jobs: readonly NewJob[]): Promise<void> {
   if (jobs.length === 0) return;
-  const rows = jobs.map(({ node, name, id, job }) => ({ node, name, id, job: toJson(JobSchema, job) }));
   await tx.execute(sql`
     insert into outbox (node, job_name, job_id, job)
     select node, name, id, job
-    from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as r(node text, name text, id text, job jsonb)`);
+    from jsonb_to_recordset(${JSON.stringify(jobs)}::jsonb) as r(node text, name text, id text, job jsonb)`);
   await notify(tx, OUTBOX_CHANNEL);
 }
 
@@ -34,7 +32,7 @@ export async function takeFromOutbox(tx: Tx, limit: number): Promise<OutboxJob[]
   const rows = await tx.execute<{ row: string; node: string; name: string; id: string; job: JsonObject }>(sql`
     select id::text as row, node, job_name as name, job_id as id, job
     from outbox order by outbox.id limit ${limit} for update skip locked`);
-  return rows.map(({ row, job, ...rest }) => ({ ...rest, row: Number(row), job: parse(JobSchema, job) }));
+  return rows.map(({ row, ...rest }) => ({ ...rest, row: Number(row) }));
 }
 
 export async function deleteFromOutbox(tx: Tx, rows: readonly number[]): Promise<void> {

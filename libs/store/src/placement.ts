@@ -1,12 +1,13 @@
 /** What placement works on: tasks without a node, in the order in which they get one, and those that make room. */
 import type { JsonObject } from "@bufbuild/protobuf";
-import { and, asc, desc, eq, isNotNull, isNull, sql, type SQL } from "drizzle-orm";
+import { and, asc, eq, isNotNull, isNull, sql, type SQL } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import type { LockKey } from "./lock-keys.ts";
 import { MAY_PLACE } from "./restore.ts";
 import { HOLDS_ROOM } from "./room.ts";
 import { tasks, workloads } from "./schema/index.ts";
-import { lockTasks, type TaskRow } from "./tasks.ts";
+import { selectTasks, selectTasksWith, type TaskRow } from "./task-rows.ts";
+import { lockTasks } from "./tasks.ts";
 
 /** A lock until the transaction ends; false while another transaction has it. */
 export async function tryTransactionLock(tx: Tx, [what, which]: LockKey): Promise<boolean> {
@@ -31,27 +32,24 @@ export interface UnplacedTask {
 const UNPLACED = and(isNull(tasks.node), eq(tasks.desired, "Run"))!;
 /** What a node is to be found for now. What a restored store holds back is not among it (`restore.ts`). */
 const WAITS = and(UNPLACED, MAY_PLACE)!;
+const OLDEST_FIRST = sql`order by ${tasks.createdAt}, ${tasks.uid}`;
 
 /**
  * Tasks to be placed, those of higher priority first, then the oldest, after a mark; locked. Those that somebody else is at
  * are left for the next time.
  */
 export async function unplacedTasks(tx: Tx, after: UnplacedMark | undefined, limit: number): Promise<UnplacedTask[]> {
-  return await tx
-    .select({ row: tasks, priority: workloads.priority })
-    .from(tasks)
-    .innerJoin(workloads, eq(workloads.uid, tasks.workloadUid))
-    .where(
-      and(
-        WAITS,
-        after &&
-          sql`(-${workloads.priority}, ${tasks.createdAt}, ${tasks.uid}) >
-            (${-after.priority}::int, ${after.createdAt.toISOString()}::timestamptz, ${after.uid}::uuid)`,
-      ),
-    )
-    .orderBy(desc(workloads.priority), asc(tasks.createdAt), asc(tasks.uid))
-    .limit(limit)
-    .for("update", { of: tasks, skipLocked: true });
+  const behind =
+    after &&
+    sql`(-${workloads.priority}, ${tasks.createdAt}, ${tasks.uid}) >
+      (${-after.priority}::int, ${after.createdAt.toISOString()}::timestamptz, ${after.uid}::uuid)`;
+  const found = await selectTasksWith(
+    tx,
+    sql<number>`${workloads.priority}`,
+    sql`join workloads on ${workloads.uid} = ${tasks.workloadUid} where ${and(WAITS, behind)}
+      order by ${workloads.priority} desc, ${tasks.createdAt}, ${tasks.uid} limit ${limit} for update of tasks skip locked`,
+  );
+  return found.map(({ row, value: priority }) => ({ row, priority }));
 }
 
 /**
@@ -61,12 +59,7 @@ export async function unplacedTasks(tx: Tx, after: UnplacedMark | undefined, lim
 export async function unplacedOf(tx: Tx, workloadUids: readonly string[]): Promise<ReadonlyMap<string, TaskRow[]>> {
   if (workloadUids.length === 0) return new Map();
   const ofThem = and(WAITS, uuidIn(tasks.workloadUid, workloadUids));
-  const rows = await tx
-    .select()
-    .from(tasks)
-    .where(ofThem)
-    .orderBy(asc(tasks.createdAt), asc(tasks.uid))
-    .for("update", { skipLocked: true });
+  const rows = await selectTasks(tx, sql`where ${ofThem} ${OLDEST_FIRST} for update skip locked`);
   const counts = await tx
     .select({ uid: tasks.workloadUid, count: sql<number>`count(*)::int` })
     .from(tasks)
@@ -78,20 +71,12 @@ export async function unplacedOf(tx: Tx, workloadUids: readonly string[]): Promi
 
 /** Every task of a workload that waits for a node. Not locked. */
 export function waitingTasks(tx: Tx, workloadUid: string): Promise<TaskRow[]> {
-  return tx
-    .select()
-    .from(tasks)
-    .where(and(WAITS, eq(tasks.workloadUid, workloadUid)))
-    .orderBy(asc(tasks.createdAt), asc(tasks.uid));
+  return selectTasks(tx, sql`where ${and(WAITS, eq(tasks.workloadUid, workloadUid))} ${OLDEST_FIRST}`);
 }
 
 /** Tasks for which room is being made. Not locked. */
 export function nominatedTasks(tx: Tx): Promise<TaskRow[]> {
-  return tx
-    .select()
-    .from(tasks)
-    .where(and(WAITS, isNotNull(tasks.nominatedNode)))
-    .orderBy(asc(tasks.createdAt), asc(tasks.uid));
+  return selectTasks(tx, sql`where ${and(WAITS, isNotNull(tasks.nominatedNode))} ${OLDEST_FIRST}`);
 }
 
 export interface PlacedRow {

@@ -3,7 +3,7 @@ import { and, asc, eq, inArray, isNull, sql } from "drizzle-orm";
 import type { CampaignRow } from "./campaigns.ts";
 import type { Tx } from "./database.ts";
 import { campaigns, namespaces, tasks, workloads } from "./schema/index.ts";
-import type { TaskRow } from "./tasks.ts";
+import { selectTasks, type TaskRow } from "./task-rows.ts";
 import type { WorkloadRow } from "./workloads.ts";
 
 export interface ResourceRef {
@@ -13,7 +13,7 @@ export interface ResourceRef {
 
 /** Every task of a workload, also those that are going away. Not locked. */
 export function tasksOfWorkload(tx: Tx, workloadUid: string): Promise<TaskRow[]> {
-  return tx.select().from(tasks).where(eq(tasks.workloadUid, workloadUid)).orderBy(asc(tasks.slot), asc(tasks.uid));
+  return selectTasks(tx, sql`where workload_uid = ${workloadUid} order by slot, uid`);
 }
 
 /** Workloads that have tasks on this node, and all tasks of those workloads: what a drain of it has to do with. */
@@ -24,11 +24,7 @@ export async function workloadsAndTasksOf(
   const uids = tx.select({ uid: tasks.workloadUid }).from(tasks).where(eq(tasks.node, node));
   return {
     workloads: await tx.select().from(workloads).where(inArray(workloads.uid, uids)).orderBy(asc(workloads.uid)),
-    tasks: await tx
-      .select()
-      .from(tasks)
-      .where(inArray(tasks.workloadUid, uids))
-      .orderBy(asc(tasks.slot), asc(tasks.uid)),
+    tasks: await selectTasks(tx, sql`where ${inArray(tasks.workloadUid, uids)} order by tasks.slot, tasks.uid`),
   };
 }
 

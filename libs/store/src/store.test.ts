@@ -14,6 +14,7 @@ import { openStore, type Store } from "./open.ts";
 import { takeFromOutbox } from "./outbox.ts";
 import { HOLDS_ROOM } from "./room.ts";
 import { tasks as taskTable } from "./schema/index.ts";
+import { containerOf, selectTasks } from "./task-rows.ts";
 import { insertTasks, listTasks, lockTasksByUid, taskMessage, updateTasks, type NewTask } from "./tasks.ts";
 import { startTestPostgres, type TestPostgres } from "./testing/test-store.ts";
 import { insertWorkload, listWorkloads, lockWorkload, updateWorkload, workloadMessage } from "./workloads.ts";
@@ -186,7 +187,7 @@ void test("announceTasks raises each node's revision and writes jobs that carry 
     await announceTasks(tx, placed);
     return await takeFromOutbox(tx, 10);
   });
-  assert.deepEqual(jobs.map((job) => [job.node, job.name, job.job.revision]), [["a", "task.run", 1n], ["a", "task.run", 1n], ["a", "task.stop", 1n]]); // prettier-ignore
+  assert.deepEqual(jobs.map((job) => [job.node, job.name, job.job["revision"]]), [["a", "task.run", "1"], ["a", "task.run", "1"], ["a", "task.stop", "1"]]); // prettier-ignore
   assert.match(jobs[2]!.id, /^stop-[0-9a-f-]{36}-1-1$/);
   const whole = await store.snapshot((tx) => assignmentPage(tx, "a", 0, 10));
   assert.deepEqual([whole.revision, whole.tasks.length, whole.nextOffset], [1n, 3, 0]);
@@ -200,6 +201,54 @@ void test("assignmentPage of an unknown node stops nothing", async () => {
   await using store = await postgres.open();
   const page = await store.snapshot((tx) => assignmentPage(tx, "nobody", 0, 10));
   assert.deepEqual([page.revision, page.stopsConfirmed], [0n, false]);
+});
+
+void test("selectTasks reads what drizzle reads, and alike containers once", async () => {
+  await using store = await postgres.open();
+  const container = { image: "demo/ünï:1", args: ["a,b", 'q"uote', "{brace}"], env: [{ name: "N", value: "" }] };
+  const read = await store.transaction(async (tx) => {
+    const rows = await insertTasks(tx, [
+      newTask("web-1", {
+        container,
+        hostPorts: ["tcp/80", 'odd "one", {x}\\'],
+        labels: { a: "b" },
+        cpuMillis: 2 ** 45,
+      }),
+      newTask("web-2", { container, pinnedNode: "node-9", fence: true }),
+    ]);
+    const at = new Date("2026-01-02T03:04:05.678Z");
+    const moved = { node: "a", phase: "Failed", exitCode: 137, oomKilled: true, startedAt: at, nextAttemptAt: at };
+    await updateTasks(tx, [{ before: rows[0]!, patch: { ...moved, addresses: ["10.0.0.1"], decisionId: 7 } }]);
+    const byDrizzle = await tx.select().from(taskTable).orderBy(taskTable.name);
+    const byName = await selectTasks(tx, sql`order by name`);
+    return { byDrizzle, byName };
+  });
+  assert.equal(read.byDrizzle.length, 2);
+  assert.deepEqual(read.byName, read.byDrizzle);
+  const [first, second] = read.byName;
+  assert.equal(first!.container, second!.container);
+  assert.ok(Object.isFrozen((first!.container["env"] as unknown[])[0]));
+  assert.equal(containerOf(first!), containerOf(second!));
+});
+
+void test("listTasks reads a page and no more, though Postgres knows nothing of the tasks yet", async () => {
+  await using store = await postgres.open();
+  const fetched = await store.transaction(async (tx) => {
+    await insertTasks(
+      tx,
+      Array.from({ length: 3_000 }, (_, n) => newTask(`web-${n}`)),
+    );
+    const count = async (): Promise<number> => {
+      const [row] = await tx.execute<{ n: number }>(sql`
+        select (idx_tup_fetch + seq_tup_read)::int as n from pg_stat_xact_user_tables where relname = 'tasks'`);
+      return row!.n;
+    };
+    const before = await count();
+    const page = await listTasks(tx, { namespace: "shop", pageSize: 50 });
+    assert.equal(page.items.length, 50);
+    return (await count()) - before;
+  });
+  assert.ok(fetched <= 60, `${fetched} rows were read for a page of 50`);
 });
 
 void test("listTasks pages without skipping, and selects by labels", async () => {

@@ -8,27 +8,33 @@ import { StatusError } from "@berth/base";
 import { create, toJson, type JsonObject } from "@bufbuild/protobuf";
 import { replacementSafety } from "@berth/model";
 import {
-  ContainerSpecSchema,
   ReplacementSafetySchema,
   TaskSchema,
   TaskSpecSchema,
   TaskStatusSchema,
+  type ContainerSpec,
   type ReplacementSafety,
   type Stop,
   type Task,
 } from "@berth/proto";
-import { and, asc, eq, getTableColumns, is, sql, SQL } from "drizzle-orm";
+import { and, eq, getTableColumns, is, sql, SQL } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import { recordChanges, type ChangeOp, type NewChange } from "./feed/record.ts";
-import { metadataOf, optional, parse, timestampOf } from "./messages.ts";
+import { metadataOf, optional, timestampOf } from "./messages.ts";
 import { pageKey, pageLimit, pageOf, type Page } from "./page.ts";
 import { tasks } from "./schema/index.ts";
 import { selectorSql } from "./selector-sql.ts";
+import { containerOf, selectTasks, type TaskRow } from "./task-rows.ts";
 import type { NamespacedQuery } from "./workloads.ts";
 
-export type TaskRow = typeof tasks.$inferSelect;
+export type { TaskRow } from "./task-rows.ts";
 
+/** Messages of alike tasks share their container: it is not to be written to. */
 export function taskMessage(row: TaskRow): Task {
+  return messageOf(row, containerOf(row));
+}
+
+function messageOf(row: TaskRow, container: ContainerSpec | undefined): Task {
   return create(TaskSchema, {
     metadata: metadataOf(row),
     spec: create(TaskSpecSchema, {
@@ -36,7 +42,7 @@ export function taskMessage(row: TaskRow): Task {
       workloadUid: row.workloadUid,
       slot: row.slot,
       node: row.node ?? "",
-      container: parse(ContainerSpecSchema, row.container),
+      ...optional("container", container),
       workloadGeneration: BigInt(row.workloadGeneration),
       desired: row.desired,
       fence: row.fence,
@@ -65,7 +71,7 @@ export function taskMessage(row: TaskRow): Task {
 
 /** How it is to be stopped, as its spec says. */
 export function taskStop(row: TaskRow): Stop | undefined {
-  return parse(ContainerSpecSchema, row.container).stop;
+  return containerOf(row).stop;
 }
 
 function replacementOf(row: TaskRow): ReplacementSafety {
@@ -74,10 +80,7 @@ function replacementOf(row: TaskRow): ReplacementSafety {
 }
 
 export async function getTask(tx: Tx, namespace: string, name: string): Promise<TaskRow | undefined> {
-  const [row] = await tx
-    .select()
-    .from(tasks)
-    .where(and(eq(tasks.namespace, namespace), eq(tasks.name, name)));
+  const [row] = await selectTasks(tx, sql`where namespace = ${namespace} and name = ${name}`);
   return row;
 }
 
@@ -89,7 +92,7 @@ export async function lockTask(tx: Tx, namespace: string, name: string): Promise
 
 /** Locks rows in the order of their uids, so that two who lock several never wait for each other. */
 export function lockTasks(tx: Tx, where: SQL): Promise<TaskRow[]> {
-  return tx.select().from(tasks).where(where).orderBy(asc(tasks.uid)).for("update");
+  return selectTasks(tx, sql`where ${where} order by ${tasks.uid} for update`);
 }
 
 export function lockTasksByUid(tx: Tx, uids: readonly string[]): Promise<TaskRow[]> {
@@ -105,21 +108,26 @@ export async function listTasks(
 ): Promise<Page<TaskRow>> {
   const limit = pageLimit(query);
   const after = pageKey(query, 2);
-  const rows = await tx
-    .select()
-    .from(tasks)
-    .where(
-      and(
-        query.namespace === undefined ? undefined : eq(tasks.namespace, query.namespace),
-        query.workload === undefined ? undefined : eq(tasks.workload, query.workload),
-        query.node === undefined ? undefined : eq(tasks.node, query.node),
-        selectorSql(tasks.labels, query.selector ?? []),
-        after && sql`(${tasks.namespace}, ${tasks.name}) > (${after[0]}, ${after[1]})`,
-      ),
-    )
-    .orderBy(asc(tasks.namespace), asc(tasks.name))
-    .limit(limit + 1);
+  const where = and(
+    query.namespace === undefined ? undefined : ofNamespace(query.namespace),
+    query.workload === undefined ? undefined : eq(tasks.workload, query.workload),
+    query.node === undefined ? undefined : eq(tasks.node, query.node),
+    selectorSql(tasks.labels, query.selector ?? []),
+    after && sql`(${tasks.namespace}, ${tasks.name}) > (${after[0]}, ${after[1]})`,
+  );
+  const rows = await selectTasks(
+    tx,
+    sql`where ${where ?? sql`true`} order by ${tasks.namespace}, ${tasks.name} limit ${limit + 1}`,
+  );
   return pageOf(rows, limit, (row) => [row.namespace, row.name]);
+}
+
+/**
+ * As a range of the index that the list is in the order of. By equality Postgres, whose statistics know little of tasks that were just
+ * made, takes the namespace for small, and reads and sorts all of it for each page.
+ */
+function ofNamespace(namespace: string): SQL {
+  return sql`(${tasks.namespace}, ${tasks.name}) >= (${namespace}, '') and ${tasks.namespace} <= ${namespace}`;
 }
 
 export type NewTask = Pick<
@@ -250,10 +258,16 @@ async function recordTasks(tx: Tx, rows: readonly TaskRow[], op: ChangeOp): Prom
       name: row.name,
       uid: row.uid,
       op,
-      object: toJson(TaskSchema, taskMessage(row)) as JsonObject,
+      object: taskJson(row),
       owner: row.workloadUid,
     })),
   );
+}
+
+/** As protobuf's JSON form has it. The container is in that form already. */
+function taskJson(row: TaskRow): JsonObject {
+  const { spec, ...rest } = toJson(TaskSchema, messageOf(row, undefined)) as { readonly spec: JsonObject };
+  return { ...rest, spec: { ...spec, container: row.container } };
 }
 
 /** What may change in a task, with its type in Postgres. */

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { silentLogger } from "@berth/base";
 import { agentInboxPrefix, agentPermissions } from "@berth/bus";
-import { createJobQueues, startJobWorker } from "@berth/jobs";
+import { createJobQueues, encodeJob, startJobWorker } from "@berth/jobs";
 import { create } from "@bufbuild/protobuf";
 import { JobSchema } from "@berth/proto";
 import { eventually, scratchDir, startNats, startRedis } from "./servers/index.ts";
@@ -16,7 +16,12 @@ test("startRedis lets a node's worker take its own jobs and none of another's", 
   await using queues = createJobQueues({ redisUrl: server.url, logger: silentLogger });
   const job = create(JobSchema, { image: { image: "demo/hello:1" } });
   await queues.addBulk(
-    ["node-1", "node-2"].map((node) => ({ node, name: "image.pull" as const, id: `pull-${node}`, data: job })),
+    ["node-1", "node-2"].map((node) => ({
+      node,
+      name: "image.pull" as const,
+      id: `pull-${node}`,
+      data: encodeJob(job),
+    })),
   );
   const taken: string[] = [];
   const worker = (node: string): ReturnType<typeof startJobWorker> =>

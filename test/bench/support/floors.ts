@@ -1,5 +1,5 @@
 /** The bare work beneath a control plane: what its servers alone need to take the same rows and jobs from one client. */
-import { decodeJob, queueName, type JobToAdd } from "@berth/jobs";
+import { decodeJob, encodeJob, queueName, type JobToAdd } from "@berth/jobs";
 import type { ControlPlane } from "./control-plane.ts";
 import { timedMs } from "./report.ts";
 
@@ -14,7 +14,7 @@ export async function readJobs({ redis, nodes }: ControlPlane): Promise<JobToAdd
     const rows = await Promise.all(ids.map((id) => redis.hmget(`${prefix}:${id}`, "name", "data")));
     for (const [index, [name, data]] of rows.entries()) {
       const decoded = decodeJob(name ?? "", JSON.parse(data ?? "null"));
-      jobs.push({ node, id: ids[index]!, name: decoded.name, data: decoded.job });
+      jobs.push({ node, id: ids[index]!, name: decoded.name, data: encodeJob(decoded.job) });
     }
   }
   return jobs;

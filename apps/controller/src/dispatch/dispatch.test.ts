@@ -1,9 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { create } from "@bufbuild/protobuf";
 import { noFailpoints, silentLogger, StatusError } from "@berth/base";
 import { createJobQueues, startJobWorker, type JobToAdd } from "@berth/jobs";
-import { JobSchema, TaskAssignmentSchema } from "@berth/proto";
 import { addToOutbox, openStore, outboxDepth, type NewJob, type Store } from "@berth/store";
 import { eventually, scratchDir, startRedis, type RedisServer, type Scratch } from "@berth/testkit/servers";
 import { noMetrics } from "../testing/no-metrics.ts";
@@ -28,10 +26,7 @@ const job = (node: string, id: string, name = "task.run"): NewJob => ({
   node,
   name,
   id,
-  job: create(JobSchema, {
-    revision: 3n,
-    task: create(TaskAssignmentSchema, { taskUid: id, generation: 1n, attempt: 1 }),
-  }),
+  job: { revision: "3", task: { taskUid: id, generation: "1", attempt: 1 } },
 });
 
 const put = (store: Store, jobs: readonly NewJob[]): Promise<void> => store.transaction((tx) => addToOutbox(tx, jobs));

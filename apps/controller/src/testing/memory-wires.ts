@@ -2,7 +2,7 @@
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { StatusError } from "@berth/base";
 import type { Bus, BusState, RequestContext } from "@berth/bus";
-import type { JobToAdd } from "@berth/jobs";
+import { decodeJob, type JobToAdd } from "@berth/jobs";
 import type {
   AssignmentsReply,
   AssignmentsRequest,
@@ -51,7 +51,8 @@ export class MemoryWires implements AgentWires {
     addBulk: (jobs: readonly JobToAdd[]): Promise<void> => {
       if (this.redisAway) return Promise.reject(new StatusError("UNAVAILABLE", "redis is away"));
       this.added.push(...jobs);
-      if (!this.loseJobs) for (const { node, data } of jobs) this.agents.get(node)?.take(data);
+      if (!this.loseJobs)
+        for (const { node, name, data } of jobs) this.agents.get(node)?.take(decodeJob(name, data).job);
       return Promise.resolve();
     },
   };

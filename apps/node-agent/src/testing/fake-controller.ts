@@ -19,7 +19,7 @@ import {
   type StreamEvent,
   type StreamKind,
 } from "@berth/bus";
-import { createJobQueues, type JobName, type JobQueues } from "@berth/jobs";
+import { createJobQueues, encodeJob, type JobName, type JobQueues } from "@berth/jobs";
 import {
   AssignmentsReplySchema,
   JobSchema,
@@ -109,7 +109,7 @@ export class FakeController implements AsyncDisposable {
   async ring(name: JobName, task: TaskAssignment, revision = this.revision): Promise<void> {
     const data = create(JobSchema, { storeEpoch: this.storeEpoch, revision: BigInt(revision), task });
     const id = `${name.replace(".", "-")}-${task.taskUid}-${task.generation}-${task.attempt}-${revision}`;
-    await this.#queues.addBulk([{ node: this.node, name, id, data }]);
+    await this.#queues.addBulk([{ node: this.node, name, id, data: encodeJob(data) }]);
   }
 
   /** All stored entries about a task, in order. */
