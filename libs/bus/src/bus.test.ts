@@ -116,6 +116,21 @@ describe("bus on a real nats-server", () => {
     ]);
   });
 
+  test("bus of several servers goes to another one when its own is away, and back", async () => {
+    await using other = await startTestNats();
+    const logger = silentLogger;
+    await using both = connectBus({ url: `${nats.url},${other.url}`, name: "both", inboxPrefix: "inbox.both", logger });
+    await both.connected();
+    for (const [away, there] of [
+      [nats, other],
+      [other, nats],
+    ] as const) {
+      await away.stop();
+      await until("it is at the other one", () => both.state === "connected" && both.connection().getServer() === new URL(there.url).host); // prettier-ignore
+      await away.start();
+    }
+  });
+
   test("connectBus returns at once and connects when the server comes", async () => {
     await nats.stop();
     const early = connectBus({ url: nats.url, name: "early", inboxPrefix: "inbox.early", logger: silentLogger });
