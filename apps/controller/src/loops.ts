@@ -53,6 +53,7 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
   await noticeCopy(store, holdTermsOf(config));
   lifetime.own(startRetention({ store, logger }, config.retention));
   lifetime.own(startNews({ store, bus, logger, failpoint }));
+  const limits = { replicas: journalReplicas(config.natsUrl) };
   const { secretsDirectory } = config.webhooks;
   lifetime.own(await startWebhooks({ ...common, sender }, { secretsDirectory }));
   lifetime.own(
@@ -60,7 +61,7 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
       {
         ...common,
         metrics: metrics.ingest,
-        consume: (shard, handler, signal) => consumeShard(bus, shard, handler, { signal, logger }),
+        consume: (shard, handler, signal) => consumeShard(bus, shard, handler, { signal, logger, limits }),
         fetchJournal: (node, request, signal) => bus.request(journalFetchEndpoint, node, request, { signal }),
       },
       { shards: JOURNAL_SHARDS, owner: controllerName() },
@@ -86,6 +87,11 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
   lifetime.own(
     await startLeases({ store, bus, logger, metrics: metrics.lease }, { ...lease, eviction, shards: JOURNAL_SHARDS }),
   );
+}
+
+/** Of the servers of a cluster, so many as outlive the loss of one: three of three. Two cannot agree without each other. */
+function journalReplicas(natsUrl: string): number {
+  return natsUrl.split(",").length >= 3 ? 3 : 1;
 }
 
 /** The others' leases run out within one renewal of the first: only then is it known whether most went silent together. */

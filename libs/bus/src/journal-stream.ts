@@ -16,6 +16,7 @@ import {
   type Consumer,
   type JetStreamManager,
   type JsMsg,
+  type StreamConfig,
 } from "@nats-io/jetstream";
 import { backoffMs, isTransient, StatusError, systemClock, withSignal, type Logger } from "@berth/base";
 import { JournalBatchSchema, type JournalBatch, type JournalEntry } from "@berth/proto";
@@ -28,30 +29,64 @@ export const JOURNAL_STREAM = "BERTH_EV";
 export interface StreamLimits {
   readonly maxAgeMs?: number;
   readonly maxBytes?: number;
+  /** Servers of a cluster that hold it, 1 to 5: of three, one may be away. Default 1. */
+  readonly replicas?: number;
 }
 
-/** Makes the stream, or brings its limits up to date. */
-export async function ensureStream(bus: Bus, limits: StreamLimits = {}): Promise<void> {
-  const config = {
+/**
+ * Makes the stream, or brings its limits up to date. Of a cluster whose servers are not all there, what cannot be had now is left
+ * for the next time: a stream on fewer servers carries journals, too.
+ */
+export async function ensureStream(bus: Bus, limits: StreamLimits = {}, logger?: Logger): Promise<void> {
+  try {
+    const { streams } = await jetstreamManager(bus.connection(), { checkAPI: false });
+    const config = streamConfig(limits);
+    const before = await streams.info(JOURNAL_STREAM).catch(absent);
+    if (before === undefined) return await makeStream(streams, config, logger);
+    if (isAsWanted(before.config, config)) return;
+    await streams.update(JOURNAL_STREAM, config).catch((error: unknown) => {
+      logger?.warn({ error: String(error) }, "the journals' stream keeps its limits: they could not be changed now");
+    });
+  } catch (error) {
+    throw busError(error, `stream ${JOURNAL_STREAM}`);
+  }
+}
+
+function streamConfig({ maxAgeMs = 24 * 3_600_000, maxBytes = 512 * 1024 * 1024, replicas = 1 }: StreamLimits) {
+  return {
     subjects: ["ev.>"],
     storage: StorageType.File,
     retention: RetentionPolicy.Limits,
     discard: DiscardPolicy.Old,
-    max_age: (limits.maxAgeMs ?? 24 * 3_600_000) * 1e6,
-    max_bytes: limits.maxBytes ?? 512 * 1024 * 1024,
+    max_age: maxAgeMs * 1e6,
+    max_bytes: maxBytes,
     duplicate_window: 120_000 * 1e6,
+    num_replicas: replicas,
   };
+}
+
+type Config = ReturnType<typeof streamConfig>;
+
+async function makeStream(streams: JetStreamManager["streams"], config: Config, logger?: Logger): Promise<void> {
   try {
-    const manager = await jetstreamManager(bus.connection(), { checkAPI: false });
-    try {
-      await manager.streams.add({ name: JOURNAL_STREAM, ...config });
-    } catch (error) {
-      if (!/already in use/.test(String(error))) throw error;
-      await manager.streams.update(JOURNAL_STREAM, config);
-    }
+    await streams.add({ name: JOURNAL_STREAM, ...config });
   } catch (error) {
-    throw busError(error, `stream ${JOURNAL_STREAM}`);
+    // Somebody else was quicker.
+    if (/already in use/.test(String(error))) return;
+    if (config.num_replicas === 1) throw error;
+    logger?.warn({ error: String(error), replicas: config.num_replicas }, "the journals' stream begins on one server");
+    await makeStream(streams, { ...config, num_replicas: 1 });
   }
+}
+
+function isAsWanted(is: StreamConfig, wanted: Config): boolean {
+  const { max_age, max_bytes, num_replicas } = wanted;
+  return is.max_age === max_age && is.max_bytes === max_bytes && is.num_replicas === num_replicas;
+}
+
+function absent(error: unknown): undefined {
+  if (/stream not found/.test(String(error))) return undefined;
+  throw error;
 }
 
 /** NATS takes 1 MiB a message; batches beyond this are cut. */
@@ -134,7 +169,7 @@ export async function consumeShard(
   while (!signal.aborted) {
     try {
       await bus.connected(signal);
-      const consumer = await takeOver(bus, shard, options.limits);
+      const consumer = await takeOver(bus, shard, options);
       while (!signal.aborted) {
         const messages = await fetchSome(consumer, options.maxMessages ?? 256, signal);
         failures = 0;
@@ -158,8 +193,8 @@ class HandlerFailed extends Error {}
  * Makes the shard's consumer anew, beginning after what was acknowledged. What the owner before had taken and not
  * acknowledged comes first then, in order, at once.
  */
-async function takeOver(bus: Bus, shard: number, limits: StreamLimits | undefined): Promise<Consumer> {
-  await ensureStream(bus, limits);
+async function takeOver(bus: Bus, shard: number, { limits, logger }: ConsumeOptions): Promise<Consumer> {
+  await ensureStream(bus, limits, logger);
   const connection = bus.connection();
   const name = `ingest-${shard}`;
   const manager = await jetstreamManager(connection, { checkAPI: false });

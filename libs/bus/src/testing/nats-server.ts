@@ -46,6 +46,32 @@ export async function startTestNats(extraConfig = ""): Promise<TestNats> {
   return nats;
 }
 
+export interface TestCluster extends AsyncDisposable {
+  readonly servers: readonly TestNats[];
+  /** Of all of them. */
+  readonly url: string;
+}
+
+/** Three servers that know each other, as docs/operations/ha.md has it. */
+export async function startTestCluster(): Promise<TestCluster> {
+  const ports = await Promise.all([freePort(), freePort(), freePort()]);
+  const routes = ports.map((port) => `nats://127.0.0.1:${port}`).join(", ");
+  const servers = await Promise.all(
+    ports.map((port, index) =>
+      startTestNats(
+        `server_name: n${index + 1}\ncluster { name: test, listen: "127.0.0.1:${port}", routes: [${routes}] }`,
+      ),
+    ),
+  );
+  return {
+    servers,
+    url: servers.map(({ url }) => url).join(","),
+    async [Symbol.asyncDispose]() {
+      for (const server of servers) await server[Symbol.asyncDispose]();
+    },
+  };
+}
+
 async function launch(configPath: string): Promise<ChildProcess> {
   const child = spawn("nats-server", ["-c", configPath], { stdio: ["ignore", "ignore", "pipe"] });
   const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -60,6 +86,9 @@ async function launch(configPath: string): Promise<ChildProcess> {
   return child;
 }
 
+/** Given out already: a server of a cluster may not have taken its own yet. */
+const given = new Set<number>();
+
 async function freePort(): Promise<number> {
   const server = createServer();
   server.listen(0, "127.0.0.1");
@@ -67,5 +96,7 @@ async function freePort(): Promise<number> {
   const { port } = server.address() as AddressInfo;
   server.close();
   await once(server, "close");
+  if (given.has(port)) return await freePort();
+  given.add(port);
   return port;
 }
