@@ -19,6 +19,7 @@ import {
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { and, asc, eq, isNotNull, or, sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
+import { storeTime } from "./time.ts";
 import { currentPosition, type Position } from "./feed/position.ts";
 import { notify } from "./feed/record.ts";
 import { metadataOf, optional, parse, timestampOf } from "./messages.ts";
@@ -128,7 +129,7 @@ export async function insertWebhook(
   secret: string,
 ): Promise<WebhookRow> {
   const { xid } = await currentPosition(tx);
-  const begin = { xid: String(xid), eventId: 0, passedUntil: new Date() };
+  const begin = { xid: String(xid), eventId: 0, passedUntil: await storeTime(tx) };
   const json = toJson(WebhookSpecSchema, spec) as JsonObject;
   const [row] = await tx
     .insert(webhooks)

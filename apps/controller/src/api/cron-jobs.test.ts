@@ -104,6 +104,17 @@ test("runCronJob begins a run now, as concurrency lets it", async () => {
   await assert.rejects(client().runCronJob({ namespace: "demo", name: "nothing" }), { code: "NOT_FOUND" });
 });
 
+test("runCronJob goes by Postgres' clock: a controller that is ahead does not put the next look off", async (context) => {
+  const named = { namespace: "demo", name: "report" };
+  context.mock.timers.enable({ apis: ["Date"], now: Date.now() + 7_200_000 });
+  await client().runCronJob(named);
+  context.mock.timers.reset();
+  const [row] = await api.store.db.execute<{ due: boolean }>(
+    "select look_at <= clock_timestamp() as due from cron_jobs where name = 'report'",
+  );
+  assert.equal(row!.due, true);
+});
+
 test("deleteCronJob removes it, and one that is not there is not found", async () => {
   await client().deleteCronJob({ namespace: "demo", name: "report" });
   await assert.rejects(client().getCronJob({ namespace: "demo", name: "report" }), { code: "NOT_FOUND" });

@@ -78,7 +78,7 @@ export function cronJobService(deps: ApplyDeps & WatchDeps): Implementation {
         await holdForUse(tx, namespace);
         const row = await lockCronJob(tx, namespace, name);
         if (row === undefined) throw notFound("cron job", name, namespace);
-        return cronRunMessage(await runNow(tx, row, new Date(), principal?.name ?? ""));
+        return cronRunMessage(await runNow(tx, row, await storeTime(tx), principal?.name ?? ""));
       }),
     async listCronRuns({ namespace, name }) {
       const { uid } = await existing(store.db, namespace, name);

@@ -46,6 +46,18 @@ void test("a secret is told in the answer that made it and in no other", async (
   assert.equal(missing.status, 404);
 });
 
+void test("a secret that was rotated signs for the grace by Postgres' clock", async (context) => {
+  await api.http("PUT", `${PATH}/kept`, { metadata: { name: "kept" }, spec: { url: "https://ci.example/hook" } });
+  context.mock.timers.enable({ apis: ["Date"], now: Date.now() + 7_200_000 });
+  await api.client(WebhookService).rotateWebhookSecret({ ...metadata("kept"), grace: { seconds: 60n } });
+  context.mock.timers.reset();
+  const [row] = await api.store.db.execute<{ soon: boolean }>(
+    "select previous_secret_until < clock_timestamp() + interval '61 seconds' as soon from webhooks where name = 'kept'",
+  );
+  assert.equal(row!.soon, true);
+  await api.http("DELETE", `${PATH}/kept`);
+});
+
 void test("what is wrong in a webhook is named by its field", async () => {
   const fieldsOf = async (spec: object): Promise<string> => {
     const { status, json } = await api.http("PUT", `${PATH}/bad`, { metadata: { name: "bad" }, spec });

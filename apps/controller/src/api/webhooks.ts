@@ -29,6 +29,7 @@ import {
   listWebhooks,
   lockWebhook,
   removeWebhook,
+  storeTime,
   updateWebhook,
   webhookMessage,
   webhookSpec,
@@ -213,7 +214,7 @@ async function rotate(tx: Tx, request: RotateWebhookSecretRequest): Promise<Rota
   const violations = boundProblem("grace", graceMs, 0, MOST_GRACE_MS, "0s to 30 days");
   if (violations.length > 0) throw StatusError.invalid(violations);
   const secret = makeSecret();
-  const previousSecretUntil = new Date(Date.now() + graceMs);
+  const previousSecretUntil = new Date((await storeTime(tx)).getTime() + graceMs);
   await updateWebhook(tx, row, {
     secret,
     previousSecret: graceMs === 0 ? "" : row.secret,
@@ -239,7 +240,7 @@ async function test(
   const row = await existing(store.db, namespace, name);
   const { storeEpoch } = await getStoreMeta(store.db);
   const { url, headers, timeout, batch } = webhookSpec(row);
-  const at = new Date();
+  const at = await storeTime(store.db);
   const { id, message } = pingDelivery({ row, storeEpoch, batch: Math.max(1, batch) }, by, at);
   const secrets = await secretsOf(row, secretsDirectory, at);
   const timeoutMs = timeout === undefined ? DEFAULT_TIMEOUT_MS : durationMs(timeout);
