@@ -23,6 +23,7 @@ const SCOPES: Readonly<Record<string, Scope>> = {
   "three executions": { ...SMALL, maxExecs: 3 },
   "late answers": { ...SMALL, lateAnswers: true },
   "agents that crash": { ...SMALL, crashes: true },
+  "a name that another agent gets": { ...SMALL, maxHeirs: 1, maxEnds: 0 },
   "a restored store": { ...SMALL, maxRestores: 1, maxEnds: 0 },
 };
 const maxStates = Number(values.states);

@@ -205,6 +205,8 @@ export {
   isOriginal,
   lockHold,
   lockTasksOnOrNamed,
+  fencedGraces,
+  lockFencedOn,
   longestFencedGrace,
   numberedAfterRestore,
   releaseStore,

@@ -11,6 +11,7 @@ import type { Tx } from "./database.ts";
 import type { NodeRow } from "./node-message.ts";
 import { nodesByName, recordNodes } from "./nodes.ts";
 import { nodes, type NodeConflict } from "./schema/index.ts";
+import { STORE_NOW_MS } from "./time.ts";
 
 /** A lease request as columns. */
 export interface LeaseRenewal {
@@ -39,7 +40,8 @@ export interface LeaseRenewal {
 
 export interface LeasedNode {
   readonly row: NodeRow;
-  /** By Postgres' clock, at the time of the lock. */
+  /** Postgres' clock, at the time of the lock. */
+  readonly now: Date;
   readonly leaseFresh: boolean;
 }
 
@@ -60,12 +62,16 @@ export async function insertNewNodes(tx: Tx, renewals: readonly LeaseRenewal[]):
 /** Locks nodes in the order of their names and says whose lease still runs. */
 export async function lockLeases(tx: Tx, names: readonly string[]): Promise<LeasedNode[]> {
   const rows = await tx
-    .select({ row: nodes, leaseFresh: sql<boolean>`${nodes.leaseExpiresAt} > clock_timestamp()` })
+    .select({ row: nodes, nowMs: STORE_NOW_MS })
     .from(nodes)
     .where(sql`${nodes.name} in (select jsonb_array_elements_text(${JSON.stringify(names)}::jsonb))`)
     .orderBy(asc(nodes.name))
     .for("update");
-  return rows;
+  return rows.map(({ row, nowMs }) => ({
+    row,
+    now: new Date(nowMs),
+    leaseFresh: row.leaseExpiresAt.getTime() > nowMs,
+  }));
 }
 
 /**

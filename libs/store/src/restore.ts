@@ -132,12 +132,37 @@ export async function setHoldings(tx: Tx, names: readonly string[], holdings: ""
   await recordNamed(tx, names);
 }
 
+const MAY_RUN = sql`${tasks.phase} not in ('Succeeded', 'Failed', 'Stopped')`;
+
+/** In milliseconds, as SQL: what a task is given to end before SIGKILL. */
+const graceMs = (defaultMs: number): SQL =>
+  sql`coalesce(extract(epoch from (container -> 'stop' ->> 'grace')::interval) * 1000, ${defaultMs}::int)`;
+
 /** Milliseconds: the longest that a fenced task of this store is given to end. */
 export async function longestFencedGrace(tx: Tx, defaultMs: number): Promise<number> {
   const [row] = await tx.execute<{ ms: string | null }>(sql`
-    select max(coalesce(extract(epoch from (container -> 'stop' ->> 'grace')::interval) * 1000, ${defaultMs}::int))::bigint::text as ms
-    from tasks where fence`);
+    select max(${graceMs(defaultMs)})::bigint::text as ms from tasks where fence`);
   return Number(row!.ms ?? defaultMs);
+}
+
+/** The same of each of these nodes that possibly runs fenced tasks: of those that are not known to have ended. */
+export async function fencedGraces(
+  tx: Tx,
+  names: readonly string[],
+  defaultMs: number,
+): Promise<ReadonlyMap<string, number>> {
+  const rows = await tx.execute<{ node: string; ms: string }>(sql`
+    select node, max(${graceMs(defaultMs)})::bigint::text as ms from tasks
+    where fence and certainty <> 'fenced' and ${MAY_RUN}
+      and node in (select jsonb_array_elements_text(${JSON.stringify(names)}::jsonb))
+    group by node`);
+  return new Map(rows.map(({ node, ms }) => [node, Number(ms)]));
+}
+
+/** Wanted fenced tasks on these nodes that are not known to have ended. Locked. */
+export function lockFencedOn(tx: Tx, names: readonly string[]): Promise<TaskRow[]> {
+  const on = sql`${tasks.node} in (select jsonb_array_elements_text(${JSON.stringify(names)}::jsonb))`;
+  return lockTasks(tx, sql`${tasks.fence} and ${tasks.desired} <> 'Stop' and ${MAY_RUN} and ${on}`);
 }
 
 /** Fenced and unreachable tasks whose bound was reckoned from leases that were not the last. Locked. */

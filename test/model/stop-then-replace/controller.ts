@@ -4,8 +4,10 @@ import type { Rules } from "./rules.ts";
 import type { Scope } from "./scopes.ts";
 import { leaseHeld } from "./node.ts";
 import {
+  blankNode,
   execName,
   execOf,
+  nameOf,
   nodeName,
   withNode,
   withStore,
@@ -22,6 +24,11 @@ export function controllerSteps(state: State, rules: Rules, scope: Scope): Step<
   const steps: Step<State>[] = [];
   for (const [index, node] of nodes.entries()) {
     const of = nodeName(index);
+    const stored = entryStored(state, index, rules);
+    if (stored !== undefined) steps.push({ name: "EntryStored", of, next: stored });
+    if (node.ghostOf !== undefined) continue;
+    if (mayGive(state, index, rules, scope))
+      steps.push({ name: "NameGiven", of, next: nameGiven(state, index, rules) });
     if (node.up) {
       steps.push({ name: "LeaseGranted", of, next: leaseGranted(state, index, rules, scope) });
       if (!rules.answerAfterWrite) {
@@ -37,8 +44,6 @@ export function controllerSteps(state: State, rules: Rules, scope: Scope): Step<
     if (mayReplace(state, index, rules, maxExecs)) {
       steps.push({ name: "TaskReplaced", of, next: placed(state, index) });
     }
-    const stored = entryStored(state, index, rules);
-    if (stored !== undefined) steps.push({ name: "EntryStored", of, next: stored });
   }
   if (mayOrder(state, scope)) {
     steps.push({ name: "StopOrdered", of: execName(store.current), next: stopOrdered(state) });
@@ -47,7 +52,10 @@ export function controllerSteps(state: State, rules: Rules, scope: Scope): Step<
     const next = withStore(state, { hold: "confirmed", revision: store.revision.map((each) => each + 1) });
     steps.push({ name: "StoreConfirmed", of: "by an operator", next });
   }
-  if (store.hold === "confirmed" && nodes.every((_, index) => store.clean[index] || isFenced(state, index, rules))) {
+  if (
+    store.hold === "confirmed" &&
+    nodes.every((node, index) => node.ghostOf !== undefined || store.clean[index] || isFenced(state, index, rules))
+  ) {
     const next = withStore(state, { hold: "none", revision: store.revision.map((each) => each + 1) });
     steps.push({ name: "StoreReleased", of: "", next });
   }
@@ -89,7 +97,8 @@ function setOf(store: Store, index: number, state: State): AssignmentSet {
   return {
     epoch: store.epoch,
     revision: store.revision[index]!,
-    run: here && store.wanted === "run" ? store.current : -1,
+    // What has ended is not begun by a node that knows nothing of it.
+    run: here && store.wanted === "run" && !store.ended ? store.current : -1,
     stop: here && store.wanted === "stop" ? store.current : -1,
     confirmed: store.hold !== "restored",
     held: store.hold !== "none",
@@ -128,6 +137,24 @@ function placed(state: State, index: number): State {
   return { ...next, placed: [...state.placed, exec] };
 }
 
+/** Its node is silent, and its stopper has stopped what it ran; while a restored store is held, what nodes show decides. */
+function mayGive(state: State, index: number, rules: Rules, { maxHeirs, maxExecs }: Scope): boolean {
+  const { now, store, heirs, placed } = state;
+  if (heirs >= maxHeirs || store.hold !== "none" || !isSilent(state, index)) return false;
+  return now >= store.leaseAt[index]! + rules.giveAfter && (!rules.newNumbers || placed.length < maxExecs);
+}
+
+/** The agent that had the name goes on, unheard, and what it says of itself may still come. */
+function nameGiven(state: State, index: number, rules: Rules): State {
+  const { store, nodes, now, heirs } = state;
+  const ghost = { ...nodes[index]!, ghostOf: index };
+  const given = { ...withNode(state, index, blankNode(now)), heirs: heirs + 1 };
+  const next = { ...given, nodes: [...given.nodes, ghost] };
+  const runs =
+    store.current >= 0 && !store.ended && store.wanted === "run" && state.placed[store.current]!.on === index;
+  return runs && rules.newNumbers ? placed(next, index) : next;
+}
+
 function mayOrder({ store, ends }: State, { maxEnds }: Scope): boolean {
   return ends < maxEnds && store.current >= 0 && !store.ended && store.wanted === "run" && store.hold === "none";
 }
@@ -145,7 +172,7 @@ function entryStored(state: State, index: number, rules: Rules): State | undefin
   const { store, nodes, placed } = state;
   if (store.current < 0 || store.ended) return undefined;
   const has = rules.endsByExecution
-    ? placed[store.current]!.on === index && execOf(nodes[index]!, store.current) === "ended"
+    ? placed[store.current]!.on === nameOf(state, index) && execOf(nodes[index]!, store.current) === "ended"
     : nodes[index]!.execs.includes("ended");
   return has ? withStore(state, { ended: true }) : undefined;
 }

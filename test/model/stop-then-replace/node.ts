@@ -5,6 +5,7 @@ import {
   DRIFT,
   execName,
   execOf,
+  nameOf,
   nodeName,
   TTL,
   withExec,
@@ -61,9 +62,9 @@ function setApplied(state: State, index: number, set: AssignmentSet): State {
 }
 
 /** Is the set at least as new as what asked for this execution (D5)? Another store's revisions cannot be compared with it. */
-function isCovered({ placed }: State, index: number, exec: number, set: AssignmentSet): boolean {
-  const { on, epoch, revision } = placed[exec]!;
-  return on === index && (epoch !== set.epoch || revision <= set.revision);
+function isCovered(state: State, index: number, exec: number, set: AssignmentSet): boolean {
+  const { on, epoch, revision } = state.placed[exec]!;
+  return on === nameOf(state, index) && (epoch !== set.epoch || revision <= set.revision);
 }
 
 function stopped(exec: ExecState, remember: boolean): ExecState {
@@ -100,10 +101,10 @@ function execStep(state: State, index: number, exec: number, rules: Rules): [str
 }
 
 /** A job says nothing new to a node that has a set as new, and nothing at all about another store (D5). */
-function isJobTaken({ placed, nodes }: State, index: number, exec: number): boolean {
-  const { on, epoch, revision } = placed[exec]!;
-  const { applied } = nodes[index]!;
-  if (on !== index) return false;
+function isJobTaken(state: State, index: number, exec: number): boolean {
+  const { on, epoch, revision } = state.placed[exec]!;
+  const { applied } = state.nodes[index]!;
+  if (on !== nameOf(state, index)) return false;
   return applied.epoch === epoch && revision > applied.revision;
 }
 

@@ -7,6 +7,10 @@ import { DRIFT, SAFE_AFTER, STOP, TTL } from "./state.ts";
 export interface Rules {
   /** How long after the last written lease the controller takes a silent node's execution to be gone. */
   readonly replaceAfter: number;
+  /** How long after the last written lease a node's name may be another agent's. */
+  readonly giveAfter: number;
+  /** What the one before possibly ran is begun by the new one under a number of its own. */
+  readonly newNumbers: boolean;
   /** The agent counts the lease from the moment it sent the request, not from the answer. */
   readonly countFromSend: boolean;
   /** The lease is answered after it is written. */
@@ -27,6 +31,8 @@ export interface Rules {
 
 export const PROTOCOL: Rules = {
   replaceAfter: SAFE_AFTER,
+  giveAfter: SAFE_AFTER,
+  newNumbers: true,
   countFromSend: true,
   answerAfterWrite: true,
   stopperOutlivesAgent: true,
@@ -41,6 +47,8 @@ export const MUTATIONS: Readonly<Record<string, Partial<Rules>>> = {
   "T without the clocks' drift": { replaceAfter: TTL + STOP },
   "T without the time a stop takes": { replaceAfter: TTL + DRIFT },
   "replaced as soon as the lease has run out": { replaceAfter: TTL },
+  "a name given as soon as the lease has run out": { giveAfter: TTL },
+  "a name given with the executions of the one before": { newNumbers: false },
   "the deadline counted from the answer": { countFromSend: false },
   "the lease answered before it is written": { answerAfterWrite: false },
   "the stopper ends with the agent": { stopperOutlivesAgent: false },

@@ -20,6 +20,7 @@ import {
   execOf,
   initialState,
   isAlive,
+  nameOf,
   nodeName,
   SAFE_AFTER,
   STOP,
@@ -37,6 +38,8 @@ export const STEPS: Readonly<Record<string, string>> = {
   TaskPlaced: "the controller makes an execution: the first, or one after an end that it knows",
   TaskReplaced: "the controller makes an execution elsewhere: its node's last lease was written SAFE_AFTER ago",
   StopOrdered: "the controller wants an execution stopped; it stays the current one until its end is known",
+  NameGiven:
+    "the controller gives a node's name to an agent with another data root, SAFE_AFTER after its last lease, under new numbers",
   EntryStored: "the controller takes a journal's end of the execution that it names",
   SetRead: "the full set of a node with (store epoch, revision)",
   SetApplied: "the agent takes a set that is not older than its own: intents and stops are durable, then the revision",
@@ -69,6 +72,8 @@ function violationsOf(before: State, { next }: Step<State>): string[] {
     node.execs.flatMap((exec, at) => (isAlive(exec) ? [`${execName(at)} on ${nodeName(index)}`] : [])),
   );
   if (alive.length > 1) found.push(`${alive.join(" and ")} run at once`);
+  // Another agent has one's name: what was of the name is the ghost's now.
+  if (next.heirs > before.heirs) return found;
   for (const [index, node] of next.nodes.entries()) {
     const was = before.nodes[index]!;
     for (const [exec, state] of node.execs.entries()) {
@@ -108,9 +113,10 @@ const LETTER: Readonly<Record<ExecState, string>> = {
 function keyOf(state: State): string {
   const { now, nodes, placed, store, backup } = state;
   const ago = (at: number, limit: number): number => Math.min(now - at, limit);
-  const ofNode = nodes.map((node, index) => {
+  const ownOf = (node: Node, index: number): string => {
     const { lease, applied, set, answered } = node;
-    const execs = placed.map((each, exec) => `${LETTER[execOf(node, exec)]}${each.on === index ? "*" : ""}`).join("");
+    const name = nameOf(state, index);
+    const execs = placed.map((each, exec) => `${LETTER[execOf(node, exec)]}${each.on === name ? "*" : ""}`).join("");
     return [
       node.up ? "u" : "d",
       ago(node.armedUntil, DRIFT + STOP),
@@ -119,11 +125,18 @@ function keyOf(state: State): string {
       set === undefined ? "" : setKey(set),
       lease === undefined ? "" : `${lease.epoch}.${lease.revision}.${ago(lease.sentAt, TTL + DRIFT)}`,
       execs,
+    ].join(",");
+  };
+  const ofNode = nodes.flatMap((node, index) => {
+    if (node.ghostOf !== undefined) return [];
+    const ghosts = nodes.flatMap((each, at) => (each.ghostOf === index ? [ownOf(each, at)] : []));
+    const known = [
       store.revision[index],
       ago(store.leaseAt[index]!, SAFE_AFTER),
       store.clean[index] ? "y" : "n",
       backup === undefined ? "" : `${backup.revision[index]}/${ago(backup.leaseAt[index]!, SAFE_AFTER)}`,
-    ].join(",");
+    ];
+    return [[ownOf(node, index), ...known, ...ghosts.sort()].join(",")];
   });
   const rest = [
     placed.map(({ epoch, revision }) => `${epoch}.${revision}`).join(","),
@@ -131,6 +144,7 @@ function keyOf(state: State): string {
     backup === undefined ? "" : storeKey(backup),
     state.restores,
     state.ends,
+    state.heirs,
   ];
   return `${ofNode.sort().join("|")}|${rest.join("|")}`;
 }
@@ -147,7 +161,8 @@ function show({ now, nodes, placed, store }: State): string {
     const left = node.armedUntil - now;
     const execs = node.execs.flatMap((exec, at) => (exec === "absent" ? [] : [`${execName(at)} ${exec}`]));
     const lease = left > 0 ? `lease ${left} left` : `lease over for ${-left}`;
-    return `${nodeName(index)}: ${[node.up ? lease : `agent down, ${lease}`, ...execs].join(", ")}`;
+    const name = node.ghostOf === undefined ? nodeName(index) : `the one that was ${nodeName(node.ghostOf)}`;
+    return `${name}: ${[node.up ? lease : `agent down, ${lease}`, ...execs].join(", ")}`;
   });
   const current =
     store.current < 0 ? "nothing" : `${execName(store.current)} on ${nodeName(placed[store.current]!.on)}`;

@@ -51,6 +51,8 @@ export interface Node {
   readonly answered: Version | undefined;
   readonly applied: AssignmentSet;
   readonly execs: readonly ExecState[];
+  /** The node (by its place among all) whose name it had until another agent got it: nobody answers it any more. */
+  readonly ghostOf: number | undefined;
   /** On its way to the agent. */
   readonly lease: LeaseAnswer | undefined;
   readonly set: AssignmentSet | undefined;
@@ -83,6 +85,24 @@ export interface State {
   readonly backup: Store | undefined;
   readonly restores: number;
   readonly ends: number;
+  /** How often a name was given to another agent. */
+  readonly heirs: number;
+}
+
+const NOTHING_APPLIED: AssignmentSet = { epoch: -1, revision: -1, run: -1, stop: -1, confirmed: false, held: true };
+
+/** An agent with an empty data root. */
+export function blankNode(now: number): Node {
+  return {
+    up: true,
+    armedUntil: now - DRIFT - STOP,
+    answered: undefined,
+    applied: NOTHING_APPLIED,
+    execs: [],
+    ghostOf: undefined,
+    lease: undefined,
+    set: undefined,
+  };
 }
 
 /** A fleet at rest: every node holds its lease and has taken its (empty) set. */
@@ -94,6 +114,7 @@ export function initialState(nodes: number): State {
     answered: { epoch: 0, revision: 0 },
     applied,
     execs: [],
+    ghostOf: undefined,
     lease: undefined,
     set: undefined,
   };
@@ -108,8 +129,11 @@ export function initialState(nodes: number): State {
     leaseAt: each(0),
     clean: each(true),
   };
-  return { now: 0, nodes: each(node), placed: [], store, backup: undefined, restores: 0, ends: 0 };
+  return { now: 0, nodes: each(node), placed: [], store, backup: undefined, restores: 0, ends: 0, heirs: 0 };
 }
+
+/** Whose name a node has, or had. */
+export const nameOf = ({ nodes }: State, index: number): number => nodes[index]!.ghostOf ?? index;
 
 /** Does the container's program run, or may it from one moment to the next? */
 export const isAlive = (exec: ExecState): boolean => exec === "running" || exec === "stopping";

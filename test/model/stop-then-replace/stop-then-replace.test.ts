@@ -27,6 +27,12 @@ void test("stopThenReplace holds breadth first around a restored store", () => {
   assert.equal(result.found && printTrace(spec, result.found), undefined);
 });
 
+void test("stopThenReplace holds breadth first around a name that another agent gets", () => {
+  const spec = stopThenReplace({ ...SMALL, maxHeirs: 1, maxEnds: 0 });
+  const result = explore(spec, { maxStates: 100_000 });
+  assert.equal(result.found && printTrace(spec, result.found), undefined);
+});
+
 void test("stopThenReplace holds on long walks of three nodes, and every step is taken", () => {
   const result = walkFar(LARGE, { walks: 200, length: 400, seed: 4 });
   assert.equal(result.found && printTrace(stopThenReplace(LARGE), result.found), undefined);
@@ -35,9 +41,10 @@ void test("stopThenReplace holds on long walks of three nodes, and every step is
 
 for (const [name, mutation] of Object.entries(MUTATIONS)) {
   void test(`the explorer finds the harm of: ${name}`, (t) => {
+    const heirs = mutation.giveAfter !== undefined || mutation.newNumbers === false;
     const scope: Scope = {
       ...SMALL,
-      maxExecs: 3,
+      ...(heirs ? { maxHeirs: 1, maxEnds: 0 } : { maxExecs: 3 }),
       maxRestores: mutation.holdAfterRestore === false ? 1 : 0,
       crashes: mutation.stopperOutlivesAgent === false,
       lateAnswers: mutation.countFromSend === false,

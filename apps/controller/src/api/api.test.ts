@@ -224,6 +224,20 @@ describe("NodeService", () => {
     await assert.rejects(api.client(NodeService).deleteNode({ name: "unsure" }), { reason: "NODE_POSSIBLY_RUNNING" });
   });
 
+  test("deleteNode waits for what must never run twice though nobody has noticed yet that the node is silent", async () => {
+    await addNode(api.store, "unnoticed", {}, -100);
+    await api.store.db.execute(
+      `update nodes set conditions = '[{"type":"Stopper","status":"True"}]' where name = 'unnoticed'`,
+    );
+    await api.store.transaction(async (tx) => {
+      const [row] = await insertTasks(tx, [{ ...newTask("demo", "unnoticed-0"), fence: true }]);
+      await updateTasks(tx, [{ before: row!, patch: { node: "unnoticed", phase: "Running" } }]);
+    });
+    await assert.rejects(api.client(NodeService).deleteNode({ name: "unnoticed" }), {
+      reason: "NODE_POSSIBLY_RUNNING",
+    });
+  });
+
   test("deleteNode frees the tasks of a node that is gone for good", async () => {
     await addNode(api.store, "gone", {}, -1_000);
     await api.store.transaction(async (tx) => {

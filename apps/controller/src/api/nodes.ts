@@ -47,10 +47,13 @@ import { notFound, versionConflict } from "./refusals.ts";
 import { appliedMetadata, selectorScope } from "./scope.ts";
 import { schedulingPatch } from "./node-scheduling.ts";
 import { markNodes } from "./watermark.ts";
+import { fencedUntil } from "../lease/fenced-until.ts";
+import type { HoldTerms } from "../restore/begin.ts";
 import { watchResources, type WatchDeps } from "./watch.ts";
 
 export interface NodeDeps extends WatchDeps {
   readonly logger: Logger;
+  readonly holdTerms: HoldTerms;
   /** Drops what waits for a node that is gone for good. */
   readonly dropQueue: (node: string) => Promise<void>;
 }
@@ -82,7 +85,7 @@ export function nodeService(deps: NodeDeps): Implementation {
     },
     applyNode: ({ node, dryRun }) => applyNode(store, node!, dryRun),
     async deleteNode({ name }) {
-      const node = await store.transaction((tx) => deleteNode(tx, name));
+      const node = await store.transaction((tx) => deleteNode(tx, name, deps.holdTerms));
       // Doorbells of a node that is no more: nothing is lost with them, and nothing is wrong if they stay.
       await deps.dropQueue(name).catch((err: unknown) => deps.logger.warn({ err, node: name }, "its queue stays"));
       return node;
@@ -165,7 +168,7 @@ async function preview(tx: Tx, row: NodeRow, patch: NodePatch): Promise<Node> {
 }
 
 /** The operator's word that the node is gone for good: its tasks no longer run anywhere, and their slots are free. */
-async function deleteNode(tx: Tx, name: string): Promise<Node> {
+async function deleteNode(tx: Tx, name: string, terms: HoldTerms): Promise<Node> {
   const [leased] = await lockLeases(tx, [name]);
   if (leased === undefined) throw notFound("node", name);
   const { row } = leased;
@@ -178,8 +181,11 @@ async function deleteNode(tx: Tx, name: string): Promise<Node> {
     tx,
     held.map(({ uid }) => uid),
   );
-  const until = Math.max(0, ...tasks.flatMap((row) => (row.certainty === "unreachable" && row.possiblyUntil !== null ? [row.possiblyUntil.getTime()] : []))); // prettier-ignore
-  if (until > 0 && until > (await storeTime(tx)).getTime()) {
+  // Its lease may have run out only now, and nobody has said yet what that makes of its tasks.
+  const bound = (await fencedUntil(tx, [row], terms)).get(name);
+  const boundMs = bound instanceof Date ? bound.getTime() : 0;
+  const until = Math.max(boundMs, ...tasks.flatMap((row) => (row.certainty === "unreachable" && row.possiblyUntil !== null ? [row.possiblyUntil.getTime()] : []))); // prettier-ignore
+  if (until > leased.now.getTime()) {
     const at = new Date(until).toISOString();
     const message = `node "${name}" possibly runs fenced tasks until ${at}, of which there must never be two; delete it after that`;
     throw new StatusError("FAILED_PRECONDITION", message, {
@@ -198,8 +204,8 @@ async function deleteNode(tx: Tx, name: string): Promise<Node> {
         certainty: "unknown",
         possiblyUntil: null,
         nextAttemptAt: null,
-        finishedAt: before.finishedAt ?? new Date(),
-        deletedAt: before.deletedAt ?? new Date(),
+        finishedAt: before.finishedAt ?? leased.now,
+        deletedAt: before.deletedAt ?? leased.now,
       },
     })),
   );

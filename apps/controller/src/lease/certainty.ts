@@ -31,6 +31,7 @@ import {
   type TaskRow,
   type TaskUpdate,
 } from "@berth/store";
+import { leaseOf } from "./fenced-until.ts";
 
 const TASKS_PER_ROUND = 1_000;
 
@@ -75,10 +76,9 @@ function updateOf(row: TaskRow, node: NodeRow | undefined, terms: FencingTerms):
 /** T; null where nothing bounds it. */
 function possiblyUntilOf(row: TaskRow, node: NodeRow, terms: FencingTerms): Date | null {
   if (!row.fence || !hasStopper(node)) return null;
-  const { leaseRenewedAt, leaseExpiresAt: expiresAt } = node;
   const grace = taskStop(row)?.grace;
   const graceMs = grace === undefined ? DEFAULT_STOP_GRACE_MS : durationMs(grace);
-  return fencedBy({ expiresAt, ttlMs: expiresAt.getTime() - leaseRenewedAt.getTime() }, graceMs, terms);
+  return fencedBy(leaseOf(node), graceMs, terms);
 }
 
 function fencedEvent({ namespace, name, uid, node }: TaskRow): NewEvent {

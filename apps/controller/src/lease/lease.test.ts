@@ -7,17 +7,21 @@ import { AssignmentsReplySchema, LeaseRequestSchema, TaskAssignmentSchema, type 
 import {
   getNode,
   getStoreMeta,
+  insertTasks,
   listEvents,
+  listTasks,
   lockNode,
   nodeMessage,
   openStore,
   raiseRevisions,
   removeNode,
+  updateTasks,
   type LeaseRenewal,
   type NodeRow,
   type Store,
 } from "@berth/store";
 import { eventually } from "@berth/testkit/servers";
+import { newTask } from "../testing/test-api.ts";
 import { startTestDatabases, TestFleet, type TestDatabases } from "../testing/test-fleet.ts";
 import { cutToSize } from "./assignments.ts";
 import { LeaseBatcher } from "./batcher.ts";
@@ -125,6 +129,68 @@ void test("renewBatch lets a copied data root on the same machine wait, where a 
   const shown = nodeMessage(await bench.node("a")).status!.conditions.find(({ type }) => type === "IdentityConflict");
   assert.equal(shown?.reason, "NameInUse");
   assert.deepEqual(await bench.renew(renewal("a", { machineId: "m1", instance: "two" })), [""]);
+});
+
+/** Node `a` possibly runs a fenced task, which is given a minute to end; its lease has run out. */
+async function silentWithFenced(bench: Bench, stopper: "True" | "False"): Promise<void> {
+  await bench.renew(renewal("a", { conditions: [{ type: "Stopper", status: stopper }] }));
+  await bench.store.transaction(async (tx) => {
+    const [before] = await insertTasks(tx, [
+      { ...newTask("shop", "db-0"), fence: true, container: { image: "db", stop: { grace: "60s" } } },
+    ]);
+    await updateTasks(tx, [{ before: before!, patch: { node: "a", phase: "Running" } }]);
+  });
+  await endedAgo(bench, 1);
+}
+
+/** As if its lease had run out so long ago. */
+const endedAgo = async (bench: Bench, seconds: number): Promise<unknown> =>
+  await bench.store.db.execute(`update nodes set lease_expires_at = clock_timestamp() - interval '${seconds} seconds',
+    lease_renewed_at = clock_timestamp() - interval '${seconds + 10} seconds' where name = 'a'`);
+
+const OTHERS: Readonly<Record<string, RequestInit>> = {
+  "an agent without a machine id, of another boot": { bootId: "other", instance: "two" },
+  "one with another data root on the same machine": { instance: "two", journalEpoch: "e2" },
+};
+
+for (const [who, other] of Object.entries(OTHERS)) {
+  void test(`renewBatch gives ${who} a name at T, not at the end of the lease`, async () => {
+    await using bench = await openBench();
+    await silentWithFenced(bench, "True");
+    const [early] = await bench.renew(renewal("a", other));
+    assert.match(early!, /possibly runs what must never run twice until .*: this one gets the name then/);
+    // The lease, the grace, the slack (0.1 s) and the drift of clocks (1 % of 10 s).
+    await endedAgo(bench, 60.1);
+    assert.notEqual((await bench.renew(renewal("a", other)))[0], "");
+    await endedAgo(bench, 60.3);
+    assert.deepEqual(await bench.renew(renewal("a", other)), [""]);
+    const [task] = (await listTasks(bench.store.db, {})).items;
+    const anew = other.journalEpoch === undefined ? 1 : 2;
+    assert.equal(task!.attempt, anew, "another data root runs nothing under a number that was used");
+  });
+}
+
+void test("renewBatch gives a name whose stopper was not working to another only when an operator says so", async () => {
+  await using bench = await openBench();
+  await silentWithFenced(bench, "False");
+  await endedAgo(bench, 3_600);
+  const other = renewal("a", { bootId: "other", instance: "two" });
+  const [refused] = await bench.renew(other);
+  assert.match(refused!, /nothing ends it there .*berth delete node a/);
+  const shown = nodeMessage(await bench.node("a")).status!.conditions.find(({ type }) => type === "IdentityConflict");
+  assert.equal(shown?.reason, "NameInUse");
+  assert.deepEqual(await bench.renew(renewal("a", { instance: "three" })), [""], "its own successor has it");
+});
+
+void test("renewBatch notes by Postgres' clock when a name was refused", async (context) => {
+  await using bench = await openBench();
+  await bench.renew(renewal("a"));
+  context.mock.timers.enable({ apis: ["Date"], now: Date.now() + 7_200_000 });
+  await bench.renew(renewal("a", { bootId: "other", instance: "two" }));
+  await bench.renew(renewal("a"));
+  context.mock.timers.reset();
+  const { conflict } = await bench.node("a");
+  assert.ok(conflict !== null && Math.abs(Date.parse(conflict.at) - Date.now()) < 60_000, JSON.stringify(conflict));
 });
 
 void test("renewalOf says when a node's wall clock is wrong, either way", () => {

@@ -18,13 +18,16 @@ import {
   type LeasedNode,
   type LeaseRenewal,
   type NewEvent,
+  type NodeRow,
   type RenewedLease,
   type StoreMeta,
   type Tx,
 } from "@berth/store";
 import { beginHold, type HoldTerms } from "../restore/begin.ts";
 import type { LeaseTerms } from "./terms.ts";
-import { decideLease, isStoreRestored, isVisibleChange, type LeaseDecision } from "./decide.ts";
+import { decideLease, isStoreRestored, isSuccessor, isVisibleChange, type LeaseDecision } from "./decide.ts";
+import { fencedUntil } from "./fenced-until.ts";
+import { beginUnderNewNumbers } from "./name-given.ts";
 
 export interface RenewOutcome {
   /** In the order of the requests. */
@@ -42,14 +45,15 @@ export async function renewBatch(tx: Tx, renewals: readonly LeaseRenewal[], term
   const events: NewEvent[] = [];
   const nodes = await lockAll(tx, renewals, events);
   const meta = await currentMeta(tx, renewals, nodes, terms);
-  const decisions = new Map(renewals.map((renewal) => [renewal.name, decide(nodes, renewal)]));
+  const decisions = await decide(tx, renewals, nodes, terms);
   const granted = renewals.filter((renewal) => decisions.get(renewal.name)!.granted);
-  const visible = granted.filter((renewal) => isVisibleChange(nodes.get(renewal.name)!.row, renewal));
+  const visible = granted.filter((renewal) => isVisibleChange(nodes.get(renewal.name)!, renewal));
   for (const renewal of granted)
     events.push(...eventsOf(nodes.get(renewal.name)!, renewal, decisions.get(renewal.name)!));
   // protocol: LeaseGranted
   const news = new Set(visible.map((renewal) => renewal.name));
   await renewLeases(tx, granted, terms.ttlMs, news);
+  await beginUnderNewNumbers(tx, granted.filter((renewal) => isOtherRoot(nodes.get(renewal.name)!.row, renewal)).map(({ name }) => name)); // prettier-ignore
   await noteConflicts(tx, renewals, nodes, decisions, events);
   await insertEvents(tx, events);
   const stored = await storedByNode(tx, granted);
@@ -80,9 +84,9 @@ async function noteConflicts(
   for (const { name, instance, address } of renewals) {
     const decision = decisions.get(name)!;
     if (decision.granted || decision.conflict === undefined) continue;
-    const { row } = nodes.get(name)!;
+    const { row, now } = nodes.get(name)!;
     const known = row.conflict?.instance === instance && row.conflict.reason === decision.conflict;
-    const at = new Date().toISOString();
+    const at = now.toISOString();
     const since = (known ? row.conflict?.since : undefined) ?? at;
     const conflict = { instance, address, reason: decision.conflict, message: decision.why, at, since };
     await setConflict(tx, row, conflict, !known);
@@ -118,9 +122,27 @@ async function lockAll(
   return new Map(locked.map((node) => [node.row.name, node]));
 }
 
-function decide(nodes: ReadonlyMap<string, LeasedNode>, renewal: LeaseRenewal): LeaseDecision {
-  const { row, leaseFresh } = nodes.get(renewal.name)!;
-  return decideLease(row, leaseFresh, renewal);
+/** The agent that had the name last had another data root. */
+const isOtherRoot = (row: NodeRow, renewal: LeaseRenewal): boolean =>
+  row.instance !== "" && row.journalEpoch !== "" && row.journalEpoch !== renewal.journalEpoch;
+
+async function decide(
+  tx: Tx,
+  renewals: readonly LeaseRenewal[],
+  nodes: ReadonlyMap<string, LeasedNode>,
+  terms: RenewTerms,
+): Promise<ReadonlyMap<string, LeaseDecision>> {
+  const contested = renewals.flatMap((renewal) => {
+    const { row } = nodes.get(renewal.name)!;
+    return isSuccessor(row, renewal) ? [] : [row];
+  });
+  const until = await fencedUntil(tx, contested, terms);
+  return new Map(
+    renewals.map((renewal) => {
+      const { name } = renewal;
+      return [name, decideLease({ ...nodes.get(name)!, fencedUntil: until.get(name) }, renewal)];
+    }),
+  );
 }
 
 /** Begins a new epoch when one of the nodes, or the database itself, shows that it was put back. */

@@ -21,6 +21,7 @@ import {
   type TaskUpdate,
   type Tx,
 } from "@berth/store";
+import { leaseOf } from "../lease/fenced-until.ts";
 
 export interface HoldTerms {
   /** Of leases. */
@@ -65,10 +66,6 @@ async function laterBounds(tx: Tx, { slackMs }: HoldTerms): Promise<TaskUpdate[]
     const possiblyUntil = bounded ? fencedBy(leaseOf(node), graceOf(before), { slackMs }) : null;
     return { before, patch: { certainty: "unreachable", possiblyUntil } };
   });
-}
-
-export function leaseOf({ leaseRenewedAt, leaseExpiresAt }: { leaseRenewedAt: Date; leaseExpiresAt: Date }) {
-  return { expiresAt: leaseExpiresAt, ttlMs: leaseExpiresAt.getTime() - leaseRenewedAt.getTime() };
 }
 
 function graceOf(row: TaskRow): number {

@@ -20,7 +20,8 @@ import {
   type StoreMeta,
   type Tx,
 } from "@berth/store";
-import { leaseOf, type HoldTerms } from "./begin.ts";
+import { leaseOf } from "../lease/fenced-until.ts";
+import type { HoldTerms } from "./begin.ts";
 
 export interface HoldWait {
   /** Empty: nodes that this store does not know. */
