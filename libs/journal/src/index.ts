@@ -1,4 +1,4 @@
-export type { Entry, EpochReason, EpochState, Journal, NewEntry, Position, Transacted } from "./journal.ts";
+export type { Appended, Entry, EpochReason, EpochState, Journal, NewEntry, Position, Transacted } from "./journal.ts";
 export { journalMigrations } from "./migrations.ts";
 export { openJournal, type JournalConfig, type JournalDeps } from "./open.ts";
 export {

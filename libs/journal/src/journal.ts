@@ -37,6 +37,8 @@ export interface NewEntry {
   readonly payload: Uint8Array;
   /** True for an intent that takes on work; a full journal refuses it. */
   readonly newWork?: boolean;
+  /** True for a step that another one follows, as a rule soon: it may be published with that one. */
+  readonly interim?: boolean;
 }
 
 export interface Entry {
@@ -54,6 +56,11 @@ export interface Entry {
 export interface Position {
   readonly epoch: string;
   readonly seq: number;
+}
+
+/** The newest entry of an append; `interim`: all of the append's entries are. */
+export interface Appended extends Position {
+  readonly interim: boolean;
 }
 
 export type EpochReason = "kept" | "new" | "reset" | "cloned" | "restored" | "rolled back";
@@ -89,7 +96,7 @@ export interface Journal extends AsyncDisposable {
   transact(statements: readonly Statement[], entries: readonly NewEntry[]): Promise<Transacted>;
   append(entries: readonly NewEntry[]): Promise<readonly Position[]>;
   /** Called after each durable append with the newest entry's position. */
-  onAppend(listener: (head: Position) => void): Disposable;
+  onAppend(listener: (head: Appended) => void): Disposable;
   /** Entries of the current epoch from `fromSeq` on: at most `limit`, and no more bytes than `maxBytes` but at least one. */
   read(fromSeq: number, limit: number, maxBytes?: number): readonly Entry[];
   readEpoch(epoch: string, fromSeq: number, limit: number, maxBytes?: number): readonly Entry[];

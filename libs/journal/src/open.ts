@@ -2,7 +2,7 @@
 import { Emitter, silentLogger, StatusError, systemClock, throwIfAborted, type Clock, type Logger } from "@berth/base";
 import type { Metadata, Statement } from "@berth/metadata";
 import { epochReason, nextEpoch, readMarker, writeMarker } from "./epoch.ts";
-import type { Entry, EpochReason, EpochState, Journal, NewEntry, Position, Transacted } from "./journal.ts";
+import type { Appended, Entry, EpochReason, EpochState, Journal, NewEntry, Position, Transacted } from "./journal.ts";
 import {
   appendEntries,
   beginEpoch,
@@ -88,7 +88,7 @@ class SqliteJournal implements Journal {
   readonly #logger: Logger;
   readonly #config: ResolvedConfig;
   readonly #rows: JournalRows;
-  readonly #appends = new Emitter<Position>();
+  readonly #appends = new Emitter<Appended>();
   readonly #closing = new AbortController();
   #reason: EpochReason;
   /** What is in the table, and what is on its way there. */
@@ -135,7 +135,7 @@ class SqliteJournal implements Journal {
       const appending = entries.length === 0 ? [] : appendEntries(entries, this.#clock.nowMs(), scopeOf(this.#config));
       const results = await this.metadata.transact([...statements, ...appending]);
       const positions = entries.map((_, index) => toPosition(results[statements.length + index]?.rows[0]));
-      this.#appended(positions.at(-1));
+      this.#appended(positions.at(-1), entries.every(isInterim));
       return { results: results.slice(0, statements.length), positions };
     } catch (error) {
       this.#entries -= entries.length;
@@ -148,7 +148,7 @@ class SqliteJournal implements Journal {
     return (await this.transact([], entries)).positions;
   }
 
-  onAppend(listener: (head: Position) => void): Disposable {
+  onAppend(listener: (head: Appended) => void): Disposable {
     return this.#appends.on(listener);
   }
 
@@ -236,7 +236,7 @@ class SqliteJournal implements Journal {
     throw new StatusError("RESOURCE_EXHAUSTED", message, { reason: "JOURNAL_FULL" });
   }
 
-  #appended(last: Position | undefined): void {
+  #appended(last: Position | undefined, interim: boolean): void {
     if (last === undefined) return;
     const { epoch, seq } = last;
     this.#states = this.#states?.map((state) =>
@@ -244,7 +244,7 @@ class SqliteJournal implements Journal {
     );
     this.#unmarked = true;
     if (this.#markerPath !== undefined) this.#marking ??= this.#markLater();
-    this.#appends.emit(last);
+    this.#appends.emit({ epoch, seq, interim });
   }
 
   async #acknowledge(epoch: string, storedSeq: number): Promise<boolean> {
@@ -278,7 +278,7 @@ class SqliteJournal implements Journal {
       { epoch, headSeq, storedSeq, next },
       "the controller has stored more than was written here; a new epoch begins",
     );
-    this.#appended({ epoch: next, seq: this.head() });
+    this.#appended({ epoch: next, seq: this.head() }, false);
   }
 
   async #markLater(): Promise<void> {
@@ -298,6 +298,10 @@ class SqliteJournal implements Journal {
       this.#logger.warn({ err: error, path: this.#markerPath }, "the journal's marker could not be written");
     }
   }
+}
+
+function isInterim({ interim }: NewEntry): boolean {
+  return interim === true;
 }
 
 function weight(entries: readonly NewEntry[]): number {

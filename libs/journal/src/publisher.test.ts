@@ -235,3 +235,30 @@ test("dispose ends a publish that hangs, and nothing is published afterwards", a
   await append(journal, 1);
   assert.equal(broker.attempts, 1);
 });
+
+test("publisher holds an interim entry back for what it leads to, and not for long", async () => {
+  await using bench = await openBench();
+  const { broker, clock, metadata } = bench;
+  const journal = await openJournal({ metadata, clock }, { node: "n1", identity: "machine" });
+  const config = { ...CONFIG, gatherMs: 10, gatherInterimMs: 100 };
+  await using _publisher = startPublisher({ journal, transport: broker, clock }, config);
+  const note = async (kind: string, interim: boolean, sleeping: number): Promise<void> => {
+    await journal.append([{ kind, payload: Buffer.from(kind), interim }]);
+    await until(() => clock.sleeping === sleeping);
+  };
+  await note("begun", true, 1);
+  clock.advance(99);
+  assert.deepEqual(broker.seqs, []);
+  clock.advance(1);
+  await until(() => broker.seqs.length === 1 && clock.sleeping === 1);
+
+  await note("begun", true, 2);
+  clock.advance(50);
+  await note("done", false, 3);
+  clock.advance(10);
+  await until(() => broker.seqs.length === 3);
+  assert.deepEqual(
+    broker.taken.map(({ entries }) => entries.length),
+    [1, 2],
+  );
+});

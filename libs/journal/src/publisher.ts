@@ -1,6 +1,9 @@
 /**
  * Publishes the journal, in order and at least once, until the controller says that it has stored it (D4).
  *
+ * An entry waits a little for those that follow it closely, an interim one a little longer for what it leads to: a message costs
+ * the broker and the controller more than the entries in it.
+ *
  * One batch is in flight at a time, so a failure never lets a later entry pass an earlier one. What the broker has taken
  * is not yet safe: only the controller's watermark is. The cursor therefore goes back to the watermark when the publisher
  * starts, and when everything was published and the watermark has not moved for `stallMs`: a broker that was wiped, or
@@ -48,8 +51,10 @@ export interface PublisherDeps {
 export interface PublisherConfig {
   readonly batchEntries?: number;
   readonly batchBytes?: number;
-  /** How long the first entry after a silence waits for others to be published with it. Default 0. */
+  /** How long an entry waits for others to be published with it. Default 0. */
   readonly gatherMs?: number;
+  /** The same of interim entries. Default 0. */
+  readonly gatherInterimMs?: number;
   readonly backoff?: Backoff;
   /** How long a watermark may stand still below what was published. */
   readonly stallMs?: number;
@@ -69,6 +74,7 @@ const DEFAULTS: ResolvedConfig = {
   batchEntries: 500,
   batchBytes: 512 * 1024,
   gatherMs: 0,
+  gatherInterimMs: 0,
   backoff: { initialMs: 200, maxMs: 15_000, factor: 2 },
   stallMs: 30_000,
   maxStallMs: 600_000,
@@ -98,6 +104,8 @@ class Publisher implements JournalPublisher {
   /** When the broker last had everything and the watermark began to be waited for; undefined while publishing. */
   #waitingSinceMs: number | undefined;
   #wake = Promise.withResolvers<void>();
+  /** When what was appended since the last batch was read is to be published, by the monotonic clock; undefined: nothing was. */
+  #dueMs: number | undefined;
   /** A wait that is under way, by the monotonic clock. */
   #alarm: { readonly atMs: number; readonly rung: Promise<unknown> } | undefined;
 
@@ -110,7 +118,7 @@ class Publisher implements JournalPublisher {
     this.#config = config;
     this.#stallMs = config.stallMs;
     this.#lifetime = new Lifetime(signal);
-    this.#lifetime.own(deps.journal.onAppend(() => this.#wake.resolve()));
+    this.#lifetime.own(deps.journal.onAppend(({ interim }) => this.#appended(interim)));
     this.#lifetime.loop(
       (ending) => this.#run(ending),
       (error) => this.#logger.error({ err: error }, "the journal's publisher has ended"),
@@ -149,17 +157,36 @@ class Publisher implements JournalPublisher {
     while (!signal.aborted) {
       this.#wake = Promise.withResolvers<void>();
       try {
+        await this.#gather(signal);
         const batch = this.#nextBatch();
-        if (batch === undefined) {
-          await this.#idle(signal);
-          await this.#gather(signal);
-        } else await this.#publish(batch, signal);
+        if (batch === undefined) await this.#idle(signal);
+        else await this.#publish(batch, signal);
         this.#failures = 0;
       } catch (error) {
         if (signal.aborted) return;
         await this.#backOff(error, signal);
       }
     }
+  }
+
+  #appended(interim: boolean): void {
+    const { gatherMs, gatherInterimMs } = this.#config;
+    const dueMs = this.#clock.monotonicMs() + (interim ? gatherInterimMs : gatherMs);
+    if (this.#dueMs !== undefined && this.#dueMs <= dueMs) return;
+    this.#dueMs = dueMs;
+    this.#wake.resolve();
+  }
+
+  /** Waits until what was appended is due; what is there since before is. */
+  async #gather(signal: AbortSignal): Promise<void> {
+    while (this.#dueMs !== undefined) {
+      const leftMs = this.#dueMs - this.#clock.monotonicMs();
+      if (leftMs <= 0) break;
+      // Not the alarm of `#woken`: that one is far off, and kept.
+      await withSignal(Promise.race([this.#wake.promise, this.#clock.sleep(leftMs)]), signal);
+      this.#wake = Promise.withResolvers<void>();
+    }
+    this.#dueMs = undefined;
   }
 
   #nextBatch(): Batch | undefined {
@@ -191,11 +218,6 @@ class Publisher implements JournalPublisher {
     const leftMs = this.#waitingSinceMs + this.#stallMs - this.#clock.monotonicMs();
     if (leftMs > 0) await this.#woken(signal, leftMs);
     else this.#rewind(states);
-  }
-
-  async #gather(signal: AbortSignal): Promise<void> {
-    const { gatherMs } = this.#config;
-    if (gatherMs > 0) await this.#clock.sleep(gatherMs, signal);
   }
 
   #rewind(states: readonly EpochState[]): void {

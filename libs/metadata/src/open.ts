@@ -20,6 +20,11 @@ export interface OpenMetadataOptions {
   readonly migrations: readonly Migration[];
   /** Space of the disk to keep for rows, so that a full one can be told what was given back (headroom.ts). Default 0. */
   readonly headroomBytes?: number;
+  /**
+   * How long a transaction waits for others to go to the thread with it. Default 0: what one turn of the event loop asks for goes
+   * together. More is for files that many write to, on a file system where a commit takes no time by itself.
+   */
+  readonly gatherMs?: number;
   /** Gives up opening. */
   readonly signal?: AbortSignal;
 }
@@ -52,7 +57,7 @@ export async function openMetadata(options: OpenMetadataOptions): Promise<Opened
   const writer = new Worker(WRITER_THREAD, { workerData: input, name: "metadata-writer" });
   try {
     await writerOpened(writer, options.signal);
-    return new SqliteMetadata(options.path, writer);
+    return new SqliteMetadata(options.path, writer, options.gatherMs ?? 0);
   } catch (error) {
     await writer.terminate();
     throw error;
@@ -84,6 +89,7 @@ interface Waiting {
 class SqliteMetadata implements OpenedMetadata {
   readonly #path: string;
   readonly #writer: Worker;
+  readonly #gatherMs: number;
   readonly #writerEnded: Promise<void>;
   readonly #reader: DatabaseSync;
   readonly #queries: StatementCache;
@@ -96,7 +102,8 @@ class SqliteMetadata implements OpenedMetadata {
   #disposed: Promise<void> | undefined;
   #lost: StatusError | undefined;
 
-  constructor(path: string, writer: Worker) {
+  constructor(path: string, writer: Worker, gatherMs: number) {
+    this.#gatherMs = gatherMs;
     this.#path = path;
     this.#reader = openForReading(path);
     this.#queries = new StatementCache(this.#reader, CACHED_QUERIES);
@@ -132,7 +139,9 @@ class SqliteMetadata implements OpenedMetadata {
       if (odd !== undefined) throw new TypeError(`${typeof odd} cannot be a parameter`);
     }
     this.#asked.push(member);
-    if (this.#asked.length === 1) setImmediate(() => this.#flush());
+    if (this.#asked.length > 1) return;
+    if (this.#gatherMs > 0) setTimeout(() => this.#flush(), this.#gatherMs);
+    else setImmediate(() => this.#flush());
   }
 
   #flush(): void {

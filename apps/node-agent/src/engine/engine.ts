@@ -67,7 +67,7 @@ export class Engine {
    */
   async run(intent: RunIntent): Promise<IntentOutcome> {
     const outcome = await this.#intents.run(intent.taskUid, async () => {
-      const newest = this.#deps.rows.newest(intent.taskUid);
+      const newest = this.#deps.rows.newestStanding(intent.taskUid);
       const order = newest === undefined ? 1 : compareKeys(intent, newest);
       if (order === 0) return "known";
       if (order < 0) return "stale";
@@ -85,7 +85,7 @@ export class Engine {
   /** Stops and removes what runs of a task, up to the given execution; one that is newer goes on. */
   async stop(intent: TaskIntent): Promise<IntentOutcome> {
     const outcome = await this.#intents.run(intent.taskUid, async () => {
-      const newest = this.#deps.rows.newest(intent.taskUid);
+      const newest = this.#deps.rows.newestStanding(intent.taskUid);
       const order = newest === undefined ? 1 : compareKeys(intent, newest);
       if (order < 0) return "stale";
       if (order === 0 && (newest?.desired === "stop" || newest?.state === "removed")) return "known";

@@ -17,7 +17,7 @@ import { StartFailure, type ContainerRunner } from "./container-runner.ts";
 import { describeKey, type Execution } from "./execution.ts";
 import { fencedReason } from "./exits.ts";
 import { healthAtStart } from "./health/probe-plan.ts";
-import { agentEntry, taskEntry } from "./journal-entries.ts";
+import { agentEntry, taskEntry, type TaskFacts, type TaskStep } from "./journal-entries.ts";
 import { changeExecution, insertContainer, insertTask, type EngineRows } from "./rows.ts";
 import { LEASE_NOT_HELD, stopSignalOf } from "./steps/fence.ts";
 import type { StartFacts } from "./steps/index.ts";
@@ -66,7 +66,7 @@ export class ExecutionStarter {
     this.#starting.set(execution.taskUid, calledOff);
     try {
       // What is wanted may have changed between reading the row and being interruptible.
-      if (this.#deps.rows.get(execution)?.desired !== "run") return "again";
+      if (this.#deps.rows.standing(execution)?.desired !== "run") return "again";
       const signal = anySignal(calledOff.signal, closing);
       // Outside the bound on starts: while nobody answers, those that need the lease must not hold up the others.
       if (plan.fence === true) await this.#deps.fence.gate.open(execution, signal);
@@ -88,27 +88,35 @@ export class ExecutionStarter {
     }
     // Waited for only before something can run: the row that names the container's belongings is durable since it was
     // accepted, and transactions become durable in the order of the calls.
-    const begun = journal.transact(
-      [
-        changeExecution(execution, ["accepted", "starting"], { state: "starting", bootId }, this.#nowMs()),
-        insertContainer(container, "fleet", this.#nowMs()),
-      ],
-      [],
-    );
-    begun.catch(() => {});
+    let begun: Promise<unknown> | undefined;
+    const begin = (entry: NewEntry): Promise<unknown> =>
+      journal.transact(
+        [
+          changeExecution(execution, ["accepted", "starting"], { state: "starting", bootId }, this.#nowMs()),
+          insertContainer(container, "fleet", this.#nowMs()),
+        ],
+        [entry],
+      );
     const note = (entry: NewEntry): void => {
       journal.append([entry]).catch((error: unknown) => logger.warn({ err: error }, "a step was not journaled"));
+    };
+    /** The first that is told of the start goes with its beginning. */
+    const noteStep = (step: TaskStep, facts?: TaskFacts): void => {
+      const entry = taskEntry(execution, step, facts);
+      if (begun !== undefined) return note(entry);
+      begun = begin(entry);
+      begun.catch(() => {});
     };
     let facts: StartFacts;
     try {
       // protocol: ContainerStarted
       facts = await runner.start(container, {
         signal,
-        onPulling: () => note(taskEntry(execution, "pulling", { message: container.plan.image })),
+        onPulling: () => noteStep("pulling", { message: container.plan.image }),
         onWarning: (reason, message) =>
           note(agentEntry("warning", reason, `task ${execution.namespace}/${execution.name}: ${message}`)),
         onStep: async (step) => {
-          if (step === "snapshot") note(taskEntry(execution, "creating"));
+          if (step === "snapshot") noteStep("creating");
           if (step === "create") await begun;
         },
       });

@@ -42,7 +42,7 @@ export interface Execution extends ExecutionKey {
 }
 
 /** Below 0 when `a` is older. */
-export function compareKeys(a: ExecutionKey, b: ExecutionKey): number {
+export function compareKeys(a: Omit<ExecutionKey, "taskUid">, b: Omit<ExecutionKey, "taskUid">): number {
   return a.generation - b.generation || a.attempt - b.attempt;
 }
 

@@ -54,7 +54,7 @@ export function taskEntry(execution: Execution, step: TaskStep, facts: TaskFacts
     imageDigest: facts.imageDigest ?? "",
     health: facts.health ?? "",
   });
-  return entry(`task.${step}`, execution.namespace, { case: "task", value }, step === "accepted");
+  return entry(`task.${step}`, execution.namespace, { case: "task", value }, placeOf(step));
 }
 
 export type ImageStep = "accepted" | "present" | "failed" | "removed";
@@ -65,14 +65,14 @@ export function imageEntry(
   facts: Omit<MessageInitShape<typeof ImageChangedSchema>, "step" | "$typeName">,
 ): NewEntry {
   const value = create(ImageChangedSchema, { ...facts, step });
-  return entry(`image.${step}`, namespace, { case: "image", value }, step === "accepted");
+  return entry(`image.${step}`, namespace, { case: "image", value }, placeOf(step));
 }
 
 export type AgentStep = "started" | "stopped" | "recovered" | "warning";
 
 export function agentEntry(step: AgentStep, reason: string, message: string): NewEntry {
   const value = create(AgentChangedSchema, { step, reason, message });
-  return entry(`agent.${step}`, "", { case: "agent", value }, false);
+  return entry(`agent.${step}`, "", { case: "agent", value }, {});
 }
 
 /** The stored entry with its number and time, to be read. */
@@ -99,7 +99,17 @@ export function fromPublished(entry: JournalEntry): JournalEntry {
   return { ...fromBinary(JournalEntrySchema, entry.payload), seq: entry.seq, ...(entry.time && { time: entry.time }) };
 }
 
-function entry(kind: string, namespace: string, body: JournalEntry["body"], newWork: boolean): NewEntry {
+/** What the journal has to know of an entry besides its bytes. */
+type Place = Pick<NewEntry, "newWork" | "interim">;
+
+/** Another step follows these, as a rule soon. */
+const INTERIM: readonly (TaskStep | ImageStep)[] = ["accepted", "pulling", "creating", "stopping"];
+
+function placeOf(step: TaskStep | ImageStep): Place {
+  return { newWork: step === "accepted", interim: INTERIM.includes(step) };
+}
+
+function entry(kind: string, namespace: string, body: JournalEntry["body"], place: Place): NewEntry {
   const payload = toBinary(JournalEntrySchema, create(JournalEntrySchema, { namespace, body }));
-  return newWork ? { kind, payload, newWork } : { kind, payload };
+  return { kind, payload, ...place };
 }

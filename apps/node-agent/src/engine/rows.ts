@@ -8,6 +8,11 @@ import type { ContainerPlan } from "./plan.ts";
 const COLUMNS = `task_uid, generation, attempt, namespace, name, desired, state, cleaned, store_epoch, revision, plan,
   boot_id, image_digest, stop_signal, health, health_reason, health_message`;
 
+const STANDING = "SELECT generation, attempt, desired, state FROM executions";
+
+/** How far one is. */
+export type Standing = Pick<Execution, "generation" | "attempt" | "desired" | "state">;
+
 /** Whatever still has something on the host or has to get there. */
 const OPEN = "(state <> 'removed' OR cleaned = 0)";
 
@@ -37,6 +42,21 @@ export class EngineRows {
     const sql = `SELECT ${COLUMNS} FROM executions WHERE task_uid = ? AND generation = ? AND attempt = ?`;
     const row = this.#metadata.get(sql, key.taskUid, key.generation, key.attempt);
     return row === undefined ? undefined : toExecution(row);
+  }
+
+  /** Without its plan and what else takes long to read. */
+  standing(key: ExecutionKey): Standing | undefined {
+    const sql = `${STANDING} WHERE task_uid = ? AND generation = ? AND attempt = ?`;
+    const row = this.#metadata.get(sql, key.taskUid, key.generation, key.attempt);
+    return row === undefined ? undefined : toStanding(row);
+  }
+
+  newestStanding(taskUid: string): Standing | undefined {
+    const row = this.#metadata.get(
+      `${STANDING} WHERE task_uid = ? ORDER BY generation DESC, attempt DESC LIMIT 1`,
+      taskUid,
+    );
+    return row === undefined ? undefined : toStanding(row);
   }
 
   open(): readonly Execution[] {
@@ -70,6 +90,15 @@ export class EngineRows {
     const row = this.#metadata.get("SELECT addresses FROM tasks WHERE namespace = ? AND id = ?", namespace, id);
     return row === undefined ? [] : (JSON.parse(String(row["addresses"])) as string[]);
   }
+}
+
+function toStanding(row: SqlRow): Standing {
+  return {
+    generation: Number(row["generation"]),
+    attempt: Number(row["attempt"]),
+    desired: row["desired"] === "stop" ? "stop" : "run",
+    state: String(row["state"]) as ExecutionState,
+  };
 }
 
 function toExecution(row: SqlRow): Execution {

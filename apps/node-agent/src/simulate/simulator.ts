@@ -45,6 +45,9 @@ export interface SimulatorStatus {
 /** So many begin at once: a thousand leases in one instant would be a test of something else. */
 const AT_ONCE = 50;
 
+/** Of all nodes' transactions: on a tmpfs each commit is over before the next one comes, and none would be shared. */
+const GATHER_MS = 4;
+
 export async function startSimulator(
   deps: { readonly logger: Logger },
   config: SimulatorConfig,
@@ -74,6 +77,7 @@ async function assemble(
     await openMetadata({
       path: join(directory, "metadata.db"),
       migrations: [...engineMigrations, ...journalMigrations],
+      gatherMs: GATHER_MS,
     }),
   );
   const chance = new Chance(profile.seed);

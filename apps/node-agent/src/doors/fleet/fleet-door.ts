@@ -78,6 +78,8 @@ export interface FleetDoor extends AsyncDisposable {
 
 /** The steps of a start follow one another closely: in one message they cost everybody less. */
 const GATHER_MS = 10;
+/** What a container takes to start, as a rule; nobody waits for the news that it is about to. */
+const GATHER_INTERIM_MS = 100;
 
 export type FleetDoorConfig = Pick<AgentConfig, "node" | "natsUrl" | "redisUrl">;
 
@@ -180,7 +182,7 @@ function connectFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig, orders: 
   const publisher = lifetime.own(
     startPublisher(
       { journal, transport: journalTransport(bus, node, source, deps.failpoint), clock, logger },
-      { gatherMs: GATHER_MS },
+      { gatherMs: GATHER_MS, gatherInterimMs: GATHER_INTERIM_MS },
     ),
   );
   const onReply = (reply: LeaseReply, untilBoottimeMs: number): void => {
