@@ -1,7 +1,8 @@
 /**
  * Applies a group of transactions with one fsync.
  *
- * One BEGIN, a SAVEPOINT for each member, one COMMIT, and only then the answers. Invariants:
+ * One BEGIN, the members, one COMMIT, and only then the answers. As long as all goes well, that is all; when a member fails, the
+ * group is undone and applied again with a SAVEPOINT for each member. Invariants:
  *  1. A member is all or nothing; one that fails is undone alone.
  *  2. No answer before COMMIT has returned; if COMMIT fails, every member fails and nothing of the group remains.
  *  3. Some errors make SQLite undo the whole group by itself (disk full, out of memory). Then the others are applied
@@ -9,7 +10,7 @@
  */
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { FailureError, failureOf, type Failure } from "./failure.ts";
-import type { SqlRow, SqlValue, Statement, StatementResult } from "./metadata.ts";
+import type { Statement, StatementResult } from "./metadata.ts";
 import { narrowRows, StatementCache } from "./sqlite.ts";
 import type { Answer, Member } from "./writer.ts";
 
@@ -49,6 +50,8 @@ export class GroupCommit {
   readonly #db: DatabaseSync;
   readonly #path: string;
   readonly #statements: StatementCache;
+  readonly #begin: StatementSync;
+  readonly #commit: StatementSync;
   readonly #savepoint: StatementSync;
   readonly #release: StatementSync;
   /** What is known of a prepared statement. */
@@ -58,6 +61,8 @@ export class GroupCommit {
     this.#db = db;
     this.#path = path;
     this.#statements = new StatementCache(db, CACHED_STATEMENTS);
+    this.#begin = db.prepare("BEGIN IMMEDIATE");
+    this.#commit = db.prepare("COMMIT");
     this.#savepoint = db.prepare("SAVEPOINT member");
     this.#release = db.prepare("RELEASE member");
   }
@@ -66,7 +71,7 @@ export class GroupCommit {
   apply(queue: readonly Member[]): GroupOutcome {
     const members = queue.slice(0, MAX_MEMBERS);
     try {
-      const answers = this.#commitTogether(members);
+      const answers = this.#commitTrusting(members) ?? this.#commitTogether(members);
       return { answers, taken: answers.length, commits: 1 };
     } catch (error) {
       if (!(error instanceof GroupUndone)) throw error;
@@ -74,16 +79,34 @@ export class GroupCommit {
     }
   }
 
+  /** Undefined when a member has failed: nothing has happened. */
+  #commitTrusting(members: readonly Member[]): Answer[] | undefined {
+    const answers: Answer[] = [];
+    const startMs = performance.now();
+    try {
+      this.#begin.run();
+      for (const { id, statements } of members) {
+        answers.push({ id, results: statements.map((statement) => this.#run(statement)) });
+        if (performance.now() - startMs > MAX_GROUP_MS) break;
+      }
+      this.#commit.run();
+      return answers;
+    } catch {
+      this.#rollback();
+      return undefined;
+    }
+  }
+
   #commitTogether(members: readonly Member[]): Answer[] {
     const answers: Answer[] = [];
     const startMs = performance.now();
     try {
-      this.#db.exec("BEGIN IMMEDIATE");
+      this.#begin.run();
       for (const member of members) {
         answers.push(this.#applyMember(member));
         if (performance.now() - startMs > MAX_GROUP_MS) break;
       }
-      this.#db.exec("COMMIT");
+      this.#commit.run();
       return answers;
     } catch (error) {
       this.#rollback();
@@ -137,7 +160,7 @@ export class GroupCommit {
     const prepared = this.#statements.prepare(sql);
     const kind = this.#kindOf(prepared, sql);
     if (kind === "changes") return { rows: [], changes: Number(prepared.run(...params).changes) };
-    const rows = rowsOf(prepared, params);
+    const rows = narrowRows(prepared.all(...params));
     // RETURNING gives a row for each that was changed.
     return { rows, changes: kind === "returns" ? rows.length : 0 };
   }
@@ -146,6 +169,7 @@ export class GroupCommit {
     const known = this.#kinds.get(prepared);
     if (known !== undefined) return known;
     const kind = kindOf(prepared, sql);
+    if (kind !== "changes") prepared.setReadBigInts(true);
     this.#kinds.set(prepared, kind);
     return kind;
   }
@@ -153,11 +177,6 @@ export class GroupCommit {
   #rollback(): void {
     if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
   }
-}
-
-function rowsOf(statement: StatementSync, params: readonly SqlValue[]): SqlRow[] {
-  statement.setReadBigInts(true);
-  return narrowRows(statement.all(...params));
 }
 
 function kindOf(prepared: StatementSync, sql: string): Kind {

@@ -6,12 +6,13 @@
 import type { DatabaseSync } from "node:sqlite";
 import { Worker } from "node:worker_threads";
 import { abortReason, siblingModule, StatusError, throwIfAborted } from "@berth/base";
-import { failureOf, type Failure } from "./failure.ts";
+import { failureOf } from "./failure.ts";
 import type { Metadata, Migration, SqlRow, SqlValue, Statement, StatementResult } from "./metadata.ts";
 import { toStatusError } from "./status.ts";
 import { backupMetadata } from "./inspect.ts";
 import { openForReading, query, StatementCache } from "./sqlite.ts";
-import type { Member, WriterInput, WriterReply, WriterRequest } from "./writer.ts";
+import { failureOfMember, Packer, unpackAnswers } from "./wire.ts";
+import type { WriterInput, WriterReply, WriterRequest } from "./writer.ts";
 
 export interface OpenMetadataOptions {
   /** The SQLite file; it and its folder are made if missing. */
@@ -82,6 +83,7 @@ function writerOpened(writer: Worker, signal: AbortSignal | undefined): Promise<
 }
 
 interface Waiting {
+  readonly statements: readonly Statement[];
   readonly resolve: (results: readonly StatementResult[]) => void;
   readonly reject: (error: StatusError) => void;
 }
@@ -94,7 +96,7 @@ class SqliteMetadata implements OpenedMetadata {
   readonly #reader: DatabaseSync;
   readonly #queries: StatementCache;
   readonly #waiting = new Map<number, Waiting>();
-  #asked: Member[] = [];
+  readonly #packer = new Packer();
   #lastId = 0;
   #transactions = 0;
   #commits = 0;
@@ -123,32 +125,27 @@ class SqliteMetadata implements OpenedMetadata {
     if (this.#disposed !== undefined) return Promise.reject(this.#closed());
     const id = (this.#lastId += 1);
     const { promise, resolve, reject } = Promise.withResolvers<readonly StatementResult[]>();
+    const isFirst = this.#packer.isEmpty;
     try {
-      this.#ask({ id, statements: statements.map(toPlain) });
+      this.#packer.add(id, statements);
     } catch (error) {
       return Promise.reject(StatusError.from(error, "metadata: a parameter is no SQL value"));
     }
-    this.#waiting.set(id, { resolve, reject });
+    this.#waiting.set(id, { statements, resolve, reject });
+    if (isFirst) this.#flushSoon();
     return promise;
   }
 
   /** What is asked for in one turn of the event loop goes to the thread as one message: each costs more than what is in it. */
-  #ask(member: Member): void {
-    for (const { params = [] } of member.statements) {
-      const odd = params.find((value) => !isSqlValue(value));
-      if (odd !== undefined) throw new TypeError(`${typeof odd} cannot be a parameter`);
-    }
-    this.#asked.push(member);
-    if (this.#asked.length > 1) return;
+  #flushSoon(): void {
     if (this.#gatherMs > 0) setTimeout(() => this.#flush(), this.#gatherMs);
     else setImmediate(() => this.#flush());
   }
 
   #flush(): void {
-    if (this.#asked.length === 0 || this.#lost !== undefined) return;
-    const members = this.#asked;
-    this.#asked = [];
-    this.#post({ kind: "transact", members });
+    if (this.#packer.isEmpty || this.#lost !== undefined) return;
+    const packed = this.#packer.take();
+    this.#post({ kind: "transact", packed }, [packed.bytes.buffer]);
   }
 
   all(sql: string, ...params: SqlValue[]): SqlRow[] {
@@ -188,20 +185,21 @@ class SqliteMetadata implements OpenedMetadata {
     await this.#writerEnded;
   }
 
-  #post(request: WriterRequest): void {
+  #post(request: WriterRequest, transfer: readonly ArrayBuffer[] = []): void {
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
-    this.#writer.postMessage(request);
+    this.#writer.postMessage(request, transfer);
   }
 
   #onReply(reply: WriterReply): void {
     if (reply.kind !== "answered") return;
-    this.#transactions += reply.answers.length;
+    const answers = unpackAnswers(reply.answers);
+    this.#transactions += answers.length;
     this.#commits += reply.commits;
-    for (const answer of reply.answers) {
+    for (const answer of answers) {
       const waiting = this.#waiting.get(answer.id);
       this.#waiting.delete(answer.id);
       if ("results" in answer) waiting?.resolve(answer.results);
-      else waiting?.reject(toStatusError(answer.failure));
+      else waiting?.reject(toStatusError(failureOfMember(answer.failure, waiting.statements)));
     }
     if (this.#waiting.size === 0) this.#drained?.();
   }
@@ -220,33 +218,4 @@ class SqliteMetadata implements OpenedMetadata {
   #closed(): StatusError {
     return new StatusError("UNAVAILABLE", `metadata "${this.#path}" is closed`, { reason: "METADATA_CLOSED" });
   }
-}
-
-/**
- * A statement as it crosses to the thread: plain, for an `otherwise` that is a StatusError would lose its code on the way,
- * and with exact copies of views into larger buffers, which would be cloned with all of that buffer.
- */
-function toPlain({ sql, params, expect }: Statement): Statement {
-  return {
-    sql,
-    ...(params === undefined ? {} : { params: params.some(isView) ? params.map(exact) : params }),
-    ...(expect === undefined ? {} : { expect: { ...expect, otherwise: plainOtherwise(expect.otherwise) } }),
-  };
-}
-
-function plainOtherwise({ code, reason, message }: Failure): Failure {
-  return { code, reason, message };
-}
-
-function exact(value: SqlValue): SqlValue {
-  return isView(value) ? new Uint8Array(value) : value;
-}
-
-function isSqlValue(value: unknown): boolean {
-  if (value === null || value instanceof Uint8Array) return true;
-  return typeof value === "string" || typeof value === "number" || typeof value === "bigint";
-}
-
-function isView(value: SqlValue): value is Uint8Array {
-  return value instanceof Uint8Array && value.byteLength !== value.buffer.byteLength;
 }

@@ -63,6 +63,8 @@ export class StatementCache {
   prepare(sql: string): StatementSync {
     const cached = this.#statements.get(sql);
     if (cached !== undefined) {
+      // Which one was used last is of interest when one has to leave.
+      if (this.#statements.size < this.#limit) return cached;
       this.#statements.delete(sql);
       this.#statements.set(sql, cached);
       return cached;

@@ -8,6 +8,7 @@ import { GroupCommit, type Member } from "./group-commit.ts";
 import { Headroom } from "./headroom.ts";
 import { migrate } from "./migrate.ts";
 import { openForWriting } from "./sqlite.ts";
+import { packAnswers, Unpacker } from "./wire.ts";
 import type { WriterInput, WriterReply, WriterRequest } from "./writer.ts";
 
 const port = parentPort!;
@@ -44,6 +45,7 @@ function fsyncDirectory(directory: string): void {
 function serve(db: DatabaseSync): void {
   const commit = new GroupCommit(db, path);
   const headroom = new Headroom(db, path, headroomBytes);
+  const unpacker = new Unpacker();
   headroom.make();
   let queue: Member[] = [];
   let scheduled = false;
@@ -60,7 +62,7 @@ function serve(db: DatabaseSync): void {
     if (queue.length > 0) {
       const { answers, taken, commits } = commit.apply(queue);
       queue = queue.slice(taken);
-      reply({ kind: "answered", answers, commits });
+      reply({ kind: "answered", answers: packAnswers(answers), commits });
     }
     if (queue.length > 0) schedule();
     else if (closing) end();
@@ -72,7 +74,7 @@ function serve(db: DatabaseSync): void {
   };
 
   port.on("message", (request: WriterRequest) => {
-    if (request.kind === "transact") queue.push(...request.members);
+    if (request.kind === "transact") queue.push(...unpacker.read(request.packed));
     else closing = true;
     schedule();
   });

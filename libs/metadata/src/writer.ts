@@ -5,7 +5,8 @@
  * requests. `close` is answered by the thread's end, after everything asked before it.
  */
 import type { Failure } from "./failure.ts";
-import type { Migration, Statement, StatementResult } from "./metadata.ts";
+import type { Migration, SqlValue, Statement, StatementResult } from "./metadata.ts";
+import type { Packed } from "./wire.ts";
 
 export interface WriterInput {
   readonly path: string;
@@ -13,9 +14,7 @@ export interface WriterInput {
   readonly headroomBytes: number;
 }
 
-export type WriterRequest =
-  | { readonly kind: "transact"; readonly members: readonly Member[] }
-  | { readonly kind: "close" };
+export type WriterRequest = { readonly kind: "transact"; readonly packed: Packed } | { readonly kind: "close" };
 
 /** One transaction. */
 export interface Member {
@@ -31,5 +30,5 @@ export type Answer =
 export type WriterReply =
   | { readonly kind: "opened" }
   | { readonly kind: "refused"; readonly failure: Failure }
-  /** One group: all its answers, after its one COMMIT. */
-  | { readonly kind: "answered"; readonly answers: readonly Answer[]; readonly commits: number };
+  /** One group: all its answers, after its one COMMIT, as `wire.ts` packs them. */
+  | { readonly kind: "answered"; readonly answers: readonly SqlValue[]; readonly commits: number };
