@@ -12,12 +12,11 @@
  *     blocked connection is unblocked and waits for it, too.
  */
 import { backoffMs, Lifetime, systemClock, type Logger } from "@berth/base";
-import { createRedisBackend, Worker, type Job as BullJob } from "bullmq";
 import type { Redis } from "ioredis";
 import { connectRedis } from "./connection.ts";
 import { queueName } from "./job.ts";
 import { outageReporter } from "./queues.ts";
-import { collectErrors, takeNext, WAIT_SECONDS, workerOptions, type JobSource } from "./source.ts";
+import { Taker, WAIT_SECONDS, type JobSource } from "./source.ts";
 
 export interface JobConnections extends AsyncDisposable {
   /** For one node; not while another source of it is open. */
@@ -57,24 +56,22 @@ export function shareJobConnections(options: { readonly redisUrl: string; readon
   return {
     open(node, lockMs) {
       const name = queueName(node);
-      const worker = new Worker(name, null, { ...workerOptions(lockMs), connection: redis }, (queue, given) =>
-        createRedisBackend(queue, given),
-      );
-      const errors = collectErrors(worker);
+      const taker = new Taker(node, lockMs, redis, true);
       const group = groupWithRoom();
       const bell = group.join(`bull:${name}:marker`);
-      const look = (): Promise<BullJob | undefined> => takeNext(worker, false, errors);
       return {
         async next() {
-          const job = await look();
+          const job = taker.isEmpty ? undefined : await taker.take(false);
           if (job !== undefined) return job;
           await bell.rung(LOOK_MS);
-          return await look();
+          return await taker.take(false);
         },
-        watchStalled: () => worker.startStalledCheckTimer(),
+        take: () => taker.take(false),
+        finish: (job, failure) => taker.finish(job, failure),
+        watchStalled: () => taker.watchStalled(),
         async close() {
           bell[Symbol.dispose]();
-          await worker.close(true);
+          await taker.close();
         },
       };
     },

@@ -7,10 +7,12 @@
  * Invariants:
  *  1. A job completes only after `handle` has resolved; a crash in between leaves it to be handed out again (D2).
  *  2. Any error of Redis makes the loop wait, longer each time up to `maxBackoffMs`.
- *  3. A job that cannot be read, or whose `handle` rejects, fails and is gone: the assignment set brings it back if it is
+ *  3. As a rule jobs are taken one after another, for the command that ends one brings the next. When many wait, or when one takes
+ *     long, more are taken beside it, up to `concurrency`.
+ *  4. A job that cannot be read, or whose `handle` rejects, fails and is gone: the assignment set brings it back if it is
  *     still wanted (D5).
  */
-import { backoffMs, Semaphore, StatusError, systemClock, type Clock, type Logger } from "@berth/base";
+import { backoffMs, StatusError, systemClock, type Clock, type Logger } from "@berth/base";
 import type { Job } from "@berth/proto";
 import type { Job as BullJob } from "bullmq";
 import { redisError } from "./connection.ts";
@@ -31,7 +33,7 @@ export interface JobWorkerOptions {
   /** Resolves when the intent is durable. */
   readonly handle: (job: ReceivedJob) => Promise<void>;
   readonly logger: Logger;
-  /** Jobs in `handle` at a time: enough for one group commit. Default 16. */
+  /** Jobs in `handle` at a time, at most: enough for one group commit. Default 16. */
   readonly concurrency?: number;
   readonly maxBackoffMs?: number;
   /** How long a taken job may go unconfirmed before it is handed out again. Default 30 s. */
@@ -42,6 +44,12 @@ export interface JobWorkerOptions {
   /** Shared with other nodes' workers of this process. Without them the worker has its own. */
   readonly connections?: JobConnections;
 }
+
+const DEFAULT_CONCURRENCY = 16;
+/** So many jobs one after another are many: others are taken beside them. */
+const WIDEN_AFTER = 3;
+/** A job that takes longer does not hold up others. */
+const SLOW_MS = 50;
 
 export type JobWorkerState = "connecting" | "running" | "backing-off" | "closed";
 
@@ -59,10 +67,9 @@ export function startJobWorker(options: JobWorkerOptions): JobWorker {
 class Loop implements JobWorker {
   readonly #options: JobWorkerOptions;
   readonly #source: JobSource;
-  readonly #slots: Semaphore;
   readonly #clock: Clock;
   readonly #abort = new AbortController();
-  readonly #running = new Set<Promise<void>>();
+  readonly #lanes = new Set<Promise<void>>();
   readonly #loop: Promise<void>;
   #state: JobWorkerState = "connecting";
   #errors = 0;
@@ -71,7 +78,6 @@ class Loop implements JobWorker {
   constructor(options: JobWorkerOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
-    this.#slots = new Semaphore(options.concurrency ?? 16);
     const lockMs = options.lockMs ?? 30_000;
     this.#source = options.connections?.open(options.node, lockMs) ?? ownConnections(options, lockMs);
     this.#loop = this.#run();
@@ -95,11 +101,8 @@ class Loop implements JobWorker {
     await this.#source.watchStalled();
     let failures = 0;
     while (!signal.aborted) {
-      const slot = await this.#slots.acquire(signal).catch(() => undefined);
-      if (slot === undefined) return;
       const fetched = await this.#fetch();
-      if (fetched.kind === "job") this.#track(this.#process(fetched.job).finally(() => slot[Symbol.dispose]()));
-      else slot[Symbol.dispose]();
+      if (fetched.kind === "job") await this.#drain(fetched.job);
       if (fetched.kind === "failed") {
         failures += 1;
         await this.#backOff(failures, fetched.error, signal);
@@ -139,37 +142,66 @@ class Loop implements JobWorker {
     await this.#clock.sleep(waitMs, signal).catch(() => {});
   }
 
-  #track(running: Promise<void>): void {
-    this.#running.add(running);
-    void running.finally(() => this.#running.delete(running));
+  /** Takes jobs until none waits, one after another or several at a time (invariant 3). */
+  async #drain(first: BullJob): Promise<void> {
+    const { concurrency = DEFAULT_CONCURRENCY } = this.#options;
+    const lanes = this.#lanes;
+    const widen = (): void => {
+      if (lanes.size < concurrency && !this.#abort.signal.aborted) begin(this.#source.take());
+    };
+    const begin = (taking: Promise<BullJob | undefined>): void => {
+      const lane = this.#lane(taking, widen);
+      lanes.add(lane);
+      void lane.finally(() => lanes.delete(lane));
+    };
+    begin(Promise.resolve(first));
+    while (lanes.size > 0) await Promise.race(lanes);
   }
 
-  async #process(job: BullJob): Promise<void> {
-    const id = job.id ?? "";
+  /** One job after another, until none waits. Never rejects: what Redis denies, the next fetch is denied too. */
+  async #lane(taking: Promise<BullJob | undefined>, widen: () => void): Promise<void> {
+    try {
+      let job = await taking;
+      for (let taken = 1; job !== undefined; taken += 1) {
+        if (taken > WIDEN_AFTER) widen();
+        const slow = setTimeout(widen, SLOW_MS);
+        const failure = await this.#handle(job).finally(() => clearTimeout(slow));
+        // What is taken is finished, and no more is taken once this closes.
+        job = this.#abort.signal.aborted
+          ? await this.#finishLast(job, failure)
+          : await this.#source.finish(job, failure);
+      }
+    } catch (error) {
+      // Redis may have lost the job meanwhile (FLUSHALL), or handed it out again: its effect is durable, so that is well.
+      this.#options.logger.debug({ error: String(error) }, "a job could not be ended");
+    }
+  }
+
+  async #finishLast(job: BullJob, failure: Error | undefined): Promise<undefined> {
     const token = job.token ?? "";
-    const { logger } = this.#options;
+    await (failure === undefined ? job.moveToCompleted(null, token, false) : job.moveToFailed(failure, token, false));
+  }
+
+  /** @returns why the job is dropped (invariant 4) */
+  async #handle(job: BullJob): Promise<Error | undefined> {
+    const id = job.id ?? "";
     try {
       const { name, job: data } = decodeJob(job.name, job.data);
       await this.#options.handle({ id, name, data });
+      return undefined;
     } catch (error) {
       const status = StatusError.from(error);
+      const { logger } = this.#options;
       logger.error({ jobId: id, jobName: job.name, reason: status.reason }, `job dropped: ${status.message}`);
-      await job.moveToFailed(new Error(status.message), token, false).catch((failure: unknown) => {
-        logger.debug({ jobId: id, error: String(failure) }, "failed job could not be removed");
-      });
-      return;
+      return new Error(status.message);
     }
-    // Redis may have lost the job meanwhile (FLUSHALL), or handed it out again: its effect is durable, so that is well.
-    await job.moveToCompleted(null, token, false).catch((failure: unknown) => {
-      logger.debug({ jobId: id, error: String(failure) }, "job could not be completed");
-    });
   }
 
   async #close(): Promise<void> {
     this.#state = "closed";
     this.#abort.abort();
     // A handle that is under way finishes; its job may be handed out again when Redis is away just now.
-    await settledWithin(Promise.all(this.#running), this.#options.graceMs ?? 5_000);
+    await settledWithin(Promise.all(this.#lanes), this.#options.graceMs ?? 5_000);
     await settledWithin(this.#source.close(), 2_000);
     await settledWithin(this.#loop, 2_000);
   }
