@@ -2,7 +2,8 @@
  * The nodes as looks at workloads need them, kept between looks: they change rarely and are looked at all the time.
  *
  * Invariant: what is given is no older than the moment of asking. A stamp over the names and resource versions of all nodes tells
- * whether anything has changed; whoever changes what a {@link FleetNodeRow} holds raises the version of its row.
+ * whether anything has changed; whoever changes what a {@link FleetNodeRow} holds raises the version of its row. It is dropped by
+ * its keeper when the store tells another history (`HISTORY` of `meta.ts`).
  */
 import { asc, sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";

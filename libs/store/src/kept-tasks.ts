@@ -6,7 +6,8 @@
  *  1. What is given is the workload's tasks at one moment, no older than the moment of asking: rows that are kept are told apart
  *     from changed ones by their resource versions, which every change raises. Ask before the transaction writes tasks: a version
  *     that is undone is given to another change.
- *  2. At most so many rows are kept, of the workloads that were asked for last; larger workloads are read whole each time.
+ *  2. Versions are compared within one history: whoever keeps these drops them when another one is told (`HISTORY` of `meta.ts`).
+ *  3. At most so many rows are kept, of the workloads that were asked for last; larger workloads are read whole each time.
  */
 import { sql, type SQL } from "drizzle-orm";
 import type { Tx } from "./database.ts";

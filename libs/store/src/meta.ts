@@ -6,6 +6,14 @@ import type { Tx } from "./database.ts";
 export const IDENTITY: SQL = sql`(select oid::text from pg_database where datname = current_database()) || '/' ||
   'store_meta'::regclass::oid::text`;
 
+/**
+ * Names the history that this database tells: another epoch, another database, and a server that was started anew (it may have been
+ * put back to an earlier moment, or be a standby that had not heard all) may tell another one under the same versions. Whoever keeps
+ * rows between transactions by their versions drops them when it changes.
+ */
+export const HISTORY: SQL<string> = sql`(select store_epoch::text || ' ' || ${IDENTITY} || ' ' || pg_postmaster_start_time()::text
+  from store_meta)`;
+
 export interface StoreMeta {
   readonly storeEpoch: string;
   readonly stopsConfirmed: boolean;

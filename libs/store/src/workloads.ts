@@ -12,6 +12,7 @@ import {
 } from "@berth/proto";
 import { and, asc, eq, sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
+import { HISTORY } from "./meta.ts";
 import { STORE_NOW_MS } from "./time.ts";
 import { recordChanges, type ChangeOp } from "./feed/record.ts";
 import { metadataOf, optional, parse } from "./messages.ts";
@@ -62,17 +63,17 @@ export async function lockWorkloadByUid(tx: Tx, uid: string): Promise<WorkloadRo
   return row;
 }
 
-/** The same, with the time by Postgres: the one clock that all controllers and all that is written share. */
+/** The same, with the time by Postgres (the one clock that all controllers and all that is written share), and {@link HISTORY}. */
 export async function lockWorkloadAndTime(
   tx: Tx,
   uid: string,
-): Promise<{ readonly workload: WorkloadRow; readonly now: Date } | undefined> {
+): Promise<{ readonly workload: WorkloadRow; readonly now: Date; readonly history: string } | undefined> {
   const [found] = await tx
-    .select({ workload: workloads, nowMs: STORE_NOW_MS })
+    .select({ workload: workloads, nowMs: STORE_NOW_MS, history: HISTORY })
     .from(workloads)
     .where(eq(workloads.uid, uid))
     .for("update");
-  return found && { workload: found.workload, now: new Date(found.nowMs) };
+  return found && { workload: found.workload, now: new Date(found.nowMs), history: found.history };
 }
 
 export async function listWorkloads(tx: Tx, query: NamespacedQuery): Promise<Page<WorkloadRow>> {

@@ -50,22 +50,36 @@ export interface WorkloadOutcome {
 
 const NOTHING: WorkloadOutcome = { wakeMs: undefined, seen: 0, created: 0, moved: 0, reactedMs: undefined };
 
-/** What looks read, kept from one to the next. */
-export class Sight {
+interface Kept {
+  readonly history: string;
   readonly fleet: FleetViews;
-  readonly tasks = new KeptTasks();
+  readonly tasks: KeptTasks;
+}
+
+/** What looks read, kept from one to the next, while it is the same history that the store tells. */
+export class Sight {
+  readonly #config: EvictionConfig;
+  #kept: Kept | undefined;
 
   constructor(config: EvictionConfig) {
-    this.fleet = new FleetViews(config);
+    this.#config = config;
+  }
+
+  of(history: string): Pick<Kept, "fleet" | "tasks"> {
+    if (this.#kept?.history !== history) {
+      this.#kept = { history, fleet: new FleetViews(this.#config), tasks: new KeptTasks() };
+    }
+    return this.#kept;
   }
 }
 
 export async function reconcileWorkload(tx: Tx, uid: string, sight: Sight): Promise<WorkloadOutcome> {
   const locked = await lockWorkloadAndTime(tx, uid);
   if (locked === undefined) return NOTHING;
-  const { workload, now } = locked;
-  const tasks = await sight.tasks.ofWorkload(tx, uid);
-  const fleet = await sight.fleet.read(tx, now);
+  const { workload, now, history } = locked;
+  const kept = sight.of(history);
+  const tasks = await kept.tasks.ofWorkload(tx, uid);
+  const fleet = await kept.fleet.read(tx, now);
   const spec = workloadSpec(workload);
   const status = workloadStatus(workload);
   const live = tasks.filter((row) => row.desired === "Run");

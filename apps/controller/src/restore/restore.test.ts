@@ -2,10 +2,15 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { confirmStore, getNode, getStoreMeta, listEvents, nodeMessage, type TaskRow } from "@berth/store";
+import { create } from "@bufbuild/protobuf";
+import { WorkloadSpecSchema } from "@berth/proto";
+import { confirmStore, getNode, getStoreMeta, getWorkload, insertWorkload, listEvents, listTasks, lockTasksByUid, nodeMessage, openStore, updateTasks, workloadStatus, type Store, type TaskRow } from "@berth/store"; // prettier-ignore
 import { eventually } from "@berth/testkit/servers";
 import { LEASE, startTestDatabases, TestFleet, type SpecInit, type TestDatabases } from "../testing/test-fleet.ts";
 import type { FakeAgent } from "../testing/fake-agent.ts";
+import { addNode } from "../testing/test-api.ts";
+import { evictionConfig } from "../reconcile/fleet.ts";
+import { reconcileWorkload, Sight } from "../reconcile/workload.ts";
 import { holdWaits, releaseNodes } from "./release.ts";
 
 let databases: TestDatabases;
@@ -209,4 +214,36 @@ void test("a restored store waits for a node that never comes back until an oper
   );
   assert.notEqual(after.uid, before.uid);
   assert.equal(watch.most, 1);
+});
+
+void test("what a controller that was not stopped keeps of the store is dropped when another one is in its place", async () => {
+  const url = await databases.create();
+  const workload = { namespace: "shop", name: "web", labels: {}, spec: create(WorkloadSpecSchema, { container: { image: "busybox" } }) }; // prettier-ignore
+  const sight = new Sight(evictionConfig({}));
+  const moveTo = async (store: Store, phase: string): Promise<string> =>
+    await store.transaction(async (tx) => {
+      const { items } = await listTasks(tx, { namespace: "shop", workload: "web" });
+      const [before] = await lockTasksByUid(tx, [items[0]!.uid]);
+      await updateTasks(tx, [{ before: before!, patch: { node: "node-1", phase } }]);
+      return before!.workloadUid;
+    });
+  const runningOf = async (store: Store, uid: string): Promise<number> => {
+    await store.transaction((tx) => reconcileWorkload(tx, uid, sight));
+    return workloadStatus((await getWorkload(store.db, "shop", "web"))!).running;
+  };
+  let dump: string;
+  let uid: string;
+  {
+    await using store = await openStore({ url });
+    await addNode(store, "node-1");
+    uid = (await store.transaction((tx) => insertWorkload(tx, workload))).uid;
+    await store.transaction((tx) => reconcileWorkload(tx, uid, sight));
+    dump = await databases.dump(url);
+    await moveTo(store, "Running");
+    assert.equal(await runningOf(store, uid), 1);
+  }
+  await using restored = await openStore({ url: await databases.restore(dump) });
+  // The same version of the same row says something else now.
+  await moveTo(restored, "Pulling");
+  assert.equal(await runningOf(restored, uid), 0);
 });
