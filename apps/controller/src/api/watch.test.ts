@@ -23,6 +23,7 @@ import {
   updateTasks,
   updateWorkload,
   type Store,
+  type Tx,
 } from "@berth/store";
 import { closePartition } from "@berth/store/testing";
 import { eventually } from "@berth/testkit/servers";
@@ -183,6 +184,48 @@ function assertWithoutGaps(seen: readonly string[], uid: string): void {
   for (let i = 1; i < versions.length; i += 1)
     assert.equal(versions[i], versions[i - 1]! + 1, `versions of ${uid}: ${versions.join()}`);
 }
+
+test("watchWorkloads never goes back when a transaction that began earlier writes an object later", async () => {
+  const { store } = api;
+  const client = api.client(WorkloadService);
+  const label = async (tx: Tx, step: string): Promise<unknown> =>
+    await updateWorkload(tx, (await lockWorkload(tx, "other", "w"))!, { labels: { step } });
+  await client.applyWorkload({ workload: { metadata: { name: "w", namespace: "other" }, spec } });
+  const { cursor } = await client.listWorkloads({ namespace: "other" });
+  const seen: string[] = [];
+  const stop = new AbortController();
+  const watching = (async () => {
+    const query = { namespace: "other", cursor };
+    for await (const { workload } of client.watchWorkloads(query, { signal: stop.signal })) {
+      const { name, labels } = workload!.metadata!;
+      seen.push(`${name} ${labels["step"] ?? ""}`.trim());
+    }
+  })().catch(() => {});
+  const begun = Promise.withResolvers<void>();
+  const second = Promise.withResolvers<void>();
+  const early = store.transaction(async (tx) => {
+    await insertWorkload(tx, { namespace: "other", name: "first", labels: {}, spec });
+    begun.resolve();
+    await second.promise;
+    await label(tx, "2");
+  });
+  await begun.promise;
+  await store.transaction((tx) => label(tx, "1"));
+  second.resolve();
+  await early;
+  await store.transaction((tx) => insertWorkload(tx, { namespace: "other", name: "end", labels: {}, spec }));
+  await eventually("all is seen", () => seen.at(-1) === "end");
+  stop.abort();
+  await watching;
+  assert.deepEqual(seen, ["first", "w 2", "end"]);
+  // Whoever resumes amid these is not led back either.
+  const again: string[] = [];
+  for await (const { workload } of client.watchWorkloads({ namespace: "other", cursor })) {
+    again.push(workload!.metadata!.name);
+    if (workload!.metadata!.name === "end") break;
+  }
+  assert.deepEqual(again, ["first", "w", "end"]);
+});
 
 test("watchWorkloads begins with what is there and ends the snapshot with a cursor", async () => {
   const client = api.client(WorkloadService);

@@ -3,7 +3,7 @@
  *
  * Without a cursor a watch begins with what is there (ADDED, without cursors: half of a list is no place to go on from), then
  * SNAPSHOT_END, whose cursor resumes. Changes that the snapshot shows already are left out, also after a resumption: the cursor
- * knows them (the store's Mark). Where a filter is given, an object that comes to match is ADDED and one that ceases to match
+ * knows them (the store's Mark); so is an older state that comes after a newer one. Where a filter is given, an object that comes to match is ADDED and one that ceases to match
  * is DELETED, as it looks then.
  */
 import { create, fromJson, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
@@ -71,7 +71,7 @@ export async function* watchResources<Desc extends DescMessage>(
   for await (const batch of deps.changes.follow(mark.position, signal)) {
     for (const change of batch) {
       mark = advanceMark(mark, change.position);
-      if (change.kind !== query.kind || hasSeen(mark, change.position.xid)) continue;
+      if (change.kind !== query.kind || change.superseded || hasSeen(mark, change.position.xid)) continue;
       if (query.namespace !== undefined && change.namespace !== query.namespace) continue;
       const resource = resourceOf(query.schema, change);
       const type = typeOf(change, resource, query, matched);

@@ -85,7 +85,7 @@ class Journal {
 interface Bench extends AsyncDisposable {
   readonly store: Store;
   readonly journals: Journal[];
-  owner(): Promise<ShardOwner>;
+  owner(store?: Store): Promise<ShardOwner>;
   task(node: string): Promise<TaskRow>;
   reload(row: TaskRow): Promise<TaskRow>;
   events(): Promise<readonly EventRow[]>;
@@ -107,9 +107,9 @@ async function openBench(...journals: Journal[]): Promise<Bench> {
   return {
     store,
     journals,
-    async owner() {
+    async owner(own = store) {
       const epoch = await store.transaction((tx) => takeShard(tx, 0, "test"));
-      return new ShardOwner(deps, { shard: 0, epoch }, never);
+      return new ShardOwner({ ...deps, store: own }, { shard: 0, epoch }, never);
     },
     task: (node) =>
       store.transaction(async (tx) => {
@@ -166,6 +166,23 @@ void test("ShardOwner stores each entry once and moves the task, whatever is rep
   const row = await bench.reload(task);
   assert.deepEqual([row.phase, row.reason, row.exitCode, row.observedGeneration], ["Failed", "Error", 3, 1]);
   assert.deepEqual(await bench.stored("a"), [4]);
+});
+
+void test("ShardOwner writes one batch after the other, so that what a journal says is in the feed in its order", async () => {
+  const journal = new Journal("a");
+  await using bench = await openBench(journal);
+  const task = await bench.task("a");
+  lifeOf(journal, task.uid);
+  let open = 0;
+  let most = 0;
+  const transaction: Store["transaction"] = async (body) => {
+    most = Math.max(most, (open += 1));
+    return await bench.store.transaction(body).finally(() => (open -= 1));
+  };
+  const owner = await bench.owner({ ...bench.store, transaction });
+  await Promise.all([1, 2, 3, 4].map((seq) => owner.store([journal.batch(seq)])));
+  assert.equal(most, 1);
+  assert.deepEqual((await bench.events()).map((event) => event.journalSeq), [1, 2, 3, 4]); // prettier-ignore
 });
 
 void test("ShardOwner moves a task only as the execution that the entry names, and only by its own node", async () => {

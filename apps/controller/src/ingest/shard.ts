@@ -5,7 +5,7 @@
  * gap is let go: the node keeps every entry until it is stored (D4), and a journal that stays ahead is fetched directly.
  */
 import { create } from "@bufbuild/protobuf";
-import { hasCode, StatusError, type Failpoint, type Logger } from "@berth/base";
+import { hasCode, KeyedLock, StatusError, type Failpoint, type Logger } from "@berth/base";
 import { JournalFetchRequestSchema, type JournalBatch, type JournalFetchRequest } from "@berth/proto";
 import { laggingJournals, type Store } from "@berth/store";
 import type { IngestMetrics } from "../metrics.ts";
@@ -42,6 +42,8 @@ export class ShardOwner {
   readonly #lagging = new Map<string, { readonly storedSeq: number; readonly sinceMs: number }>();
   /** Epochs that may begin: what could be had of the one before was fetched. */
   readonly #begun = new Set<string>();
+  /** One batch after the other: a transaction that waits for another's entries may be the older one, and its events come first (ADR 7). */
+  readonly #writing = new KeyedLock();
 
   constructor(deps: ShardDeps, owner: ShardOwnership, signal: AbortSignal) {
     this.#deps = deps;
@@ -106,7 +108,8 @@ export class ShardOwner {
     const { store, metrics, failpoint } = this.#deps;
     const started = performance.now();
     failpoint("ingest.before-store");
-    const outcome = await store.transaction((tx) => writeBatch(tx, this.#owner, batches, this.#begun));
+    const write = () => store.transaction((tx) => writeBatch(tx, this.#owner, batches, this.#begun));
+    const outcome = await this.#writing.run("", write, this.#signal);
     if (outcome.stored > 0) failpoint("ingest.after-store");
     metrics.ingestBatch((performance.now() - started) / 1_000);
     metrics.ingested("stored", outcome.stored);

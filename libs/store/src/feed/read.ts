@@ -14,6 +14,8 @@ export interface Change {
   readonly uid: string;
   readonly op: ChangeOp;
   readonly object: JsonObject;
+  /** A newer state of the object comes before it in the feed: it says nothing any more ({@link SUPERSEDED}). */
+  readonly superseded: boolean;
 }
 
 export interface FeedEvent {
@@ -27,6 +29,15 @@ export interface FeedPage<T> {
   readonly pending: boolean;
 }
 
+/**
+ * Of one object's changes the one with the higher id is the newer: both are written under the object's lock. A transaction that had
+ * written something else before may write the object after one that began later, so that its change, the newer, comes first by xid.
+ * Whoever shows states leaves out the older one that follows. (Times only keep the search to a partition or two.)
+ */
+const SUPERSEDED = sql`exists (select from changes n
+  where n.kind = changes.kind and n.namespace = changes.namespace and n.name = changes.name and n.uid = changes.uid
+    and n.id > changes.id and n.xid < changes.xid and n.created_at >= changes.created_at - interval '10 minutes') as superseded`;
+
 export async function readChanges(tx: Tx, after: Position, limit: number): Promise<FeedPage<Change>> {
   const rows = await readRows<{
     kind: ResourceKind;
@@ -35,7 +46,8 @@ export async function readChanges(tx: Tx, after: Position, limit: number): Promi
     uid: string;
     op: ChangeOp;
     object: JsonObject;
-  }>(tx, "changes", sql`kind, namespace, name, uid, op, object`, after, limit);
+    superseded: boolean;
+  }>(tx, "changes", sql`kind, namespace, name, uid, op, object, ${SUPERSEDED}`, after, limit);
   return {
     items: rows.items.map(({ xid, id, pending: _pending, ...change }) => ({
       position: positionOf(xid, id),
