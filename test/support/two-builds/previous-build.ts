@@ -13,7 +13,7 @@ const ROOT = resolve(import.meta.dirname, "../../..");
  * What this build has to work with: its controllers with these agents and on one database with these controllers, its agents with
  * these controllers. Moved on by each release, to the one that it replaces on hosts.
  */
-export const PREVIOUS_COMMIT = "fc5bcb6b4371546dc489dad484bf844f0f8c3d21";
+export const PREVIOUS_COMMIT = "5c89481264dd29604a98db837d4b6b77f21b43dc";
 
 /** Why the commit cannot be had here; undefined when it can. */
 export function whyNotThere(commit: string): string | undefined {
