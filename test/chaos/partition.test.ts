@@ -42,7 +42,10 @@ void test(
     await eventually("the node is Unknown", async () => (await phaseOf(fleet, "node-2")) === "Unknown", {
       timeoutMs: 15_000,
     });
-    assert.match(await fleet.berth(["nodes"]), /node-2\s+Unknown/);
+    const [heading = "", ...rows] = (await fleet.berth(["nodes", "-o", "wide"])).split("\n");
+    const row = rows.find((each) => each.startsWith("node-2 "))!;
+    assert.match(row, /node-2\s+Unknown/);
+    assert.match(row.slice(heading.indexOf("REPLACEABLE")), /^2 no /, "nothing ends what is kept");
     const during = [...(await tasksOf(fleet, "steady")), ...(await tasksOf(fleet, "ending"))].filter(
       (task) => task.spec.node === "node-2",
     );

@@ -1,17 +1,18 @@
 /**
  * `berthd upgrade` on a node with containers: to a version that is well, to one that ends, and to one that hangs. Containers keep
- * their processes through all of it (A1), and the fleet is told.
+ * their processes through all of it (A1), and the fleet is told. Then the same by `berth upgrade agents`.
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { eventually, scratchDir, startFleet, type Fleet } from "@berth/testkit";
-import { eventsOf, pushHello, workloadManifest } from "../support/fleet.ts";
+import { eventsOf, nodesOf, pushHello, workloadManifest } from "../support/fleet.ts";
 import { failingAgent, makeVersions, type Versions } from "../support/upgrade/versions.ts";
 
 const FIRST = "0.1.0+test";
+const PACKED = "0.2.0";
 
 void describe("berthd upgrade", { timeout: 240_000 }, () => {
   const scratch = scratchDir("berth-upgrade");
@@ -20,7 +21,7 @@ void describe("berthd upgrade", { timeout: 240_000 }, () => {
   let containers: readonly number[];
 
   before(async () => {
-    versions = makeVersions(scratch.dir, FIRST);
+    versions = makeVersions(scratch.dir, FIRST, PACKED);
     // A lease that outlasts every start of an agent, however busy the machine: nobody is to be replaced here.
     fleet = await startFleet({ nodes: 1, build: versions.build, leaseTtlMs: 30_000 });
     const image = await pushHello(fleet);
@@ -43,14 +44,14 @@ void describe("berthd upgrade", { timeout: 240_000 }, () => {
     return { code: status, text: `${stdout}${stderr}` };
   };
   const versionShown = async (): Promise<string> => {
-    const [node] = JSON.parse(await fleet.berth(["get", "nodes", "-o", "json"])) as {
-      status: { agentVersion: string };
-    }[];
+    const [node] = await nodesOf(fleet);
     return node!.status.agentVersion;
   };
 
+  const versionsThere = (): string[] => readdirSync(join(versions.folder, "versions")).toSorted();
+
   void test("takes an archive whose hash is right, and the new version proves itself", async () => {
-    const { file, sha256 } = versions.archive("0.2.0");
+    const { file, sha256 } = versions.archive;
     const wrong = upgrade("--archive", file, "--sha256", "0".repeat(64));
     assert.equal(wrong.code, 1);
     assert.match(wrong.text, /has sha256 [0-9a-f]{64}, not 0{64}/);
@@ -95,12 +96,15 @@ void describe("berthd upgrade", { timeout: 240_000 }, () => {
   void test("goes back to an earlier version in the same way", async () => {
     const { code, text } = upgrade("--to", FIRST);
     assert.equal(code, 0, text);
+    // What was tried and taken back has gone; the version before stays, and what was only put there.
+    await eventually("old versions gone", () => versionsThere().join() === [FIRST, PACKED, "0.5.0"].toSorted().join());
     await eventually("the first version shown", async () => (await versionShown()) === FIRST);
     assert.deepEqual(containerPids(fleet), containers);
   });
 
   void test("berth upgrade agents brings nodes a release out of a registry, by digest", async () => {
-    const { folder, digest } = versions.image("0.6.0");
+    rmSync(join(versions.folder, "versions", PACKED), { recursive: true });
+    const { folder, digest } = versions.image;
     const { address, credentials } = fleet.registry;
     const repository = `${address}/berth/agent`;
     const to = ["--dest-tls-verify=false", "--dest-creds", `${credentials!.username}:${credentials!.password}`];
@@ -109,16 +113,16 @@ void describe("berthd upgrade", { timeout: 240_000 }, () => {
       "--insecure-policy",
       ...to,
       `oci:${folder}`,
-      `docker://${repository}:0.6.0`,
+      `docker://${repository}:${PACKED}`,
     ]);
     assert.equal(pushed.status, 0, pushed.stderr.toString());
     const image = `${repository}@${digest}`;
     const refused = await fleet.cli("upgrade", "agents", "--to", "0.7.0", "--image", image);
     assert.equal(refused.code, 1);
-    assert.match(refused.stdout, /node-1 +Refused: image .* holds version 0\.6\.0, not 0\.7\.0/);
-    const done = await fleet.berth(["upgrade", "agents", "--to", "0.6.0", "--image", image]);
+    assert.match(refused.stdout, /node-1 +Refused: image .* holds version 0\.2\.0, not 0\.7\.0/);
+    const done = await fleet.berth(["upgrade", "agents", "--to", PACKED, "--image", image]);
     assert.match(done, /group 1 of 1: node-1\n[^]*node-1 +Proven\n1 of 1 nodes upgraded\n$/);
-    assert.equal(await versionShown(), "0.6.0");
+    assert.equal(await versionShown(), PACKED);
     assert.deepEqual(containerPids(fleet), containers);
   });
 
@@ -130,10 +134,10 @@ void describe("berthd upgrade", { timeout: 240_000 }, () => {
     assert.match(stderr, /upgrade \d+ stopped: 0 of 1 nodes upgraded; 1 nodes did not keep the version \(node-1\)/);
     const shown = await fleet.berth(["upgrade", "status"]);
     assert.match(shown, /^upgrade\/\d+ +Stopped +to 0\.8\.0\n[^]*0 of 1 done, 0 under way, 0 waiting, 1 failed/);
-    assert.match(shown, /\n1 +node-1 +0\.6\.0 +0\.8\.0 +TakenBack +it ended 3 times/);
+    assert.match(shown, /\n1 +node-1 +0\.2\.0 +0\.8\.0 +TakenBack +it ended 3 times/);
     assert.match(
       await fleet.berth(["upgrade", "history"]),
-      /0\.8\.0 +Stopped +0 of 1 +1 .*\n\d+ +0\.6\.0 +Completed +1 of 1 +0 /,
+      /0\.8\.0 +Stopped +0 of 1 +1 .*\n\d+ +0\.2\.0 +Completed +1 of 1 +0 /,
     );
     const back = await fleet.cli("upgrade", "undo");
     assert.match(back.stderr, /no node runs what upgrade \d+ brought to it/);

@@ -3,7 +3,7 @@
  *
  * `--store-restored` notes that Postgres was put back from a copy, and ends: for before the first controller starts.
  * BERTH_CONTROLLER_CONFIG or `--config FILE` names a YAML or JSON file; the environment wins over it. The first SIGTERM or
- * SIGINT stops gracefully, the second at once. Exit codes: 0 stopped, 1 failed, 2 the configuration is wrong.
+ * SIGINT stops gracefully, the second at once. Exit codes: 0 stopped, 1 failed, 2 the configuration or an argument is wrong.
  */
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -21,9 +21,11 @@ const STOP_SLACK_MS = 15_000;
 process.env["GRPC_VERBOSITY"] ??= "NONE";
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: { config: { type: "string" }, version: { type: "boolean" }, "store-restored": { type: "boolean" } },
-  });
+  const values = argumentsGiven();
+  if (values.help === true) {
+    process.stdout.write(HELP);
+    return 0;
+  }
   if (values.version === true) {
     process.stdout.write(`${VERSION}\n`);
     return 0;
@@ -49,6 +51,30 @@ async function main(): Promise<number> {
   return 0;
 }
 
+const HELP = `Usage: berth-controller [--config FILE] | --store-restored | --version
+
+Without more: runs a controller until SIGTERM or SIGINT.
+
+  --config FILE      its configuration, YAML or JSON (default: BERTH_CONTROLLER_CONFIG; the environment wins over it)
+  --store-restored   note that Postgres was put back from a copy, and end: before the first controller is started
+  --version          print the version
+
+Example:
+  berth-controller --config /etc/berth/controller.yaml
+`;
+
+/** @throws INVALID_ARGUMENT `USAGE` */
+function argumentsGiven() {
+  const boolean = { type: "boolean" } as const;
+  const options = { config: { type: "string" }, version: boolean, help: boolean, "store-restored": boolean } as const;
+  try {
+    return parseArgs({ options }).values;
+  } catch (error) {
+    const message = `${(error as Error).message.replace(/\.? To specify.*$/s, "")}; see berth-controller --help`;
+    throw new StatusError("INVALID_ARGUMENT", message, { reason: "USAGE", cause: error });
+  }
+}
+
 /** Resolves with the first signal; the second ends the process. */
 function stopSignal(): Promise<NodeJS.Signals> {
   const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>();
@@ -66,7 +92,8 @@ function stopSignal(): Promise<NodeJS.Signals> {
 function report(error: unknown): number {
   const status = StatusError.from(error);
   process.stderr.write(`berth-controller: ${status.message}\n`);
-  if (status.reason === "CONFIG_INVALID" || status.reason === "CONFIG_UNREADABLE") return 2;
+  if (status.reason === "USAGE" || status.reason === "CONFIG_INVALID" || status.reason === "CONFIG_UNREADABLE")
+    return 2;
   if (!(error instanceof StatusError) && error instanceof Error) process.stderr.write(`${error.stack}\n`);
   return 1;
 }

@@ -27,6 +27,8 @@ const UNUSED: NodeUsage = {
   cpuMillis: 0,
   memoryBytes: 0,
   tasks: 0,
+  fencedUntil: null,
+  unboundedTasks: 0,
   journal: { storedSeq: 0, storedAt: null, breaks: 0 },
 };
 
@@ -73,6 +75,10 @@ export function nodeMessage(row: NodeRow, usage: NodeUsage = UNUSED): Node {
       kernelVersion: row.kernelVersion,
       address: row.address,
       ...optional("drain", drainStatusOf(row)),
+      ...(row.phase === "Unknown" && {
+        unboundedTasks: usage.unboundedTasks,
+        ...optional("fencedUntil", timestampOf(usage.fencedUntil)),
+      }),
       ...journalTimes(row, usage.journal),
       journalBreaks: BigInt(usage.journal.breaks),
       taints: effectiveTaints(row).map(({ key, value, effect }) => create(TaintSchema, { key, value, effect })),

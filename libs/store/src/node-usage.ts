@@ -8,6 +8,9 @@ export interface NodeUsage {
   readonly cpuMillis: number;
   readonly memoryBytes: number;
   readonly tasks: number;
+  /** Of what is lost there: by when the stopper has ended the last of it, and how many nothing ends. */
+  readonly fencedUntil: Date | null;
+  readonly unboundedTasks: number;
   readonly journal: NodeJournal;
 }
 
@@ -26,6 +29,8 @@ export async function nodeUsage(tx: Tx, names: readonly string[]): Promise<Reado
     cpu: string;
     memory: string;
     tasks: number;
+    fenced_until: string | null;
+    unbounded: number;
     stored: string;
     stored_at: string | null;
     breaks: string;
@@ -34,11 +39,14 @@ export async function nodeUsage(tx: Tx, names: readonly string[]): Promise<Reado
     break_at: string | null;
   }>(sql`
     select n.name, coalesce(t.cpu, 0)::text as cpu, coalesce(t.memory, 0)::text as memory,
-      coalesce(t.tasks, 0) as tasks, coalesce(j.stored_seq, 0)::text as stored, j.updated_at::text as stored_at,
+      coalesce(t.tasks, 0) as tasks, t.fenced_until::text as fenced_until, coalesce(t.unbounded, 0) as unbounded,
+      coalesce(j.stored_seq, 0)::text as stored, j.updated_at::text as stored_at,
       coalesce(b.breaks, 0)::text as breaks, b.epoch as break_epoch, b.seq::text as break_seq, b.at::text as break_at
     from nodes n
     left join lateral (
-      select sum(cpu_millis) as cpu, sum(memory_bytes) as memory, count(*)::int as tasks
+      select sum(cpu_millis) as cpu, sum(memory_bytes) as memory, count(*)::int as tasks,
+        max(possibly_until) filter (where certainty in ('unreachable', 'fenced')) as fenced_until,
+        (count(*) filter (where certainty = 'unreachable' and possibly_until is null))::int as unbounded
       from tasks where node = n.name and ${HOLDS_ROOM}) t on true
     left join journal_state j on j.node = n.name and j.epoch = n.journal_epoch
     left join lateral (
@@ -52,6 +60,8 @@ export async function nodeUsage(tx: Tx, names: readonly string[]): Promise<Reado
         cpuMillis: Number(row.cpu),
         memoryBytes: Number(row.memory),
         tasks: row.tasks,
+        fencedUntil: row.fenced_until === null ? null : new Date(row.fenced_until),
+        unboundedTasks: row.unbounded,
         journal: {
           storedSeq: Number(row.stored),
           storedAt: row.stored_at === null ? null : new Date(row.stored_at),

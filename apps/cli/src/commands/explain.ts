@@ -19,10 +19,11 @@ export interface ExplainOptions {
 
 export async function explain(session: Session, target: readonly string[], options: ExplainOptions): Promise<void> {
   const output = parseOutput(options.output);
+  const usage = "usage: berth explain task NAME | workload NAME | node NAME";
+  if (target.length === 0) throw new UsageError(usage);
   const { kind, names } = parseTarget(target);
   const [name] = names;
-  if (name === undefined || names.length > 1)
-    throw new UsageError("usage: berth explain task NAME | workload NAME | node NAME");
+  if (name === undefined || names.length > 1) throw new UsageError(usage);
   const client = session.client(PlacementService);
   const namespace = session.namespace();
   const print = async (json: unknown, lines: readonly string[]): Promise<void> => {

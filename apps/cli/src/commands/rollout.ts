@@ -22,11 +22,8 @@ export async function status(
 ): Promise<void> {
   const timeoutMs = parseDurationMs(options.timeout, "--timeout");
   const { namespace, name } = named(session, target);
-  if (options.watch === true) {
-    await followRollout(session, namespace, name, timeoutMs);
-    return;
-  }
   const workload = await workloadKind.get(session, namespace, name);
+  if (options.watch === true) return await followRollout(session, namespace, name, timeoutMs);
   session.out(statusLines(workload, 80).join("\n"));
 }
 
@@ -39,7 +36,7 @@ export async function history(
   const client = session.client(WorkloadService);
   const { items } = await client.listWorkloadRevisions({ namespace, name });
   if (options.revision !== undefined) {
-    const wanted = parseRevision(options.revision);
+    const wanted = parseRevision(options.revision, "--revision");
     const found = items.find(({ revision }) => Number(revision) === wanted);
     const kept = items.map(({ revision }) => revision).join(", ");
     if (found === undefined) throw new UsageError(`workload "${name}" keeps no revision ${wanted}; kept are ${kept}`);
@@ -56,7 +53,7 @@ export async function undo(
   target: string,
   options: WaitOptions & { readonly toRevision?: string; readonly cause?: string },
 ): Promise<void> {
-  const toRevision = options.toRevision === undefined ? 0n : BigInt(parseRevision(options.toRevision));
+  const toRevision = options.toRevision === undefined ? 0n : BigInt(parseRevision(options.toRevision, "--to-revision"));
   await act(session, target, options, "undone", (client, named) =>
     client.undoRollout({ ...named, toRevision, cause: options.cause ?? "" }),
   );
@@ -123,9 +120,9 @@ function named(session: Session, target: string): { readonly namespace: string; 
   return { namespace: session.namespace(), name: target.replace(/^(workloads?|wl)\//, "") };
 }
 
-function parseRevision(text: string): number {
+function parseRevision(text: string, option: string): number {
   if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
-  throw new UsageError(`${JSON.stringify(text)} is no revision: see berth rollout history WORKLOAD`);
+  throw new UsageError(`${option} ${JSON.stringify(text)} is no revision: see berth rollout history WORKLOAD`);
 }
 
 function draw(live: LiveLines, workload: Workload): void {

@@ -16,13 +16,13 @@ interface Removal {
 }
 
 export async function taint(session: Session, target: readonly string[]): Promise<void> {
+  const usage = "usage: berth taint node NAME... KEY[=VALUE]:EFFECT... KEY[:EFFECT]-...";
+  if (target.length === 0) throw new UsageError(usage);
   const words = target.filter((word) => word.includes(":") || word.endsWith("-"));
   const { kind, names } = parseTarget(target.filter((word) => !words.includes(word)));
   if (kind.kind !== nodeKind.kind)
     throw new UsageError("only nodes have taints: berth taint node NAME KEY=VALUE:EFFECT");
-  if (names.length === 0 || words.length === 0) {
-    throw new UsageError("usage: berth taint node NAME... KEY[=VALUE]:EFFECT... KEY[:EFFECT]-...");
-  }
+  if (names.length === 0 || words.length === 0) throw new UsageError(usage);
   const removals = words.filter((word) => word.endsWith("-")).map(parseRemoval);
   const added = words.filter((word) => !word.endsWith("-")).map(parseTaint);
   for (const name of names) {

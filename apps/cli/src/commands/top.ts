@@ -5,7 +5,7 @@
 import { toJson } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { createLiveLines, formatBytes, formatTable, type Column } from "@berth/base/terminal";
-import { UsageSchema, UsageService, type NodeUsage, type TaskUsage, type Usage } from "@berth/proto";
+import { HealthService, UsageSchema, UsageService, type NodeUsage, type TaskUsage, type Usage } from "@berth/proto";
 import { UsageError } from "../exit-code.ts";
 import { formatDocuments, parseOutput } from "../output/format.ts";
 import { formatCpu, parseDurationMs } from "../output/units.ts";
@@ -31,6 +31,8 @@ export async function top(session: Session, what: string, options: TopOptions): 
   const namespace = kind === "nodes" ? "" : options.allNamespaces === true ? "-" : session.namespace();
   const interval = durationFromMs(parseDurationMs(options.interval, "--interval"));
   const request = { selector: options.selector, namespace, interval };
+  // Nobody there is told, not waited for.
+  await session.client(HealthService).getHealth({});
   const open = () => endless(session.client(UsageService).watchUsage(request, { signal: session.signal }));
   const goesOn = session.stdout.isTTY && options.once !== true && (output === "table" || output === "wide");
   using live = goesOn ? createLiveLines(session.stdout) : undefined;

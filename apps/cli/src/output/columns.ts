@@ -176,9 +176,21 @@ export const nodeColumns: Columns<Node> = (now) => [
     wide: true,
   },
   { heading: "AS OF", cell: (n) => formatTime(n.status?.observedUntil), wide: true },
+  { heading: "REPLACEABLE", cell: (n) => lostOf(n, now()), wide: true },
   { heading: "TAINTS", cell: (n) => orDash(n.spec?.taints.map(taintWord).join(",")), wide: true },
   { heading: "LABELS", cell: (n) => labels(n.metadata?.labels), wide: true },
 ];
+
+/** When what a silent node ran may be replaced: T of what its stopper ends, and how many nothing ends. */
+function lostOf({ status }: Node, nowMs: number): string {
+  if (status?.phase !== "Unknown") return "-";
+  const { fencedUntil, unboundedTasks } = status;
+  const unbounded = unboundedTasks === 0 ? [] : [`${unboundedTasks} no`];
+  if (fencedUntil === undefined) return unbounded[0] ?? "yes";
+  const t = timestampDate(fencedUntil);
+  const bounded = t.getTime() <= nowMs ? "yes" : `at ${t.toISOString().slice(11, 19)}`;
+  return [bounded, ...unbounded].join(", ");
+}
 
 export const namespaceColumns: Columns<Namespace> = (now) => [
   { heading: "NAME", cell: (n) => n.metadata?.name ?? "" },

@@ -31,6 +31,21 @@ void test("taskStatus shows an unreachable task as unknown, with its last phase,
   assert.equal(taskStatus(task), "Unknown (was Running, until 00:00:00)");
 });
 
+void test("nodeColumns tell when what a silent node ran may be replaced", () => {
+  const replaceableAt = (phase: string, untilMs: number | undefined, unboundedTasks: number): string => {
+    const fencedUntil = untilMs === undefined ? {} : { fencedUntil: timestampFromMs(untilMs) };
+    const node = create(NodeSchema, { status: { phase, unboundedTasks, ...fencedUntil } });
+    return nodeColumns(() => 10_000)
+      .find(({ heading }) => heading === "REPLACEABLE")!
+      .cell(node);
+  };
+  assert.equal(replaceableAt("Ready", undefined, 0), "-");
+  assert.equal(replaceableAt("Unknown", undefined, 0), "yes");
+  assert.equal(replaceableAt("Unknown", 15_000, 0), "at 00:00:15");
+  assert.equal(replaceableAt("Unknown", 15_000, 2), "at 00:00:15, 2 no");
+  assert.equal(replaceableAt("Unknown", 5_000, 1), "yes, 1 no");
+});
+
 void test("taskStatus shows a running task's health unless it is well", () => {
   const shown = ["", "healthy", "starting", "unhealthy"].map((health) =>
     taskStatus(create(TaskSchema, { status: { phase: "Running", certainty: "observed", health } })),

@@ -90,7 +90,7 @@ function isHeard(node: string): StatusError {
 function anotherEpoch(given: string): StatusError {
   return new StatusError(
     "FAILED_PRECONDITION",
-    `store epoch ${given} is not the current one; look at \`GET /v1/health\` and the fleet again, then confirm what you see`,
+    `store epoch ${given} is not the current one; \`berth store status\` shows which it is; look at the fleet again, then confirm what you see`,
     { reason: "STORE_EPOCH_CONFLICT" },
   );
 }

@@ -13,6 +13,7 @@ import {
   listEvents,
   lockNamespace,
   nodeMessage,
+  nodeUsage,
   taskMessage,
   updateNamespace,
   workloadStatus,
@@ -234,6 +235,8 @@ void test("stopThenReplace: possibly running until T, then fenced, then replaced
   const doubtful = await eventually("T is told", async () =>
     (await fleet.tasks("one")).find((row) => row.certainty === "unreachable" && row.possiblyUntil !== null),
   );
+  const told = (await nodeUsage(fleet.store.db, [agent.name])).get(agent.name)!;
+  assert.deepEqual([told.fencedUntil, told.unboundedTasks], [doubtful.possiblyUntil, 1], "of the node, too");
   const lease = (await getNode(fleet.store.db, agent.name))!;
   const t = doubtful.possiblyUntil!.getTime() - lease.leaseExpiresAt.getTime();
   assert.ok(Math.abs(t - (200 + LEASE.fenceSlackMs + LEASE.ttlMs * 0.01)) <= 2, `T is ${t} ms after the lease`);

@@ -5,6 +5,7 @@
  */
 import { StatusError, type Clock, type Logger } from "@berth/base";
 import type { Journal } from "@berth/journal";
+import { prunePast } from "./prune.ts";
 import { agentEntry } from "../engine/journal-entries.ts";
 import type { UpgradeOrder, UpgradeResult, VersionsFolder } from "./versions-folder.ts";
 
@@ -49,6 +50,8 @@ async function prove(deps: ConfirmDeps, order: UpgradeOrder, signal: AbortSignal
   ]);
   folder.confirm(order);
   logger.info({ from: order.from, to: order.to }, "this version has proven itself and stays");
+  const removed = await prunePast(folder, order);
+  if (removed.length > 0) logger.info({ versions: removed }, "versions that ran here before the last one are removed");
 }
 
 async function tell({ folder, journal, logger }: ConfirmDeps, result: UpgradeResult): Promise<void> {
@@ -57,6 +60,7 @@ async function tell({ folder, journal, logger }: ConfirmDeps, result: UpgradeRes
     const message = `version ${to} was taken back to ${from}: ${reason}`;
     logger.warn({ from, to }, message);
     await journal.append([agentEntry("warning", "UpgradeTakenBack", message)]);
+    folder.pass(to);
   }
   folder.told(id);
 }

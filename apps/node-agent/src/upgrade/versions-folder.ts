@@ -97,6 +97,20 @@ export class VersionsFolder {
     this.#write("told", { id });
   }
 
+  /** Versions that have run here, or were tried, oldest first; the one that runs may be among them. */
+  past(): readonly string[] {
+    return (this.#read("past")["versions"] ?? "").split(" ").filter((version) => VERSION_NAME.test(version));
+  }
+
+  /** It ran here, or was tried. */
+  pass(version: string): void {
+    this.keepPast([...this.past().filter((each) => each !== version), version]);
+  }
+
+  keepPast(versions: readonly string[]): void {
+    this.#write("past", { versions: versions.join(" ") });
+  }
+
   #file(name: string): string {
     return join(this.path, "upgrade", name);
   }
