@@ -66,3 +66,39 @@ void test("findingsOf tell what agents say of their hosts, and what follows from
   full.conditions = [];
   await eventually("the disk has room again", async () => (await findings(fleet)).length === 1);
 });
+
+void test("findingsOf tell of a full journal and of a clock that is off, by how much and which way, until they are well", async () => {
+  await using fleet = await TestFleet.open(databases, { leaseTtlMs: 20_000 });
+  await fleet.startController();
+  const [full, ahead, behind] = [
+    await fleet.addAgent("full"),
+    await fleet.addAgent("ahead"),
+    await fleet.addAgent("behind"),
+  ];
+  // As NodeStatus of the agent says it (its own test fills a journal).
+  const message = "too much waits to be stored by the controller: new work is refused";
+  full.conditions = [{ type: "JournalFull", status: "True", message }];
+  const journal = await found(fleet, "NodeJournalFull");
+  assert.deepEqual([journal.area, journal.subject, journal.hint], ["stuck", "node/full", "berth describe node full"]);
+  assert.equal(journal.message, `its journal is full: it refuses new work until the controller has stored what waits (${message})`); // prettier-ignore
+  await fleet.apply("web", { replicas: 4 });
+  const placed = await fleet.converged("web", 4);
+  assert.ok(placed.every(({ node }) => node !== "full"), "nothing is placed on it"); // prettier-ignore
+
+  for (const agent of [full, ahead, behind]) agent.clockAheadMs = 0;
+  ahead.clockAheadMs = 600_000;
+  const skew = await found(fleet, "NodeClockSkew");
+  assert.equal(skew.subject, "node/ahead");
+  assert.match(skew.message, /^its clock is wrong \(the node's clock is about (599|600|601) s ahead: set it by NTP\)$/);
+  ahead.clockAheadMs = -4_000;
+  behind.clockAheadMs = -90_000;
+  const other = await eventually("the other one", async () => {
+    const skews = (await findings(fleet)).filter(({ reason }) => reason === "NodeClockSkew");
+    return skews.length === 1 && skews[0]!.subject === "node/behind" && skews[0];
+  });
+  assert.match(other.message, /about (89|90|91) s behind/);
+
+  full.conditions = [];
+  behind.clockAheadMs = 0;
+  await eventually("all is well", async () => (await findings(fleet)).length === 0);
+});

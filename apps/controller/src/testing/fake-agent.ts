@@ -3,7 +3,7 @@
  * began each execution. Everything is in memory; what it knows outlives the controller, as a real node's state does.
  */
 import { create } from "@bufbuild/protobuf";
-import { timestampNow } from "@bufbuild/protobuf/wkt";
+import { timestampFromMs, timestampNow } from "@bufbuild/protobuf/wkt";
 import { uuidv7 } from "@berth/base";
 import {
   AssignmentsRequestSchema,
@@ -75,6 +75,8 @@ export class FakeAgent {
   refused = "";
   /** Does its stopper work? */
   stopper = true;
+  /** So far is its clock ahead of this machine's; undefined: it does not tell. */
+  clockAheadMs: number | undefined;
   /** What else it says of its node. */
   conditions: readonly { readonly type: string; readonly status: string; readonly message: string }[] = [];
   #deadlineMs = 0;
@@ -116,6 +118,7 @@ export class FakeAgent {
       journalHeadSeq: BigInt(this.entries.length),
       storeEpoch: this.storeEpoch,
       appliedRevision: BigInt(this.appliedRevision),
+      ...(this.clockAheadMs !== undefined && { sentAt: timestampFromMs(Date.now() + this.clockAheadMs) }),
     });
     const reply = await this.#wires.lease(this.name, request);
     this.refused = reply.refused;
