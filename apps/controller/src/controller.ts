@@ -14,6 +14,7 @@ import {
   beginHistory,
   countNodesByPhase,
   countTasksByPhase,
+  countWebhooksByPhase,
   hasTokens,
   insertFirstToken,
   openStore,
@@ -73,6 +74,7 @@ async function compose(
     outboxDepth: () => outboxDepth(store.db),
     tasksByPhase: () => countTasksByPhase(store.db),
     nodesByPhase: () => countNodesByPhase(store.db),
+    webhooksByPhase: () => countWebhooksByPhase(store.db),
     queuedJobs: () => queues.depth(),
   });
   const failpoint = config.crashAt === undefined ? noFailpoints : crashAt(config.crashAt);

@@ -55,7 +55,7 @@ export async function startLoops(lifetime: Lifetime, deps: LoopDeps, config: Con
   lifetime.own(startNews({ store, bus, logger, failpoint }));
   const limits = { replicas: journalReplicas(config.natsUrl) };
   const { secretsDirectory } = config.webhooks;
-  lifetime.own(await startWebhooks({ ...common, sender }, { secretsDirectory }));
+  lifetime.own(await startWebhooks({ ...common, sender, metrics: metrics.webhooks }, { secretsDirectory }));
   lifetime.own(
     await startIngest(
       {

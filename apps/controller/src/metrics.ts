@@ -37,6 +37,13 @@ export interface LeaseMetrics {
   leaseAnswered(result: "granted" | "refused" | "error", seconds: number): void;
 }
 
+export interface WebhookMetrics {
+  /** One request, what became of it, and how many events were in it. */
+  webhookSent(outcome: "Delivered" | "Failed" | "Refused" | "Gone", events: number, seconds: number): void;
+  /** Events that nobody took for too long. */
+  webhookGaveUp(events: number): void;
+}
+
 export interface ControllerMetrics {
   readonly api: ApiMetrics;
   readonly reconcile: ReconcileMetrics;
@@ -44,6 +51,7 @@ export interface ControllerMetrics {
   readonly dispatch: DispatchMetrics;
   readonly ingest: IngestMetrics;
   readonly lease: LeaseMetrics;
+  readonly webhooks: WebhookMetrics;
 }
 
 /** What is counted in Postgres and Redis. A reading that fails is left out of that scrape. */
@@ -53,6 +61,7 @@ export interface FleetReadings {
     readonly { readonly phase: string; readonly certainty: string; readonly count: number }[]
   >;
   readonly nodesByPhase: () => Promise<readonly { readonly phase: string; readonly count: number }[]>;
+  readonly webhooksByPhase: () => Promise<readonly { readonly phase: string; readonly count: number }[]>;
   /** Jobs that wait in the nodes' queues. */
   readonly queuedJobs?: () => Promise<number>;
 }
@@ -66,10 +75,12 @@ export function makeControllerMetrics(metrics: Metrics, readings: FleetReadings)
     dispatch: dispatchMetrics(metrics),
     ingest: ingestMetrics(metrics),
     lease: leaseMetrics(metrics),
+    webhooks: webhookMetrics(metrics),
   };
 }
 
-function addReadings(metrics: Metrics, { outboxDepth, queuedJobs, tasksByPhase, nodesByPhase }: FleetReadings): void {
+function addReadings(metrics: Metrics, readings: FleetReadings): void {
+  const { outboxDepth, queuedJobs, tasksByPhase, nodesByPhase, webhooksByPhase } = readings;
   metrics.gauge<"queue">({
     name: "berth_queue_depth",
     help: "Jobs that wait: in the outbox for dispatch, in the nodes' queues for their agents.",
@@ -99,6 +110,17 @@ function addReadings(metrics: Metrics, { outboxDepth, queuedJobs, tasksByPhase, 
       gauge.clear();
       await reading(async () => {
         for (const { phase, count } of await nodesByPhase()) gauge.set({ phase }, count);
+      });
+    },
+  });
+  metrics.gauge<"phase">({
+    name: "berth_webhooks",
+    help: "Webhooks by phase: Active, Failing, Gone (the receiver answered 410), Suspended.",
+    labels: ["phase"],
+    async collect(gauge) {
+      gauge.clear();
+      await reading(async () => {
+        for (const { phase, count } of await webhooksByPhase()) gauge.set({ phase }, count);
       });
     },
   });
@@ -187,4 +209,24 @@ function leaseMetrics(metrics: Metrics): LeaseMetrics {
     labels: ["result"],
   });
   return { leaseAnswered: (result, seconds) => duration.observe({ result }, seconds) };
+}
+
+function webhookMetrics(metrics: Metrics): WebhookMetrics {
+  const duration: HistogramInstrument<"outcome"> = metrics.histogram({
+    name: "berth_webhook_request_duration_seconds",
+    help: "How long a webhook's request took, by what became of it: Delivered, Failed, Refused (the address), Gone (410).",
+    labels: ["outcome"],
+  });
+  const events: CounterInstrument<"result"> = metrics.counter({
+    name: "berth_webhook_events_total",
+    help: "Events of webhooks: delivered, or given_up because nobody took them for too long.",
+    labels: ["result"],
+  });
+  return {
+    webhookSent(outcome, count, seconds) {
+      duration.observe({ outcome }, seconds);
+      if (outcome === "Delivered") events.add({ result: "delivered" }, count);
+    },
+    webhookGaveUp: (count) => events.add({ result: "given_up" }, count),
+  };
 }

@@ -19,3 +19,13 @@ export async function countNodesByPhase(tx: Tx): Promise<{ readonly phase: strin
     )),
   ];
 }
+
+/** Phases as `webhookMessage` has them. */
+export async function countWebhooksByPhase(tx: Tx): Promise<{ readonly phase: string; readonly count: number }[]> {
+  return [
+    ...(await tx.execute<{ phase: string; count: number }>(sql`
+      select case when gone_at is not null then 'Gone' when (spec ->> 'suspend')::boolean then 'Suspended'
+        when failures > 0 then 'Failing' else 'Active' end as phase, count(*)::int as count
+      from webhooks group by 1`)),
+  ];
+}

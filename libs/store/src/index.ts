@@ -177,7 +177,7 @@ export {
   type InvariantScope,
 } from "./invariants.ts";
 export { type DrillBefore, type DrilledTask } from "./schema/index.ts";
-export { countNodesByPhase, countTasksByPhase } from "./fleet-counts.ts";
+export { countNodesByPhase, countTasksByPhase, countWebhooksByPhase } from "./fleet-counts.ts";
 export {
   campaignLock,
   webhookLock,

@@ -6,5 +6,6 @@ export const noMetrics: Omit<ControllerMetrics, "api"> = {
   placement: { placed() {}, unplaceable() {} },
   dispatch: { dispatched() {}, dispatchFailed() {} },
   ingest: { ingested() {}, ingestBatch() {} },
+  webhooks: { webhookSent() {}, webhookGaveUp() {} },
   lease: { leaseAnswered() {} },
 };

@@ -83,7 +83,12 @@ async function startTestApi(databaseUrl: string, natsUrl: string): Promise<TestA
   const { text: token, id: tokenId, hash } = makeToken();
   await insertToken(store.db, { id: tokenId, hash, name: "admin" });
   const metrics = new Metrics({ processMetrics: false });
-  const readings = { outboxDepth: async () => 3, tasksByPhase: async () => [], nodesByPhase: async () => [] };
+  const readings = {
+    outboxDepth: async () => 3,
+    tasksByPhase: async () => [],
+    nodesByPhase: async () => [],
+    webhooksByPhase: async () => [],
+  };
   const { api: apiMetrics } = makeControllerMetrics(metrics, readings);
   const checks = makeChecks([{ name: "postgres", ask: () => store.ping() }]);
   const guard = makeAddressGuard({ allowPrivate: false, allowCidrs: ["127.0.0.1/32"] });

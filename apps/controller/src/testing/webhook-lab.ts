@@ -3,6 +3,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Lifetime, noFailpoints, silentLogger, type Failpoint } from "@berth/base";
 import { NamespaceSpecSchema, WebhookSpecSchema, type WebhookSpec } from "@berth/proto";
 import {
+  countWebhooksByPhase,
   deliveriesOf,
   getWebhook,
   insertEvents,
@@ -16,6 +17,8 @@ import {
   type WebhookDeliveryRow,
   type WebhookRow,
 } from "@berth/store";
+import { Metrics } from "@berth/telemetry";
+import { makeControllerMetrics } from "../metrics.ts";
 import { makeAddressGuard } from "../webhooks/address-guard.ts";
 import { makeSender } from "../webhooks/send.ts";
 import { makeSecret } from "../webhooks/signature.ts";
@@ -29,6 +32,13 @@ export class WebhookLab implements AsyncDisposable {
   readonly store: Store;
   readonly secret = makeSecret();
   readonly #lifetime = new Lifetime();
+  readonly #metrics = new Metrics({ processMetrics: false });
+  readonly #instruments = makeControllerMetrics(this.#metrics, {
+    outboxDepth: async () => 0,
+    tasksByPhase: async () => [],
+    nodesByPhase: async () => [],
+    webhooksByPhase: () => countWebhooksByPhase(this.store.db),
+  });
   #events = 0;
 
   private constructor(url: string, store: Store) {
@@ -63,7 +73,10 @@ export class WebhookLab implements AsyncDisposable {
     );
     const backoff = { initialMs: 20, maxMs, factor: 2 };
     own.own(
-      await startWebhooks({ store, logger: silentLogger, failpoint, sender }, { backoff, keepMs, partitions: 2 }),
+      await startWebhooks(
+        { store, logger: silentLogger, failpoint, sender, metrics: this.#instruments.webhooks },
+        { backoff, keepMs, partitions: 2 },
+      ),
     );
     return own;
   }
@@ -76,6 +89,12 @@ export class WebhookLab implements AsyncDisposable {
     });
     await this.store.transaction((tx) => insertEvents(tx, rows));
     return `task/t-${this.#events}`;
+  }
+
+  /** Of all of the lab's controllers, as `/metrics` has it: one value, 0 where there is none yet. */
+  async metric(name: string): Promise<number> {
+    const line = (await this.#metrics.registry.metrics()).split("\n").find((each) => each.startsWith(`${name} `));
+    return Number(line?.slice(name.length) ?? 0);
   }
 
   async row(name: string): Promise<WebhookRow> {

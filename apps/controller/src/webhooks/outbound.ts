@@ -27,6 +27,7 @@ import {
   type WebhookRow,
 } from "@berth/store";
 import { WEBHOOK_FAILPOINT } from "../failpoints.ts";
+import type { WebhookMetrics } from "../metrics.ts";
 import { sleepUnless } from "../loop/sleep.ts";
 import { eventsDelivery, gapDelivery, nextChunk, type Delivery } from "./delivery.ts";
 import { Keeper } from "./keeper.ts";
@@ -39,6 +40,7 @@ export interface OutboundDeps {
   readonly logger: Logger;
   readonly failpoint: Failpoint;
   readonly sender: Sender;
+  readonly metrics: WebhookMetrics;
   readonly feed: Feed<FeedEvent>;
   readonly storeEpoch: string;
   /** Postgres' when left out. */
@@ -174,6 +176,7 @@ export class Outbound {
       return written;
     });
     this.#row = row ?? noLongerOurs();
+    this.#deps.metrics.webhookSent(outcome, delivery.events, tookMs / 1_000);
   }
 
   #taken(at: Date, events: readonly FeedEvent[]): WebhookProgress {
@@ -233,6 +236,7 @@ export class Outbound {
     const gap = this.#gap("MaxAge", first.event.storedAt, last.event.storedAt, old.length);
     const givenUp = this.#row.givenUp + old.length;
     await this.#write({ position: last.position, passedUntil: last.event.storedAt, givenUp, ...gap });
+    this.#deps.metrics.webhookGaveUp(old.length);
     return keep < 0 ? [] : events.slice(keep);
   }
 

@@ -111,6 +111,7 @@ void test("a receiver that is killed, answers 500, 429 and nothing gets everythi
     return row.failures >= 2 && row;
   });
   assert.match(failing.lastError, /ECONNREFUSED/);
+  assert.equal(await lab.metric('berth_webhooks{phase="Failing"}'), 1);
   assert.ok(failing.failingSince !== null && failing.pendingSince !== null);
   const answers = [500, { status: 429, headers: { "retry-after": "1" } }, "hang"] as const;
   let refused = 0;
@@ -129,6 +130,12 @@ void test("a receiver that is killed, answers 500, 429 and nothing gets everythi
   const deliveries = await lab.deliveries("ci");
   assert.ok(deliveries.some(({ message }) => message === "answered 500: no thanks"));
   assert.ok(deliveries.some(({ message }) => message === "no answer within 150 ms"));
+  const requests = (outcome: string) =>
+    lab.metric(`berth_webhook_request_duration_seconds_count{outcome="${outcome}"}`);
+  assert.ok((await requests("Failed")) >= 4);
+  assert.equal(await requests("Delivered"), 6);
+  assert.equal(await lab.metric('berth_webhook_events_total{result="delivered"}'), 6);
+  assert.equal(await lab.metric('berth_webhooks{phase="Active"}'), 1);
 });
 
 void test("a receiver that hangs holds up only its own webhook", async () => {
@@ -192,6 +199,7 @@ void test("what retention dropped before it was sent is told before what follows
   const first = await lab.controller();
   await lab.add(1);
   await receiver.takes(1);
+  await eventually("its place is kept", async () => (await lab.row("ci")).delivered === 1);
   await receiver.kill();
   await first[Symbol.asyncDispose]();
   await lab.add(4);
@@ -225,6 +233,7 @@ void test("what waited for longer than maxAge is given up while it fails, counte
     return now.givenUp === 5 && now;
   });
   assert.deepEqual([row.gapReason, row.gapCount, row.gapToldAt], ["MaxAge", 5, null]);
+  assert.equal(await lab.metric('berth_webhook_events_total{result="given_up"}'), 5);
   await lab.add(1);
   await receiver.listen();
   await receiver.takes(2);

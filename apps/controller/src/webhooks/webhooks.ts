@@ -4,6 +4,7 @@
  */
 import { aborted, anySignal, backoffMs, Lifetime, StatusError, type Backoff, type Failpoint, type Logger } from "@berth/base"; // prettier-ignore
 import { getStoreMeta, startEventFeed, webhookLock, webhookRefs, WEBHOOKS_CHANNEL, type Feed, type FeedEvent, type Store } from "@berth/store"; // prettier-ignore
+import type { WebhookMetrics } from "../metrics.ts";
 import { partitionOf, startPartitions } from "../loop/partitions.ts";
 import { sleepUnless } from "../loop/sleep.ts";
 import { Outbound, type OutboundConfig, type OutboundDeps } from "./outbound.ts";
@@ -14,6 +15,7 @@ export interface WebhookDeps {
   readonly logger: Logger;
   readonly failpoint: Failpoint;
   readonly sender: Sender;
+  readonly metrics: WebhookMetrics;
 }
 
 export interface WebhookConfig {
