@@ -26,6 +26,21 @@ interface Column {
   readonly notNull: boolean;
   readonly default?: unknown;
   readonly generated?: unknown;
+  readonly identity?: unknown;
+  /** Rows of another table, one of which it names. */
+  readonly references?: { readonly table: string; readonly column: string };
+}
+
+interface TableSnapshot {
+  readonly name: string;
+  readonly columns: Readonly<Record<string, Column>>;
+  readonly foreignKeys: Readonly<Record<string, ForeignKey>>;
+}
+
+interface ForeignKey {
+  readonly columnsFrom: readonly string[];
+  readonly tableTo: string;
+  readonly columnsTo: readonly string[];
 }
 
 interface Journal {
@@ -48,23 +63,43 @@ function folderBefore(dir: string): {
   writeFileSync(join(folder, "meta/_journal.json"), JSON.stringify({ ...journal, entries }));
   const last = String(entries.at(-1)!.idx).padStart(4, "0");
   const snapshot = JSON.parse(readFileSync(join(folder, `meta/${last}_snapshot.json`), "utf8")) as {
-    tables: Record<string, { name: string; columns: Record<string, Column> }>;
+    tables: Record<string, TableSnapshot>;
   };
-  return {
-    folder,
-    columns: new Map(Object.values(snapshot.tables).map(({ name, columns }) => [name, Object.values(columns)])),
-  };
+  // What others name comes first.
+  const isReferring = (table: TableSnapshot): number => Object.keys(table.foreignKeys).length;
+  const tables = Object.values(snapshot.tables).toSorted((a, b) => isReferring(a) - isReferring(b));
+  return { folder, columns: new Map(tables.map((table) => [table.name, columnsOf(table)])) };
+}
+
+function columnsOf({ columns, foreignKeys }: TableSnapshot): Column[] {
+  const references = new Map(
+    Object.values(foreignKeys).flatMap(({ columnsFrom, tableTo, columnsTo }) =>
+      columnsFrom.map((from, index) => [from, { table: tableTo, column: columnsTo[index]! }] as const),
+    ),
+  );
+  return Object.values(columns).map((column) => {
+    const referred = references.get(column.name);
+    return referred === undefined ? column : { ...column, references: referred };
+  });
 }
 
 /** What the build before gives when it inserts: every column that Postgres does not fill by itself. */
 function insertOf(table: string, columns: readonly Column[]): string {
-  const given = columns.filter(({ notNull, default: filled, generated, type }) => {
-    return notNull && filled === undefined && generated === undefined && type !== "bigserial";
-  });
+  const given = columns.filter((column) => column.notNull && column.default === undefined && !isNumbered(column));
   if (given.length === 0) return `insert into ${table} default values on conflict do nothing`;
   const names = given.map(({ name }) => `"${name}"`).join(", ");
-  const values = given.map(({ type }) => VALUES[type] ?? `gen_random_uuid()::text::${type}`).join(", ");
+  const values = given.map(valueOf).join(", ");
   return `insert into ${table} (${names}) select ${values} from generate_series(1, $1::int) on conflict do nothing`;
+}
+
+/** Postgres alone gives its value. */
+function isNumbered({ generated, identity, type }: Column): boolean {
+  return generated !== undefined || identity !== undefined || type === "bigserial";
+}
+
+function valueOf({ type, references }: Column): string {
+  if (references !== undefined) return `(select "${references.column}" from ${references.table} limit 1)`;
+  return VALUES[type] ?? `gen_random_uuid()::text::${type}`;
 }
 
 const VALUES: Readonly<Record<string, string>> = {
@@ -82,9 +117,7 @@ const VALUES: Readonly<Record<string, string>> = {
 
 /** Every column that may be written, written anew: an old build's update names them all. */
 function updateOf(table: string, columns: readonly Column[]): string {
-  const sets = columns
-    .filter(({ generated, type }) => generated === undefined && type !== "bigserial")
-    .map(({ name }) => `"${name}" = "${name}"`);
+  const sets = columns.filter((column) => !isNumbered(column)).map(({ name }) => `"${name}" = "${name}"`);
   return `update ${table} set ${sets.join(", ")} where ctid in (select ctid from ${table} limit 5 for update skip locked)`;
 }
 
