@@ -30,4 +30,11 @@ void describe("under seeded chaos", { timeout: 280_000 }, () => {
       assert.deepEqual(report.wrong, []);
     });
   }
+
+  // 2: a task that ended between the drill's look at what was and its beginning was blamed on it.
+  void test("seed 2 with drills: what controllers do by order is as harmless, and they judge it right", async (t) => {
+    const report = await runSeed(lab, 2, { drills: true });
+    t.diagnostic(printRun(report));
+    assert.deepEqual([report.wrong, report.drills.length], [[], 2]);
+  });
 });

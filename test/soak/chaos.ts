@@ -1,9 +1,10 @@
 /**
- * `npm run soak -- chaos [--runs 300] [--seed n] [--nodes 2] [--controllers 1] [--evidence DIR]`: a fleet under seeded trouble,
- * run after run on the same servers.
+ * `npm run soak -- chaos [--runs 300] [--seed n] [--nodes 2] [--controllers 1] [--drills] [--evidence DIR]`: a fleet under
+ * seeded trouble, run after run on the same servers.
  *
  * Each run makes, changes, scales and deletes workloads while one or two things are hurt at a time (`test/chaos/seeded`), waits
- * until all is as desired, and checks everything that happened. A seed is repeated by `--seed n --runs 1` and the same fleet.
+ * until all is as desired, and checks everything that happened. With `--drills` a controller gives the first trouble each time, by
+ * order of `berth drill`, whose report is to break nothing, either; seeds draw other troubles then. A seed is repeated by `--seed n --runs 1` and the same fleet.
  * Fleets are made anew every fifty runs, so that events stay few, and after a run that was wrong, whose programs' logs and tables
  * are kept in `--evidence`. Ends with a report, and with 1 when anything was wrong.
  */
@@ -20,6 +21,7 @@ const { values } = parseArgs({
     seed: { type: "string", default: String(Date.now() % 100_000) },
     nodes: { type: "string", default: "2" },
     controllers: { type: "string", default: "1" },
+    drills: { type: "boolean", default: false },
     evidence: { type: "string" },
   },
 });
@@ -31,7 +33,7 @@ const runs: RunReport[] = [];
 while (runs.length < count) {
   await using lab = await openLab({ nodes, controllers });
   for (let index = 0; index < RUNS_PER_FLEET && runs.length < count; index += 1) {
-    const report = await runSeed(lab, first + runs.length);
+    const report = await runSeed(lab, first + runs.length, { drills: values.drills });
     runs.push(report);
     console.log(printRun(report));
     // What one run broke would be blamed on the next.

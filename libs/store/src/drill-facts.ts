@@ -8,6 +8,7 @@ import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { JournalEntrySchema } from "@berth/proto";
 import { sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
+import { after, type StoreMark } from "./invariants.ts";
 import type { DrilledTask } from "./schema/index.ts";
 
 const COLUMNS = sql`uid::text as uid, namespace, name, node, workload_uid::text as "workloadUid", slot, desired, fence, phase,
@@ -44,11 +45,11 @@ export interface RunTimes {
  * Of tasks, by the journals: when each first started, and when it last ended, of what was stored since then. An agent that was
  * paused or away writes of an end when it is back; then what its supervisor wrote down counts.
  */
-export async function runTimes(tx: Tx, uids: readonly string[], since: Date): Promise<Map<string, RunTimes>> {
+export async function runTimes(tx: Tx, uids: readonly string[], since: StoreMark): Promise<Map<string, RunTimes>> {
   if (uids.length === 0) return new Map();
   const rows = await tx.execute<{ uid: string; topic: string; atMs: number; entry: string | null }>(sql`
     select uid, topic, (extract(epoch from time) * 1000)::float8 as "atMs", encode(entry, 'base64') as entry from events
-    where uid in ${[...uids]} and stored_at >= ${since.toISOString()}::timestamptz
+    where uid in ${[...uids]} ${after(since, "stored_at")}
       and topic in ('/tasks/start', '/tasks/exit', '/tasks/stopped', '/tasks/failed')`);
   const times = new Map<string, RunTimes>();
   for (const { uid, topic, atMs, entry } of rows) {
@@ -94,19 +95,29 @@ export interface DrillNews {
   readonly node: string;
   /** Of a task. */
   readonly uid: string;
-  /** `/tasks/fenced`: T has passed; `/tasks/stopped`: its node's stopper has ended it, by the journal. */
-  readonly topic: "/nodes/unknown" | "/nodes/agent" | "/tasks/fenced" | "/tasks/stopped";
+  /**
+   * `/tasks/fenced`: T has passed. By the journals: `/tasks/stopped`: its node's stopper has ended it, or somebody wanted that;
+   * `/tasks/failed`: its probe has; `/tasks/exit`: it has ended by itself, with a code that is no signal's.
+   */
+  readonly topic:
+    | "/nodes/unknown"
+    | "/nodes/agent"
+    | "/tasks/fenced"
+    | "/tasks/stopped"
+    | "/tasks/failed"
+    | "/tasks/exit";
   readonly atMs: number;
 }
 
 /** In the order in which it was stored. */
-export async function drillNews(tx: Tx, nodes: readonly string[], since: Date): Promise<DrillNews[]> {
+export async function drillNews(tx: Tx, nodes: readonly string[], since: StoreMark): Promise<DrillNews[]> {
   if (nodes.length === 0) return [];
   return [
     ...(await tx.execute<DrillNews & Record<string, unknown>>(sql`
       select node, uid, topic, extract(epoch from stored_at)::float8 * 1000 as "atMs" from events
-      where stored_at >= ${since.toISOString()}::timestamptz and node in ${[...nodes]}
-        and (topic in ('/nodes/unknown', '/nodes/agent', '/tasks/fenced') or topic = '/tasks/stopped' and reason = 'Fenced')
+      where node in ${[...nodes]} ${after(since, "stored_at")}
+        and (topic in ('/nodes/unknown', '/nodes/agent', '/tasks/fenced', '/tasks/stopped', '/tasks/failed')
+          or topic = '/tasks/exit' and (attributes ->> 'exit_code')::int <= 128)
       order by id`)),
   ];
 }

@@ -18,7 +18,7 @@ import { drills } from "./schema/index.ts";
 import { storeTime } from "./time.ts";
 
 export type DrillRow = typeof drills.$inferSelect;
-export type NewDrill = Pick<DrillRow, "name" | "kind" | "selector" | "nodes" | "durationMs" | "before">;
+export type NewDrill = Pick<DrillRow, "name" | "kind" | "selector" | "nodes" | "durationMs" | "before" | "createdAt">;
 
 /** Some drill has begun or has another step. */
 export const DRILLS_CHANNEL = "berth_drills";

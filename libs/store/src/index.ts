@@ -173,8 +173,10 @@ export {
   executionStarts,
   journalGaps,
   repeatedStarts,
+  storeMark,
   type ExecutionStarts,
   type InvariantScope,
+  type StoreMark,
 } from "./invariants.ts";
 export { type DrillBefore, type DrilledTask } from "./schema/index.ts";
 export { countNodesByPhase, countTasksByPhase, countWebhooksByPhase } from "./fleet-counts.ts";

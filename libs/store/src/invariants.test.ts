@@ -4,10 +4,9 @@ import { after, before, test } from "node:test";
 import { insertDrill, lockDrill, lockDrillUnderWay, writeDrill, type NewDrill } from "./drills.ts";
 import { insertEvents, type NewEvent } from "./events.ts";
 import { recordChanges } from "./feed/record.ts";
-import { changedEnds, executionStarts, journalGaps, repeatedStarts } from "./invariants.ts";
+import { changedEnds, executionStarts, journalGaps, repeatedStarts, storeMark, type StoreMark } from "./invariants.ts";
 import { openStore, type Store } from "./open.ts";
 import { startTestPostgres, type TestPostgres } from "./testing/test-store.ts";
-import { storeTime } from "./time.ts";
 
 let server: TestPostgres;
 before(async () => {
@@ -29,9 +28,21 @@ void test("journalGaps finds entries that are missing, first or within, and that
   assert.deepEqual(await wrong(), [hole, late, twice]);
   assert.deepEqual(await wrong({ nodes: ["whole", "late"] }), [late]);
   // What was broken before is not this drill's.
-  const since = await storeTime(store.db);
+  const since = await storeMark(store.db);
   await write(store, entry("hole", 4), entry("whole", 4));
   assert.deepEqual(await wrong({ since }), ["journal of whole: 1 entries from 4 to 4"]);
+});
+
+void test("storeMark: what was begun before it and stored after it came after it", async () => {
+  await using store = await openNew();
+  const { promise: marked, resolve: mark } = Promise.withResolvers<StoreMark>();
+  await store.transaction(async (tx) => {
+    await insertEvents(tx, [entry("late", 3)]);
+    mark(await store.snapshot(storeMark));
+  });
+  const since = await marked;
+  assert.deepEqual(await journalGaps(store.db, { since }), ["journal of late: 1 entries from 3 to 3"]);
+  assert.deepEqual(await journalGaps(store.db, { since: await storeMark(store.db) }), []);
 });
 
 void test("repeatedStarts finds an execution that began twice, and no other attempt of the same task", async () => {
@@ -62,12 +73,12 @@ void test("changedEnds finds an end that became another one or got another code,
   assert.deepEqual(await changedEnds(store.db), ["demo/code was Failed (7) and is Failed (9)", "demo/phase was Failed and is Running"]); // prettier-ignore
   const scope = { tasks: [{ namespace: "demo", name: "code", uid: "" }] };
   assert.equal((await changedEnds(store.db, scope)).length, 1);
-  assert.deepEqual(await changedEnds(store.db, { ...scope, since: await storeTime(store.db) }), []);
+  assert.deepEqual(await changedEnds(store.db, { ...scope, since: await storeMark(store.db) }), []);
 });
 
 void test("insertDrill keeps one drill under way; one that has ended is not written again", async () => {
   await using store = await openNew();
-  const drill = (name: string): NewDrill => ({ name, kind: "pause", selector: "a=b", nodes: ["n"], durationMs: 5_000, before: { tasks: [], generations: {}, leaseMs: 1 } }); // prettier-ignore
+  const drill = (name: string): NewDrill => ({ name, kind: "pause", selector: "a=b", nodes: ["n"], durationMs: 5_000, before: { tasks: [], generations: {}, leaseMs: 1, snapshot: "1:1:" }, createdAt: new Date() }); // prettier-ignore
   await store.transaction((tx) => insertDrill(tx, drill("pause-1")));
   await assert.rejects(
     store.transaction((tx) => insertDrill(tx, drill("pause-2"))),

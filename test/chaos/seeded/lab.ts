@@ -55,6 +55,8 @@ export async function openLab({ nodes = 2, controllers = 1 }: LabOptions = {}): 
           programs.push(program);
           return {
             CHAOS_CLOCK_FILE: join(clocks, program),
+            // Whoever kills an agent here starts it again.
+            BERTH_SUPERVISED: "true",
             NODE_OPTIONS: `--import=${join(import.meta.dirname, "clock-offset.js")}`,
           };
         },

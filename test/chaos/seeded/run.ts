@@ -5,7 +5,9 @@
 import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { seededRandom, type Random } from "@berth/base";
+import { storeTime } from "@berth/store";
 import { unsettled, violations } from "./checker.ts";
+import { drillOutcomes, DRILLS } from "./drills.ts";
 import type { Lab } from "./lab.ts";
 import { oneOf, TROUBLES, type Heal } from "./troubles.ts";
 import { brief, many, solo, type Wanted } from "./workloads.ts";
@@ -19,8 +21,15 @@ export interface RunReport {
   readonly actions: readonly string[];
   /** From the last healing until all was as desired. */
   readonly convergedMs: number;
+  /** Of drills: their kind and verdict. */
+  readonly drills: readonly string[];
   /** What was wrong; empty when nothing was. */
   readonly wrong: readonly string[];
+}
+
+export interface RunOptions {
+  /** The first trouble is one of `drills.ts`, each time; without it seeds draw as they always did. */
+  readonly drills?: boolean;
 }
 
 interface Scene {
@@ -32,26 +41,33 @@ interface Scene {
   solo: Wanted;
   /** Of the one of which there must never be two. */
   readonly onNodeLoss: string;
+  readonly drills: boolean;
 }
 
-export async function runSeed(lab: Lab, seed: number): Promise<RunReport> {
+export async function runSeed(lab: Lab, seed: number, { drills = false }: RunOptions = {}): Promise<RunReport> {
   const troubles: string[] = [];
   const actions: string[] = [];
   try {
-    return await run(lab, seed, troubles, actions);
+    return await run(lab, seed, { troubles, actions, drills });
   } catch (error) {
     return {
       seed,
       troubles,
       actions,
       convergedMs: BOUND_MS,
+      drills: [],
       wrong: [`the run broke off: ${String(error)}`, ...lastWords(lab)],
     };
   }
 }
 
-async function run(lab: Lab, seed: number, troubles: string[], actions: string[]): Promise<RunReport> {
+async function run(
+  lab: Lab,
+  seed: number,
+  { troubles, actions, drills }: { readonly troubles: string[]; readonly actions: string[]; readonly drills: boolean },
+): Promise<RunReport> {
   const random = seededRandom(seed);
+  const since = await storeTime(lab.store.db);
   const id = `${seed}`;
   const scene: Scene = {
     lab,
@@ -61,32 +77,40 @@ async function run(lab: Lab, seed: number, troubles: string[], actions: string[]
     many: { name: `many-${id}`, replicas: 1 + Math.floor(random() * 5), version: 1 },
     solo: { name: `solo-${id}`, replicas: 1, version: 1 },
     onNodeLoss: random() < 0.6 ? "stopThenReplace" : "keep",
+    drills,
   };
   const batch: Wanted = { name: `brief-${id}`, replicas: 1 + Math.floor(random() * 2), version: 1 };
   await retried(() => applyAll(scene));
   await retried(() => apply(scene, brief(runOf(scene), batch), `brief ×${batch.replicas}`));
   await amid(scene, troubles, [change(scene), change(scene)]);
   const first = await settle(lab, [scene.many, scene.solo], [batch]);
+  // One is under way at a time.
+  if (drills) await drillOutcomes(lab, since);
   // And once more while it all goes away.
   const names = [scene.many, scene.solo, batch].map(({ name }) => name);
   await amid(scene, troubles, names.map((name) => () => remove(scene, name))); // prettier-ignore
   const second = await settle(lab, [], []);
-  const wrong = [...first.wrong, ...second.wrong, ...(await violations(lab, id))];
+  const outcomes = drills ? await drillOutcomes(lab, since) : [];
+  const broken = outcomes.flatMap((each) => each.broken);
+  const wrong = [...first.wrong, ...second.wrong, ...broken, ...(await violations(lab, id))];
   if (wrong.length > 0) wrong.push(...lastWords(lab));
-  return { seed, troubles, actions, convergedMs: Math.max(first.tookMs, second.tookMs), wrong };
+  const convergedMs = Math.max(first.tookMs, second.tookMs);
+  return { seed, troubles, actions, convergedMs, drills: outcomes.map(({ drill }) => drill), wrong };
 }
 
 /** One trouble or two at a time, healed together, and the actions in between, some of which the trouble makes fail. */
 async function amid(scene: Scene, troubles: string[], actions: readonly (() => Promise<void>)[]): Promise<void> {
-  const { lab, random } = scene;
+  const { lab, random, drills } = scene;
   const heals: Heal[] = [];
   const count = random() < 0.4 ? 2 : 1;
-  const names = Object.keys(TROUBLES);
+  // Drills judge by the nodes' clocks, too.
+  const names = Object.keys(TROUBLES).filter((name) => !drills || name !== "clock jumps");
   for (let index = 0; index < count; index += 1) {
     await delay(random() * 800);
-    const name = oneOf(names.filter((each) => !sameTarget(each, troubles, index)), random); // prettier-ignore
+    const among = drills && index === 0 ? Object.keys(DRILLS) : names;
+    const name = oneOf(among.filter((each) => !sameTarget(each, troubles, index)), random); // prettier-ignore
     troubles.push(name);
-    heals.push(await TROUBLES[name]!(lab, random));
+    heals.push(await (TROUBLES[name] ?? DRILLS[name])!(lab, random));
   }
   const failed: (() => Promise<void>)[] = [];
   for (const action of actions) {

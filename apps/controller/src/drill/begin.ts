@@ -15,6 +15,7 @@ import {
   insertDrill,
   listNodes,
   lockDrill,
+  storeMark,
   storeTime,
   tasksOnNodes,
   workloadGenerations,
@@ -79,29 +80,29 @@ export async function beginDrill(deps: DrillDeps, request: RunDrillRequest, sign
   return name;
 }
 
-async function planOf(store: Store, { kind, selector, duration, maxNodes }: RunDrillRequest): Promise<NewDrill> {
+/** By one snapshot: what comes after it, however soon, is the drill's. */
+async function planOf(store: Store, request: RunDrillRequest): Promise<NewDrill> {
+  const { kind, selector, duration, maxNodes } = request;
   const { lasts } = drillKind(kind);
-  const wantedMs = duration === undefined ? 0 : durationMs(duration);
-  const rows =
-    selector.trim() === ""
-      ? []
-      : await allPages((page) => listNodes(store.db, { ...page, ...selectorScope(selector) }));
-  const ready = (await allNodes(store.db)).filter(({ phase }) => phase === "Ready").length;
-  const chosen = rows.map(({ name, phase, drain }) => ({ name, phase, draining: drain !== null }));
-  guardDrill({ selector, durationMs: wantedMs, maxNodes, lasts }, chosen, ready);
-  const nodes = rows.map(({ name }) => name);
-  const tasks = await tasksOnNodes(store.db, nodes);
-  const generations = Object.fromEntries(await workloadGenerations(store.db, workloadsOf(tasks)));
-  const leases = rows.map(({ leaseExpiresAt, leaseRenewedAt }) => leaseExpiresAt.getTime() - leaseRenewedAt.getTime());
-  const name = `${kind}-${Array.from({ length: 5 }, () => LETTERS[randomInt(LETTERS.length)]).join("")}`;
-  return {
-    name,
-    kind,
-    selector,
-    nodes,
-    durationMs: wantedMs,
-    before: { tasks, generations, leaseMs: Math.max(...leases) },
-  };
+  const lastsMs = duration === undefined ? 0 : durationMs(duration);
+  return await store.snapshot(async (tx) => {
+    const { at: createdAt, snapshot } = await storeMark(tx);
+    const rows =
+      selector.trim() === "" ? [] : await allPages((page) => listNodes(tx, { ...page, ...selectorScope(selector) }));
+    const ready = (await allNodes(tx)).filter(({ phase }) => phase === "Ready").length;
+    const chosen = rows.map(({ name, phase, drain }) => ({ name, phase, draining: drain !== null }));
+    guardDrill({ selector, durationMs: lastsMs, maxNodes, lasts }, chosen, ready);
+    const nodes = rows.map(({ name }) => name);
+    const tasks = await tasksOnNodes(tx, nodes);
+    const generations = Object.fromEntries(await workloadGenerations(tx, workloadsOf(tasks)));
+    const leaseMs = Math.max(...rows.map((row) => row.leaseExpiresAt.getTime() - row.leaseRenewedAt.getTime()));
+    const before = { tasks, generations, leaseMs, snapshot };
+    return { name: nameFor(kind), kind, selector, nodes, durationMs: lastsMs, before, createdAt };
+  });
+}
+
+function nameFor(kind: string): string {
+  return `${kind}-${Array.from({ length: 5 }, () => LETTERS[randomInt(LETTERS.length)]).join("")}`;
 }
 
 /** A partition is taken by every agent; what an agent's own process suffers, some refuse. */

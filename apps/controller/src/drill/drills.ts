@@ -16,8 +16,8 @@ export interface DrillsConfig {
   readonly idleMs?: number;
 }
 
-/** Past what orders take: whoever gave them is gone. */
-const BEGIN_MS = 2 * ORDER_MS;
+/** Past what question and order take: whoever gave them is gone. */
+const BEGIN_MS = 3 * ORDER_MS;
 
 export async function startDrills(
   { store, logger }: { readonly store: Store; readonly logger: Logger },

@@ -104,6 +104,8 @@ void test("wentOn tells of a container that did not outlive what was done to its
   assert.equal(found(free).outcome, "Held");
   assert.equal(found(free, 1).message, "demo/web-a began a second time");
   assert.match(found({ ...free, attempt: 2 }).message, /^demo\/web-a ended: attempt 1 ran, and attempt 2 is Running/);
+  assert.equal(found({ ...free, phase: "Failed" }).outcome, "Broken");
+  assert.equal(found({ ...free, phase: "Failed" }, 0, news("/tasks/exit")).outcome, "NotTried", "it ended by itself");
   const fenced = judged([task({})], [task({ attempt: 2 })]);
   assert.equal(wentOn({ judged: fenced, news: [], starts: [] }).outcome, "Broken");
   assert.equal(wentOn({ judged: fenced, news: news("/tasks/stopped"), starts: [] }).outcome, "NotTried");

@@ -145,10 +145,16 @@ export function doubleRuns({ before, now }: Judged, times: ReadonlyMap<string, R
   });
 }
 
-/** Containers outlive their agent (A1): what its node's stopper has not ended is the same execution still, begun once. */
+/** Ends that have a reason of their own. */
+const ENDS: ReadonlySet<DrillNews["topic"]> = new Set(["/tasks/stopped", "/tasks/failed", "/tasks/exit"]);
+
+/**
+ * Containers outlive their agent (A1): what has not ended by itself, by its probe or by its node's stopper is the same execution
+ * still, begun once.
+ */
 export function wentOn({ judged, news, starts }: Pick<Evidence, "judged" | "news" | "starts">): Found {
-  const stopped = new Set(news.filter(({ topic }) => topic === "/tasks/stopped").map(({ uid }) => uid));
-  const bound = judged.before.filter((task) => task.phase === "Running" && isJudged(task, judged) && !stopped.has(task.uid)); // prettier-ignore
+  const ended = new Set(news.filter(({ topic }) => ENDS.has(topic)).map(({ uid }) => uid));
+  const bound = judged.before.filter((task) => task.phase === "Running" && isJudged(task, judged) && !ended.has(task.uid)); // prettier-ignore
   const broken = bound.flatMap((task) => {
     const again = starts.some(({ uid, generation, attempt }) => uid === task.uid && generation === task.generation && attempt === task.attempt); // prettier-ignore
     const now = judged.now.find(({ uid, desired }) => uid === task.uid && desired === "Run");

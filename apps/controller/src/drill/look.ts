@@ -67,7 +67,7 @@ async function factsOf(tx: Tx, { nodes, before, createdAt }: BegunDrill, now: Da
     generationsBefore: new Map(Object.entries(before.generations)),
     generationsNow: await workloadGenerations(tx, uids),
   };
-  const news = await drillNews(tx, nodes, createdAt);
+  const news = await drillNews(tx, nodes, { at: createdAt, snapshot: before.snapshot });
   return { nowMs: now.getTime(), nodes: await drilledNodes(tx, nodes), news, judged };
 }
 
@@ -131,7 +131,7 @@ async function reportOf(
   }: { readonly facts: Facts; readonly steps: readonly DrillStep[]; readonly converged: boolean },
 ): Promise<MessageInitShape<typeof DrillReportSchema> & { readonly verdict: string }> {
   const { judged, news } = facts;
-  const since = drill.createdAt;
+  const since = { at: drill.createdAt, snapshot: drill.before.snapshot };
   const tasks = [...judged.before, ...judged.now];
   const replaced = new Set(steps.filter(({ step }) => step === "Replaced").flatMap((each) => each.tasks));
   const invariants = judge({

@@ -27,6 +27,8 @@ export interface DrillBefore {
   readonly generations: Readonly<Record<string, number>>;
   /** The longest lease among the nodes. */
   readonly leaseMs: number;
+  /** A pg_snapshot: all this was read by it. */
+  readonly snapshot: string;
 }
 
 export const drills = pgTable(
@@ -40,6 +42,7 @@ export const drills = pgTable(
     /** 0: of a kill. */
     durationMs: integer("duration_ms").notNull(),
     before: jsonb("before").$type<DrillBefore>().notNull(),
+    /** When that was. */
     createdAt: time("created_at")
       .notNull()
       .default(sql`clock_timestamp()`),
