@@ -87,9 +87,21 @@ describe("agent with assignments", () => {
     await applied();
     const ahead = await controller.run({ taskUid: "ahead", name: "ahead", container: shell("exec sleep 1000") }, false);
     controller.tasks.delete("ahead");
-    // The job is of a revision that no set has reached yet.
-    await controller.ring("task.run", ahead, controller.revision + 5);
+    // The job is of a revision that no set has reached yet; a store that was put back is known by it, after a restart, too.
+    const brought = controller.revision + 5;
+    await controller.ring("task.run", ahead, brought);
     await seen("ahead", "started");
+    const told = (): Promise<boolean> => {
+      const asked = controller.leases.length;
+      return eventually("a lease tells of that revision", () =>
+        controller.leases.slice(asked).some(({ takenRevision }) => Number(takenRevision) === brought),
+      );
+    };
+    await told();
+    await lab.agent.kill();
+    await lab.agent.ended(5_000);
+    await lab.agent.start();
+    await told();
     controller.revision += 2;
     await applied();
     assert.ok(!steps("ahead").includes("stopping"));

@@ -5,6 +5,7 @@
 import { sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import { IDENTITY } from "./meta.ts";
+import { storeError } from "./postgres-error.ts";
 
 export interface KnownRenewal {
   readonly name: string;
@@ -14,6 +15,7 @@ export interface KnownRenewal {
   readonly journalEpoch: string;
   readonly journalHeadSeq: number;
   readonly appliedRevision: number;
+  readonly takenRevision: number;
   readonly appliedStoreEpoch: string;
 }
 
@@ -36,24 +38,26 @@ export interface RenewedLease {
  */
 export async function renewKnown(tx: Tx, renewals: readonly KnownRenewal[], ttlMs: number): Promise<RenewedLease[]> {
   if (renewals.length === 0) return [];
-  const rows = await tx.execute<{
-    name: string;
-    shard: number;
-    revision: string;
-    epoch: string;
-    mirrors: string;
-    stored: Record<string, number> | null;
-  }>(sql`
+  const rows = await tx
+    .execute<{
+      name: string;
+      shard: number;
+      revision: string;
+      epoch: string;
+      mirrors: string;
+      stored: Record<string, number> | null;
+    }>(sql`
     with asked as (
       select * from jsonb_to_recordset(${JSON.stringify(renewals)}::jsonb) as v(
         name text, "resourceVersion" bigint, instance text, "journalEpoch" text, "journalHeadSeq" bigint,
-        "appliedRevision" bigint, "appliedStoreEpoch" text)),
+        "appliedRevision" bigint, "takenRevision" bigint, "appliedStoreEpoch" text)),
     locked as (
       select v.* from asked v join nodes n on n.name = v.name, store_meta m
       where n.resource_version = v."resourceVersion" and n.instance = v.instance and n.journal_epoch = v."journalEpoch"
         and n.phase <> 'Unknown' and n.conflict is null and n.eviction_held = ''
         and n.holdings = '' and not m.held and m.identity in ('', ${IDENTITY})
-        and not (v."appliedStoreEpoch" = m.store_epoch::text and v."appliedRevision" > n.assignment_revision)
+        and not (v."appliedStoreEpoch" = m.store_epoch::text 
+          and greatest(v."appliedRevision", v."takenRevision") > n.assignment_revision)
       order by n.name for update of n)
     update nodes n set
       lease_renewed_at = clock_timestamp(), lease_expires_at = clock_timestamp() + make_interval(secs => ${ttlMs / 1000}),
@@ -62,7 +66,11 @@ export async function renewKnown(tx: Tx, renewals: readonly KnownRenewal[], ttlM
     from locked l, store_meta m where n.name = l.name
     returning n.name, n.shard, n.assignment_revision::text as revision, m.store_epoch::text as epoch,
       m.mirrors_revision::text as mirrors,
-      (select jsonb_object_agg(j.epoch, j.stored_seq) from journal_state j where j.node = n.name) as stored`);
+      (select jsonb_object_agg(j.epoch, j.stored_seq) from journal_state j where j.node = n.name) as stored`)
+    // Outside of a transaction nobody else puts it into our words, and agents are told of it.
+    .catch((error: unknown) => {
+      throw storeError(error);
+    });
   return rows.map((row) => ({
     name: row.name,
     shard: row.shard,

@@ -33,6 +33,8 @@ export interface LeaseRenewal {
   readonly journalEpoch: string;
   readonly journalHeadSeq: number;
   readonly appliedRevision: number;
+  /** The newest that a job has brought, of the applied store; it is ahead until a set confirms it. */
+  readonly takenRevision: number;
   readonly appliedStoreEpoch: string;
   readonly shard: number;
   readonly machineId: string;

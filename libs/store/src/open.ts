@@ -6,7 +6,7 @@
  *
  * A transaction is short: watches wait for the oldest open one (ADR 7), and the server ends one that idles.
  */
-import { hasCode, retry, silentLogger, type Logger } from "@berth/base";
+import { hasCode, retry, silentLogger, type Logger, StatusError } from "@berth/base";
 import { drizzle } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
 import { openAdvisoryLocks, reconnectSeconds, type AdvisoryLocks } from "./advisory-locks.ts";
@@ -47,6 +47,8 @@ export interface Store extends AsyncDisposable {
 const IDLE_IN_TRANSACTION_MS = 15_000;
 const STATEMENT_MS = 30_000;
 const CONFLICT_ATTEMPTS = 6;
+
+const STANDBY = "Postgres is a standby and takes no writes: promote it, or point DATABASE_URL at the primary";
 
 export async function openStore(options: StoreOptions): Promise<Store> {
   const { url, logger = silentLogger, maxConnections = 10 } = options;
@@ -109,7 +111,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     },
     async ping() {
       try {
-        await client`select 1`;
+        const [row] = await client`select pg_is_in_recovery() as standby`;
+        if (row!["standby"] === true) throw new StatusError("UNAVAILABLE", STANDBY, { reason: "STORE_READ_ONLY" });
       } catch (error) {
         throw storeError(error);
       }

@@ -4,6 +4,8 @@ import { DrizzleQueryError } from "drizzle-orm";
 import postgres from "postgres";
 
 const BY_STATE: Readonly<Record<string, { readonly code: StatusCode; readonly reason: string }>> = {
+  // A standby that has the primary's address, and is not promoted yet.
+  "25006": { code: "UNAVAILABLE", reason: "STORE_READ_ONLY" },
   "23505": { code: "ALREADY_EXISTS", reason: "STORE_DUPLICATE" },
   "23502": { code: "INVALID_ARGUMENT", reason: "STORE_VALUE_INVALID" },
   "22P05": { code: "INVALID_ARGUMENT", reason: "STORE_VALUE_INVALID" },

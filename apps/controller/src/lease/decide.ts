@@ -96,9 +96,13 @@ export function isVisibleChange({ row, now }: Pick<Holder, "row" | "now">, renew
   );
 }
 
-/** The agent has taken over more than we know to have given, under our own epoch: this store was put back (D5). */
+/** The agent has taken more than we know to have given, by set or by job, under our own epoch: this store was put back (D5). */
 export function isStoreRestored(storeEpoch: string, row: NodeRow, renewal: LeaseRenewal): boolean {
-  return renewal.appliedStoreEpoch === storeEpoch && renewal.appliedRevision > row.assignmentRevision;
+  return renewal.appliedStoreEpoch === storeEpoch && newestRevision(renewal) > row.assignmentRevision;
+}
+
+export function newestRevision({ appliedRevision, takenRevision }: LeaseRenewal): number {
+  return Math.max(appliedRevision, takenRevision);
 }
 
 function sameLabels(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {

@@ -212,9 +212,10 @@ void test("a node that was forgotten and comes back does not look like a restore
     for (let n = 0; n < 5; n += 1) await raiseRevisions(tx, ["a"]);
     await removeNode(tx, (await lockNode(tx, "a"))!);
   });
-  await bench.renew(renewal("a", { storeEpoch, appliedRevision: 5n }));
+  await bench.renew(renewal("a", { storeEpoch, appliedRevision: 5n, takenRevision: 5n }));
   assert.equal(await restored(), false);
-  await bench.renew(renewal("a", { storeEpoch, appliedRevision: 99n }));
+  // By a job that no set has confirmed yet.
+  await bench.renew(renewal("a", { storeEpoch, appliedRevision: 5n, takenRevision: 99n }));
   assert.equal(await restored(), true);
   assert.notEqual((await getStoreMeta(bench.store.db)).storeEpoch, storeEpoch);
 });

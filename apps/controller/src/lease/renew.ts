@@ -25,7 +25,14 @@ import {
 } from "@berth/store";
 import { beginHold, type HoldTerms } from "../restore/begin.ts";
 import type { LeaseTerms } from "./terms.ts";
-import { decideLease, isStoreRestored, isSuccessor, isVisibleChange, type LeaseDecision } from "./decide.ts";
+import {
+  decideLease,
+  isStoreRestored,
+  isSuccessor,
+  isVisibleChange,
+  newestRevision,
+  type LeaseDecision,
+} from "./decide.ts";
 import { fencedUntil } from "./fenced-until.ts";
 import { beginUnderNewNumbers } from "./name-given.ts";
 
@@ -160,7 +167,7 @@ async function currentMeta(
     ahead === undefined
       ? { why: "it is another database than the one that it was" }
       : {
-          why: `node ${ahead.name} has taken assignment revision ${ahead.appliedRevision}, this store knows ${known}`,
+          why: `node ${ahead.name} has taken assignment revision ${newestRevision(ahead)}, this store knows ${known}`,
           node: ahead.name,
         };
   await beginHold(tx, meta.storeEpoch, terms, found);

@@ -149,11 +149,16 @@ void test("a renewal is looked at closely when it says something else, and whoev
   assert.match(reply.refused, /a newer agent has taken over/);
 });
 
-void test("an agent that is ahead of the store shows by any renewal that the store was put back (D5)", async () => {
-  await using lab = await openLab();
-  await lab.renew();
-  const { storeEpoch } = await getStoreMeta(lab.store.db);
-  const reply = await lab.renew({ storeEpoch, appliedRevision: 5n });
-  assert.notEqual(reply.storeEpoch, storeEpoch);
-  assert.equal((await getStoreMeta(lab.store.db)).stopsConfirmed, false);
-});
+for (const [how, ahead] of [
+  ["by the set that it applied", { appliedRevision: 5n }],
+  ["by a job that no set has confirmed yet", { takenRevision: 5n }],
+] as const) {
+  void test(`an agent that is ahead of the store ${how} shows by any renewal that the store was put back (D5)`, async () => {
+    await using lab = await openLab();
+    await lab.renew();
+    const { storeEpoch } = await getStoreMeta(lab.store.db);
+    const reply = await lab.renew({ storeEpoch, ...ahead });
+    assert.notEqual(reply.storeEpoch, storeEpoch);
+    assert.equal((await getStoreMeta(lab.store.db)).stopsConfirmed, false);
+  });
+}

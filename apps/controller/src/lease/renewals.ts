@@ -112,6 +112,7 @@ function knownRenewal({ name, request, known }: Ask): KnownRenewal[] {
       journalEpoch,
       journalHeadSeq: Number(request.journalHeadSeq),
       appliedRevision: Number(request.appliedRevision),
+      takenRevision: Number(request.takenRevision),
       appliedStoreEpoch: request.storeEpoch,
     },
   ];

@@ -40,6 +40,7 @@ export function renewalOf(node: string, request: LeaseRequest, shards: number, n
     journalEpoch: request.journalEpoch,
     journalHeadSeq: Number(request.journalHeadSeq),
     appliedRevision: Number(request.appliedRevision),
+    takenRevision: Number(request.takenRevision),
     appliedStoreEpoch: request.storeEpoch,
     shard: partitionOf(node, shards),
     machineId: request.machineId,

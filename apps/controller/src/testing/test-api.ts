@@ -173,6 +173,7 @@ export async function addNode(
     journalEpoch: "e1",
     journalHeadSeq: 0,
     appliedRevision: 0,
+    takenRevision: 0,
     appliedStoreEpoch: "",
     shard: 0,
   };

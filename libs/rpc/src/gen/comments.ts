@@ -206,6 +206,7 @@ export const COMMENTS: Readonly<Record<string, string>> = {
   "berth.v1.LeaseRequest.machine_id": "Of the machine, whatever its name and data root: tells a reboot from another machine of the same name. Empty: not known.",
   "berth.v1.LeaseRequest.sent_at": "By the node's wall clock, which is for people and for telling that it is wrong.",
   "berth.v1.LeaseRequest.store_epoch": "What the agent has taken over.",
+  "berth.v1.LeaseRequest.taken_revision": "The newest revision of that store that a job has brought: ahead of applied_revision until a set confirms it.",
   "berth.v1.ListCampaignsRequest.as_of": "As they were known then; absent: as they are. The answer has no cursor.",
   "berth.v1.ListCampaignsRequest.namespace": "`-` for all namespaces.",
   "berth.v1.ListCronJobsRequest.as_of": "As they were then; absent: as they are.",

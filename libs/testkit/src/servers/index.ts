@@ -1,8 +1,9 @@
 export { Daemon, type DaemonSpec } from "./daemon.ts";
 export { startNats, type NatsOptions, type NatsPermissions, type NatsServer } from "./nats.ts";
 export { eventually, type PollOptions } from "./poll.ts";
+export { forwardPort } from "./forward.ts";
 export { freePort } from "./ports.ts";
-export { startPostgres, type PostgresServer } from "./postgres.ts";
+export { startPostgres, startStandby, type PostgresServer, type PostgresStandby } from "./postgres.ts";
 export {
   childrenOf,
   endProcess,

@@ -21,7 +21,15 @@ import { basename, dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { StatusError } from "@berth/base";
 import postgres from "postgres";
-import { extendServer, makeDir, secretIn, startServer, type Server, type ServerOptions } from "./server.ts";
+import {
+  extendServer,
+  makeDir,
+  secretIn,
+  startServer,
+  type Server,
+  type ServerKind,
+  type ServerOptions,
+} from "./server.ts";
 
 export interface PostgresServer extends Server {
   /** Of the database `berth`, as the owner of the cluster. */
@@ -43,6 +51,8 @@ const READY_TIMEOUT_MS = 60_000;
 
 /** Clusters as initdb leaves them, one for each version of Postgres. */
 const TEMPLATES = resolve(import.meta.dirname, "../../../../node_modules/.cache/postgres");
+
+const HBA = "host all all all scram-sha-256\nhost replication all all scram-sha-256\n";
 
 const SETTINGS = {
   unix_socket_directories: "",
@@ -68,30 +78,14 @@ export async function startPostgres(options: ServerOptions): Promise<PostgresSer
   else await initialiseByCopy(making);
   const password = secretIn(dir, "postgres");
   const hbaFile = join(dir, "pg_hba.conf");
-  writeFileSync(hbaFile, "host all all all scram-sha-256\n");
+  writeFileSync(hbaFile, HBA);
   const urlOf = (host: string, port: number, database: string): string =>
     `postgres://${USER}:${password}@${host}:${port}/${database}`;
-  const server = await startServer(
-    {
-      name: "postgres",
-      stopSignal: "SIGINT", // "fast" shutdown; SIGTERM would wait for clients to leave
-      runAs: asServerUser(dataDir),
-      command: (host, port) => [
-        join(bin, "postgres"),
-        "-D",
-        dataDir,
-        "-p",
-        String(port),
-        "-h",
-        host,
-        "-c",
-        `hba_file=${hbaFile}`,
-        ...Object.entries(SETTINGS).flatMap(([name, value]) => ["-c", `${name}=${value}`]),
-      ],
-      probe: async (host, port) => void (await runSql(urlOf(host, port, "postgres"), "select 1")),
-    },
-    { readyTimeoutMs: READY_TIMEOUT_MS, ...options, dir },
-  );
+  const server = await startServer(kindOf({ ...making, hbaFile, urlOf }), {
+    readyTimeoutMs: READY_TIMEOUT_MS,
+    ...options,
+    dir,
+  });
   const { host, port } = server;
   const createDatabase = async (name: string): Promise<string> => {
     await runSql(urlOf(host, port, "postgres"), `create database "${name.replaceAll('"', '""')}"`);
@@ -111,6 +105,62 @@ export async function startPostgres(options: ServerOptions): Promise<PostgresSer
     restore,
     query: (statement: string) => runSql(url, statement),
   });
+}
+
+type UrlOf = (host: string, port: number, database: string) => string;
+
+function kindOf({
+  bin,
+  dataDir,
+  hbaFile,
+  urlOf,
+}: Cluster & { readonly hbaFile: string; readonly urlOf: UrlOf }): ServerKind {
+  const settings = Object.entries(SETTINGS).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+  return {
+    name: "postgres",
+    stopSignal: "SIGINT", // "fast" shutdown; SIGTERM would wait for clients to leave
+    runAs: asServerUser(dataDir),
+    command: (host, port) => {
+      const argv = [join(bin, "postgres"), "-D", dataDir, "-p", String(port), "-h", host, "-c", `hba_file=${hbaFile}`];
+      return [...argv, ...settings];
+    },
+    probe: async (host, port) => void (await runSql(urlOf(host, port, "postgres"), "select 1")),
+  };
+}
+
+export interface PostgresStandby extends Server {
+  /** Of the database `berth`. */
+  readonly url: string;
+  /** Ends its following; it takes writes from here on. */
+  promote(): Promise<void>;
+}
+
+/** A copy that follows: hot standby by streaming replication, under `name` for `synchronous_standby_names`. */
+export async function startStandby(
+  primary: Server & Pick<PostgresServer, "url">,
+  options: ServerOptions & { readonly name: string },
+): Promise<PostgresStandby> {
+  const dir = resolve(options.dir);
+  const making = { bin: findBinaries(), dir, dataDir: join(dir, "data") };
+  const { password } = new URL(primary.url);
+  makeDir(dir);
+  mkdirSync(making.dataDir, { mode: 0o700 });
+  await giveToServerUser(making.dataDir);
+  const user = asServerUser(making.dataDir);
+  const source = `host=${primary.host} port=${primary.port} user=${USER} password=${password} application_name=${options.name}`;
+  const copy = [join(making.bin, "pg_basebackup"), "-D", making.dataDir, "-d", source, "-R", "-X", "stream"];
+  const argv = [...(user.length === 0 ? [] : ["setpriv", ...user, "--"]), ...copy, "--checkpoint=fast"];
+  await run([...argv, "--create-slot", "--slot", options.name], dir);
+  const hbaFile = join(dir, "pg_hba.conf");
+  writeFileSync(hbaFile, HBA);
+  const urlOf: UrlOf = (host, port, database) => `postgres://${USER}:${password}@${host}:${port}/${database}`;
+  const server = await startServer(kindOf({ ...making, hbaFile, urlOf }), {
+    readyTimeoutMs: READY_TIMEOUT_MS,
+    ...options,
+    dir,
+  });
+  const url = urlOf(server.host, server.port, USER);
+  return extendServer(server, { url, promote: async () => void (await runSql(url, "select pg_promote()")) });
 }
 
 interface Cluster {

@@ -5,14 +5,16 @@
  * node's own queue, with the commands that a BullMQ worker needs. `info` is among them because BullMQ reads the
  * server's version.
  */
-import { writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { copyFileSync, readdirSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { exchange } from "./ports.ts";
-import { extendServer, secretIn, startServer, type Server, type ServerOptions } from "./server.ts";
+import { extendServer, makeDir, secretIn, startServer, type Server, type ServerOptions } from "./server.ts";
 
 export interface RedisOptions extends ServerOptions {
   /** Nodes that get a user of their own. */
   readonly nodes?: readonly string[];
+  /** Follows this one, with the same users, until it is promoted. */
+  readonly replicaOf?: RedisServer;
 }
 
 export interface RedisServer extends Server {
@@ -20,6 +22,8 @@ export interface RedisServer extends Server {
   readonly url: string;
   /** As a node, who may use its own queue alone. */
   nodeUrl(node: string): string;
+  /** Ends its following; it takes writes from here on. */
+  promote(): Promise<void>;
 }
 
 const NODE_COMMANDS =
@@ -32,6 +36,7 @@ export function nodeKeyPattern(node: string): string {
 
 export async function startRedis(options: RedisOptions): Promise<RedisServer> {
   const dir = resolve(options.dir);
+  if (options.replicaOf !== undefined) copySecrets(dirname(options.replicaOf.logFile), dir);
   const controllerPassword = secretIn(dir, "controller");
   const passwords = new Map((options.nodes ?? []).map((node) => [node, secretIn(dir, `node-${node}`)]));
   const aclFile = join(dir, "users.acl");
@@ -48,7 +53,8 @@ export async function startRedis(options: RedisOptions): Promise<RedisServer> {
       name: "redis",
       command(host, port) {
         const file = join(dir, "redis.conf");
-        writeFileSync(file, configuration(dir, host, port, aclFile), { mode: 0o600 });
+        const following = options.replicaOf === undefined ? [] : replication(options.replicaOf, controllerPassword);
+        writeFileSync(file, configuration(dir, host, port, aclFile, following), { mode: 0o600 });
         return ["redis-server", file];
       },
       async probe(host, port) {
@@ -61,10 +67,24 @@ export async function startRedis(options: RedisOptions): Promise<RedisServer> {
   return extendServer(server, {
     url: `redis://controller:${controllerPassword}@${at}`,
     nodeUrl: (node: string) => `redis://${node}:${passwordOf(passwords, node)}@${at}`,
+    async promote() {
+      const { host, port } = server;
+      await exchange(host, port, `AUTH controller ${controllerPassword}\r\nREPLICAOF NO ONE\r\nPING\r\n`, "+PONG");
+    },
   });
 }
 
-function configuration(dir: string, host: string, port: number, aclFile: string): string {
+function copySecrets(from: string, to: string): void {
+  makeDir(to);
+  for (const name of readdirSync(from).filter((each) => each.endsWith(".secret")))
+    copyFileSync(join(from, name), join(to, name));
+}
+
+function replication({ host, port }: RedisServer, password: string): string[] {
+  return [`replicaof ${host} ${port}`, "masteruser controller", `masterauth ${password}`];
+}
+
+function configuration(dir: string, host: string, port: number, aclFile: string, more: readonly string[]): string {
   const quoted = (path: string): string => `"${path.replaceAll(/["\\]/g, "\\$&")}"`;
   return [
     `bind ${host}`,
@@ -78,6 +98,7 @@ function configuration(dir: string, host: string, port: number, aclFile: string)
     'save ""',
     "maxmemory-policy noeviction",
     "databases 1",
+    ...more,
     "",
   ].join("\n");
 }

@@ -49,6 +49,11 @@ export class AssignmentSync {
     this.#deps = deps;
   }
 
+  /** The newest revision of a store that a job has brought; 0: none. */
+  brought(storeEpoch: string): number {
+    return this.#brought.storeEpoch === storeEpoch ? this.#brought.revision : 0;
+  }
+
   /** A job's intent is durable. */
   took(origin: Origin): void {
     const newer = origin.storeEpoch !== this.#brought.storeEpoch || origin.revision > this.#brought.revision;

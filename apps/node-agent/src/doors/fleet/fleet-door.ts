@@ -175,6 +175,9 @@ function connectFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig, orders: 
     onCollect: deps.onCollect,
   });
   const sync = new AssignmentSync({ bus, node, assignments, clock, logger });
+  // What jobs brought to the agent before this one.
+  const { storeEpoch: appliedEpoch } = state.applied();
+  for (const execution of engine.executions()) if (execution.storeEpoch === appliedEpoch) sync.took(execution);
 
   const mirrors = new MirrorSync({ bus, node, routes: deps.registryRoutes, clock, logger });
 
@@ -208,6 +211,7 @@ function connectFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig, orders: 
       journalFull: journal.isFull(),
       storeEpoch: applied.storeEpoch,
       appliedRevision: applied.revision,
+      takenRevision: sync.brought(applied.storeEpoch),
       stopperProblem: deps.stopper.problem(),
     });
   };

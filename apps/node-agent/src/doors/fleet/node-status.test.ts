@@ -22,7 +22,7 @@ const status = new NodeStatus({
 });
 
 function said(journal: Pick<Journal, "isFull" | "epoch" | "head">) {
-  const news = { storeEpoch: "", appliedRevision: 0, stopperProblem: undefined };
+  const news = { storeEpoch: "", appliedRevision: 0, takenRevision: 0, stopperProblem: undefined };
   return status.describe({
     ...news,
     journalEpoch: journal.epoch,

@@ -28,6 +28,7 @@ export interface NodeNews {
   readonly journalFull: boolean;
   readonly storeEpoch: string;
   readonly appliedRevision: number;
+  readonly takenRevision: number;
   /** Why the stopper cannot be relied upon. */
   readonly stopperProblem: string | undefined;
 }
@@ -68,6 +69,7 @@ export class NodeStatus {
       journalHeadSeq: BigInt(news.journalHeadSeq),
       storeEpoch: news.storeEpoch,
       appliedRevision: BigInt(news.appliedRevision),
+      takenRevision: BigInt(news.takenRevision),
       kernelVersion: release(),
       address: this.#facts.address(),
       machineId: this.#facts.machineId,
