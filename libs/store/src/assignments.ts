@@ -1,5 +1,5 @@
 /**
- * What is assigned to a node (D5): the full set, page by page, and the jobs that announce changes of it.
+ * What is assigned to a node (D5), and the jobs that announce changes of it. The full set is `assignment-sets.ts`.
  *
  * Invariant: whoever changes what is assigned to a node raises its revision in the same transaction; `announceTasks` and
  * `announceImages` do so and write the outbox.
@@ -7,24 +7,20 @@
 import { create, toJson, type JsonObject } from "@bufbuild/protobuf";
 import { hasEnded } from "@berth/model";
 import {
-  AssignmentsReplySchema,
   ImageAssignmentSchema,
   JobSchema,
   TaskAssignmentSchema,
-  type AssignmentsReply,
   type ContainerSpec,
   type ImageAssignment,
   type TaskAssignment,
 } from "@berth/proto";
-import { and, asc, eq, isNotNull, sql } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import type { TargetRow } from "./campaign-targets.ts";
 import type { Tx } from "./database.ts";
 import { optional } from "./messages.ts";
 import { getStoreMeta } from "./meta.ts";
 import { addToOutbox } from "./outbox.ts";
-import { isNamedBefore } from "./restore.ts";
-import { campaignTargets, tasks } from "./schema/index.ts";
-import { containerOf, selectTasks, type TaskRow } from "./task-rows.ts";
+import { containerOf, type TaskRow } from "./task-rows.ts";
 
 /** @param startable false: what is not there yet is not to be begun. The container is shared (`containerOf`). */
 export function taskAssignment(row: TaskRow, startable = true): TaskAssignment {
@@ -121,58 +117,4 @@ export async function announceImages(tx: Tx, rows: readonly TargetRow[]): Promis
       ) as JsonObject,
     })),
   );
-}
-
-/**
- * One page of a node's set: its tasks, then its images. Give it one snapshot ({@link Store.snapshot}); pages of different
- * revisions do not belong together. An unknown node has an empty set of revision 0 that stops nothing.
- */
-export async function assignmentPage(tx: Tx, node: string, offset: number, limit: number): Promise<AssignmentsReply> {
-  const meta = await getStoreMeta(tx);
-  const { storeEpoch } = meta;
-  const { revision, holdings } = await nodeState(tx, node);
-  // It may run what is to be taken over.
-  const stopsConfirmed = meta.stopsConfirmed && holdings !== "wanted";
-  // What was named before a restore is begun only where it is known to be there.
-  const isStartable = (row: TaskRow): boolean =>
-    !isNamedBefore(row, meta) || (holdings !== "wanted" && !(row.fence && meta.held));
-  if (revision === undefined) return create(AssignmentsReplySchema, { storeEpoch, stopsConfirmed: false });
-  const ofNode = and(eq(tasks.node, node), eq(tasks.removed, false));
-  const taskRows = await selectTasks(
-    tx,
-    sql`where ${ofNode} order by ${tasks.uid} offset ${offset} limit ${limit + 1}`,
-  );
-  const taskItems = taskRows.slice(0, limit);
-  let images: TargetRow[] = [];
-  let more = taskRows.length > limit;
-  if (!more) {
-    const taskCount = offset === 0 ? 0 : await tx.$count(tasks, ofNode);
-    const room = limit - taskItems.length;
-    const found = await tx
-      .select()
-      .from(campaignTargets)
-      .where(and(eq(campaignTargets.node, node), isNotNull(campaignTargets.announcedGeneration)))
-      .orderBy(asc(campaignTargets.id))
-      .offset(Math.max(0, offset - taskCount))
-      .limit(room + 1);
-    images = found.slice(0, room);
-    more = found.length > room;
-  }
-  return create(AssignmentsReplySchema, {
-    storeEpoch,
-    revision: BigInt(revision),
-    tasks: taskItems.map((row) => taskAssignment(row, isStartable(row))),
-    images: images.map(imageAssignment),
-    nextOffset: more ? offset + taskItems.length + images.length : 0,
-    stopsConfirmed,
-  });
-}
-
-async function nodeState(
-  tx: Tx,
-  node: string,
-): Promise<{ readonly revision: string | undefined; readonly holdings: string }> {
-  const [row] = await tx.execute<{ revision: string; holdings: string }>(sql`
-    select assignment_revision::text as revision, holdings from nodes where name = ${node}`);
-  return { revision: row?.revision, holdings: row?.holdings ?? "" };
 }

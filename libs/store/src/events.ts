@@ -4,7 +4,7 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { EventSchema, type Event } from "@berth/proto";
 import { and, asc, desc, eq, getTableColumns, gt, lte, sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
-import { EVENTS_CHANNEL, notify } from "./feed/record.ts";
+import { EVENTS_CHANNEL } from "./feed/record.ts";
 import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
 import { events } from "./schema/index.ts";
 
@@ -73,7 +73,8 @@ export async function insertEvents(tx: Tx, rows: readonly NewEvent[]): Promise<n
   let count = 0;
   for (let from = 0; from < rows.length; from += ROWS_PER_INSERT) {
     const batch = rows.slice(from, from + ROWS_PER_INSERT);
-    const inserted = await tx.execute(sql`
+    const [written] = await tx.execute<{ count: number }>(sql`
+      with written as (
       insert into events (namespace, time, topic, kind, name, uid, node, severity, reason, message, attributes,
         journal_epoch, journal_seq, entry, entry_hash)
       select coalesce(namespace, ''), coalesce(time, now()), topic, kind, name, coalesce(uid, ''), coalesce(node, ''),
@@ -81,10 +82,11 @@ export async function insertEvents(tx: Tx, rows: readonly NewEvent[]): Promise<n
         "journalEpoch", "journalSeq", decode(entry, 'base64'), decode("entryHash", 'base64')
       from jsonb_to_recordset(${storable(batch)}::jsonb) as r(
         namespace text, time timestamptz, topic text, kind text, name text, uid text, node text, severity text,
-        reason text, message text, attributes jsonb, "journalEpoch" text, "journalSeq" bigint, entry text, "entryHash" text)`);
-    count += inserted.count;
+        reason text, message text, attributes jsonb, "journalEpoch" text, "journalSeq" bigint, entry text, "entryHash" text)
+      returning 1)
+      select count(*)::int as count, pg_notify(${EVENTS_CHANNEL}, '') from written`);
+    count += written!.count;
   }
-  if (count > 0) await notify(tx, EVENTS_CHANNEL);
   return count;
 }
 

@@ -1,12 +1,6 @@
 export type { AdvisoryLocks, HeldLock } from "./advisory-locks.ts";
-export {
-  announceImages,
-  announceTasks,
-  assignmentPage,
-  imageAssignment,
-  raiseRevisions,
-  taskAssignment,
-} from "./assignments.ts";
+export { assignmentPage, smallSet } from "./assignment-sets.ts";
+export { announceImages, announceTasks, imageAssignment, raiseRevisions, taskAssignment } from "./assignments.ts";
 export {
   deleteTargets,
   insertTargets,

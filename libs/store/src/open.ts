@@ -72,11 +72,12 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   const db = drizzle(preparing(client));
   const locks = openAdvisoryLocks(url, logger, options.name);
 
-  const inTransaction = <T>(body: (tx: Tx) => Promise<T>, config?: Parameters<typeof db.transaction>[1]): Promise<T> =>
+  const snapshots = drizzle(preparing(client, "isolation level repeatable read read only"));
+  const inTransaction = <T>(on: typeof db, body: (tx: Tx) => Promise<T>): Promise<T> =>
     retry(
       async () => {
         try {
-          return await db.transaction(body, config);
+          return await on.transaction(body);
         } catch (error) {
           throw storeError(error);
         }
@@ -91,8 +92,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   return {
     db,
     locks,
-    transaction: (body) => inTransaction(body),
-    snapshot: (body) => inTransaction(body, { isolationLevel: "repeatable read", accessMode: "read only" }),
+    transaction: (body) => inTransaction(db, body),
+    snapshot: (body) => inTransaction(snapshots, body),
     async listen(channel, onNotify) {
       try {
         const subscription = await client.listen(

@@ -2,7 +2,7 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
-import { notify, OUTBOX_CHANNEL } from "./feed/record.ts";
+import { OUTBOX_CHANNEL } from "./feed/record.ts";
 
 export interface NewJob {
   readonly node: string;
@@ -21,10 +21,11 @@ export interface OutboxJob extends NewJob {
 export async function addToOutbox(tx: Tx, jobs: readonly NewJob[]): Promise<void> {
   if (jobs.length === 0) return;
   await tx.execute(sql`
-    insert into outbox (node, job_name, job_id, job)
-    select node, name, id, job
-    from jsonb_to_recordset(${JSON.stringify(jobs)}::jsonb) as r(node text, name text, id text, job jsonb)`);
-  await notify(tx, OUTBOX_CHANNEL);
+    with written as (
+      insert into outbox (node, job_name, job_id, job)
+      select node, name, id, job
+      from jsonb_to_recordset(${JSON.stringify(jobs)}::jsonb) as r(node text, name text, id text, job jsonb))
+    select pg_notify(${OUTBOX_CHANNEL}, '')`);
 }
 
 /** The oldest rows that nobody else is at, locked until the transaction ends. (`id` alone would be the job's, by its text.) */

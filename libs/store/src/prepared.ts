@@ -13,7 +13,8 @@ import type { Sql, TransactionSql } from "postgres";
 const MOST_TEXTS = 400;
 const MOST_PARAMETERS = 24;
 
-export function preparing(client: Sql): Sql {
+/** @param begin what its transactions are to be, said with `begin`: a statement of its own is a round trip of its own */
+export function preparing(client: Sql, begin = ""): Sql {
   const texts = new Set<string>();
   const shouldPrepare = (text: string, parameters: readonly unknown[]): boolean => {
     if (parameters.length === 0 || parameters.length > MOST_PARAMETERS) return false;
@@ -28,7 +29,8 @@ export function preparing(client: Sql): Sql {
       (...given: unknown[]): unknown => {
         const body = given.pop() as (inner: TransactionSql) => unknown;
         const run = Reflect.get(wrapped, name) as (...all: unknown[]) => unknown;
-        return run(...given, (inner: TransactionSql) => body(wrap(inner)));
+        const how = name === "begin" && begin !== "" && given.length === 0 ? [begin] : given;
+        return run(...how, (inner: TransactionSql) => body(wrap(inner)));
       };
     return new Proxy(wrapped, {
       get(target, key) {

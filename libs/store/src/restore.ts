@@ -189,7 +189,10 @@ export function wantsHoldings({ holdings }: Pick<NodeRow, "holdings">, { stopsCo
 }
 
 /** Was this execution named before the restore? Then others may have been named since that this store has forgotten. */
-export function isNamedBefore({ generation, createdAt }: TaskRow, { restoredAt }: StoreMeta): boolean {
+export function isNamedBefore(
+  { generation, createdAt }: TaskRow,
+  { restoredAt }: Pick<StoreMeta, "restoredAt">,
+): boolean {
   return restoredAt !== null && createdAt < restoredAt && generation < firstGenerationAfter(restoredAt);
 }
 

@@ -6,7 +6,8 @@ import { ContainerSpecSchema, WorkloadSpecSchema } from "@berth/proto";
 import { holdsRoom, parseSelector, type BeginsAgain } from "@berth/model";
 import { sql } from "drizzle-orm";
 import { openAdvisoryLocks } from "./advisory-locks.ts";
-import { announceTasks, assignmentPage } from "./assignments.ts";
+import { assignmentPage, smallSet } from "./assignment-sets.ts";
+import { announceTasks } from "./assignments.ts";
 import { insertEvents, listEvents, listEventsBackwards } from "./events.ts";
 import { reconcileLock, MEMBERS_LOCK } from "./lock-keys.ts";
 import { insertNewNodes } from "./leases.ts";
@@ -195,12 +196,29 @@ void test("announceTasks raises each node's revision and writes jobs that carry 
   const second = await store.snapshot((tx) => assignmentPage(tx, "a", first.nextOffset, 2));
   assert.deepEqual([...first.tasks, ...second.tasks], whole.tasks);
   assert.equal(second.nextOffset, 0);
+  assert.deepEqual(await smallSet(store.db, "a", 3), whole);
+  assert.equal(await smallSet(store.db, "a", 2), undefined);
+});
+
+void test("snapshot reads one moment and writes nothing", async () => {
+  await using store = await postgres.open();
+  const settings = await store.snapshot(async (tx) => {
+    const [row] = await tx.execute(sql`
+      select current_setting('transaction_isolation') as isolation, current_setting('transaction_read_only') as "readOnly"`);
+    return row;
+  });
+  assert.deepEqual(settings, { isolation: "repeatable read", readOnly: "on" });
 });
 
 void test("assignmentPage of an unknown node stops nothing", async () => {
   await using store = await postgres.open();
   const page = await store.snapshot((tx) => assignmentPage(tx, "nobody", 0, 10));
   assert.deepEqual([page.revision, page.stopsConfirmed], [0n, false]);
+  assert.deepEqual(await smallSet(store.db, "nobody", 10), page);
+  await addNode(store, "idle");
+  const ofIdle = await store.snapshot((tx) => assignmentPage(tx, "idle", 0, 10));
+  assert.deepEqual([ofIdle.tasks.length, ofIdle.stopsConfirmed], [0, true]);
+  assert.deepEqual(await smallSet(store.db, "idle", 10), ofIdle);
 });
 
 void test("selectTasks reads what drizzle reads, and alike containers once", async () => {

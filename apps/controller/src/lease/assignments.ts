@@ -6,7 +6,7 @@ import {
   TaskAssignmentSchema,
   type AssignmentsReply,
 } from "@berth/proto";
-import { assignmentPage, type Store } from "@berth/store";
+import { assignmentPage, smallSet, type Store } from "@berth/store";
 
 const PAGE_ITEMS = 500;
 /** NATS takes 1 MiB. */
@@ -14,7 +14,8 @@ const PAGE_BYTES = 512 * 1024;
 
 export async function readAssignments(store: Store, node: string, offset: number): Promise<AssignmentsReply> {
   // protocol: SetRead
-  const page = await store.snapshot((tx) => assignmentPage(tx, node, offset, PAGE_ITEMS));
+  const whole = offset === 0 ? await smallSet(store.db, node, PAGE_ITEMS) : undefined;
+  const page = whole ?? (await store.snapshot((tx) => assignmentPage(tx, node, offset, PAGE_ITEMS)));
   return cutToSize(page, offset, PAGE_BYTES);
 }
 

@@ -44,19 +44,20 @@ const ROWS_PER_INSERT = 2_000;
 /** Call it in the transaction of the change, after the change. */
 export async function recordChanges(tx: Tx, records: readonly NewChange[]): Promise<void> {
   if (records.length === 0) return;
-  for (let from = 0; from < records.length; from += ROWS_PER_INSERT) {
-    const rows = records.slice(from, from + ROWS_PER_INSERT).map(({ owner: _owner, ...row }) => row);
-    await tx.execute(sql`
-      insert into ${changes} (kind, namespace, name, uid, op, object)
-      select kind, namespace, name, uid, op, object
-      from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb)
-        as r(kind text, namespace text, name text, uid text, op text, object jsonb)`);
-  }
   const wakes = [...new Set(records.flatMap(wakesOf))];
   const bells = JSON.stringify(wakes.length > MAX_WAKES ? ["*"] : wakes);
-  await tx.execute(sql`
-    select pg_notify(${CHANGES_CHANNEL}, '') union all
-    select pg_notify(${WORK_CHANNEL}, wake) from jsonb_array_elements_text(${bells}::jsonb) as w(wake)`);
+  for (let from = 0; from < records.length; from += ROWS_PER_INSERT) {
+    const rows = records.slice(from, from + ROWS_PER_INSERT).map(({ owner: _owner, ...row }) => row);
+    // Rings with each part: the same bell twice in a transaction rings once.
+    await tx.execute(sql`
+      with written as (
+        insert into ${changes} (kind, namespace, name, uid, op, object)
+        select kind, namespace, name, uid, op, object
+        from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb)
+          as r(kind text, namespace text, name text, uid text, op text, object jsonb))
+      select pg_notify(${CHANGES_CHANNEL}, '') union all
+      select pg_notify(${WORK_CHANNEL}, wake) from jsonb_array_elements_text(${bells}::jsonb) as w(wake)`);
+  }
 }
 
 /** Rings a bell at commit; the same bell twice in a transaction rings once. */
