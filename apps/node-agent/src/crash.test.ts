@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { create } from "@bufbuild/protobuf";
+import { DurationSchema } from "@bufbuild/protobuf/wkt";
 import { ContainerSpecSchema, type ContainerSpec } from "@berth/proto";
 import { eventually } from "@berth/testkit";
 import { startAgentLab, type AgentLab } from "./testing/agent-lab.ts";
@@ -62,6 +63,27 @@ describe("agent killed", () => {
       await lab.agent.ended(5_000);
     });
   }
+
+  test("between a container's start and its record, and not wanted any more: it has started, and is stopped with its grace", async () => {
+    const { controller } = lab;
+    const script =
+      "trap 'echo asked >> /shared/t-unwanted; exit 0' TERM; echo run >> /shared/t-unwanted; while :; do sleep 0.1; done";
+    const container = shell(script);
+    container.stop!.grace = create(DurationSchema, { seconds: 20n });
+    const task = await controller.run({ taskUid: "t-unwanted", name: "unwanted", container });
+    await lab.agent.start("engine.after-start").catch(() => {});
+    assert.ok(await lab.agent.ended(20_000));
+    await eventually("it runs", () => lab.lines("t-unwanted").length > 0);
+    await controller.stop(task);
+    await lab.agent.start();
+    await seen("t-unwanted", "removed");
+    assert.deepEqual(lab.lines("t-unwanted"), ["run", "asked"]);
+    const steps = controller.stepNames("t-unwanted");
+    assert.deepEqual(steps.slice(steps.indexOf("started")), ["started", "stopping", "stopped", "removed"]);
+    assert.deepEqual(lab.leftovers(), []);
+    await lab.agent.kill();
+    await lab.agent.ended(5_000);
+  });
 
   test("while its containers run: they go on, and the exit meanwhile is reported with its code", async () => {
     await lab.agent.start();

@@ -9,7 +9,7 @@
  */
 import { rm, rmdir } from "node:fs/promises";
 import { dirname } from "node:path";
-import type { Clock, Logger } from "@berth/base";
+import { hasCode, type Clock, type Logger } from "@berth/base";
 import type { Journal } from "@berth/journal";
 import type { ContainerExit, Runtime } from "@berth/runtime";
 import type { Stopper } from "../stopper/stopper.ts";
@@ -78,8 +78,9 @@ export class ExecutionEnder {
   /** Stops what runs, cleans, and leaves a tombstone. */
   async end(execution: Execution, reason: string): Promise<void> {
     if (execution.state === "removed") return;
-    const stops = execution.state === "running" || execution.state === "stopping";
-    if (stops) await this.#stop(execution);
+    const found = execution.state === "starting" ? await this.#asFound(execution) : execution;
+    const stops = found.state === "running" || found.state === "stopping";
+    if (stops) await this.#stop(found);
     await this.clean(execution);
     if (reason !== SUPERSEDED) await this.#removeLogs(execution);
     const facts = reason === "" ? {} : { reason };
@@ -106,6 +107,33 @@ export class ExecutionEnder {
       [],
     );
     if (!rows.hasContainers(execution.namespace)) this.#deps.onNamespaceEmpty(execution.namespace);
+  }
+
+  /**
+   * An agent that was killed between the start of a container and its record left one that runs: it has started, whatever was
+   * wanted since, and has the same right to its signal and its grace.
+   */
+  async #asFound(execution: Execution): Promise<Execution> {
+    const { plan } = execution;
+    if (plan === undefined || !(await this.#runs(containerOf(execution, plan, this.#deps.paths)))) return execution;
+    const found = { ...execution, state: "running", stopSignal: plan.stopSignal ?? "" } as const;
+    const { state, stopSignal } = found;
+    // protocol: StartJournaled
+    await this.#deps.journal.transact(
+      [changeExecution(execution, ["starting"], { state, stopSignal }, this.#nowMs())],
+      [taskEntry(execution, "started")],
+    );
+    return found;
+  }
+
+  async #runs(container: Container): Promise<boolean> {
+    try {
+      const { status } = await this.#deps.runtime(container.plan.handler).state(container);
+      return status === "running" || status === "paused";
+    } catch (error) {
+      if (hasCode(error, "NOT_FOUND")) return false;
+      throw error;
+    }
   }
 
   #endOf(row: Execution, exit: ContainerExit): { readonly step: TaskStep; readonly facts: TaskFacts } {
