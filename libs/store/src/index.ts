@@ -275,6 +275,7 @@ export {
   nodeLoads,
   placementNodes,
   placementSpecs,
+  type TaskRevision,
   removeNodeImages,
   repellingSpecs,
   selectedSpread,

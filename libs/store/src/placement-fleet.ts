@@ -5,7 +5,7 @@ import { and, asc, eq, isNotNull, sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import { uuidIn } from "./placement.ts";
 import { HOLDS_ROOM } from "./room.ts";
-import { nodes, tasks, workloads } from "./schema/index.ts";
+import { nodes, tasks } from "./schema/index.ts";
 import { selectorSql } from "./selector-sql.ts";
 
 /** The columns that placement reads: a whole row of a node is several times that. */
@@ -111,34 +111,51 @@ export async function selectedSpread(
 export interface PlacementSpecRow {
   readonly uid: string;
   readonly namespace: string;
+  /** Of the workload, as it is now. */
   readonly priority: number;
   /** A berth.v1.Placement, or null. */
   readonly placement: JsonObject | null;
 }
 
-const SPEC_COLUMNS = {
-  uid: workloads.uid,
-  namespace: workloads.namespace,
-  priority: workloads.priority,
-  placement: sql<JsonObject | null>`${workloads.spec} -> 'placement'`,
-};
-
-/** Where these workloads want to go. */
-export function placementSpecs(tx: Tx, uids: readonly string[]): Promise<PlacementSpecRow[]> {
-  return tx
-    .select(SPEC_COLUMNS)
-    .from(workloads)
-    .where(
-      sql`${workloads.uid} in (select value::uuid from jsonb_array_elements_text(${JSON.stringify(uids)}::jsonb))`,
-    );
+export interface TaskRevision {
+  readonly workloadUid: string;
+  readonly workloadGeneration: number;
 }
 
-/** Workloads that keep others away: those that require anti-affinity, anywhere in the fleet. */
-export function repellingSpecs(tx: Tx): Promise<PlacementSpecRow[]> {
-  return tx
-    .select(SPEC_COLUMNS)
-    .from(workloads)
-    .where(sql`${workloads.spec} -> 'placement' -> 'taskAntiAffinity' -> 'required' is not null`);
+/**
+ * Where tasks of these revisions want to go; those of a revision that is forgotten, as the workload's spec says now. Of a workload
+ * that is gone there is no answer.
+ */
+export async function placementSpecs(
+  tx: Tx,
+  revisions: readonly TaskRevision[],
+): Promise<(PlacementSpecRow & { readonly generation: number })[]> {
+  const rows = await tx.execute<{
+    uid: string;
+    generation: string;
+    namespace: string;
+    priority: number;
+    placement: JsonObject | null;
+  }>(sql`
+    select w.uid::text as uid, a."workloadGeneration"::text as generation, w.namespace, w.priority,
+      case when r.workload_uid is null then w.spec -> 'placement' else r.template -> 'placement' end as placement
+    from jsonb_to_recordset(${JSON.stringify(revisions)}::jsonb) as a("workloadUid" uuid, "workloadGeneration" bigint)
+    join workloads w on w.uid = a."workloadUid"
+    left join workload_revisions r on r.workload_uid = w.uid and r.generation = a."workloadGeneration"`);
+  return rows.map((row) => ({ ...row, generation: Number(row.generation) }));
+}
+
+/** What keeps others away: required anti-affinity of workloads, anywhere in the fleet, and of the revisions that their tasks have. */
+export async function repellingSpecs(tx: Tx): Promise<PlacementSpecRow[]> {
+  const rows = await tx.execute<{ uid: string; namespace: string; priority: number; placement: JsonObject }>(sql`
+    select uid::text as uid, namespace, priority, spec -> 'placement' as placement from workloads
+    where spec -> 'placement' -> 'taskAntiAffinity' -> 'required' is not null
+    union
+    select w.uid::text, w.namespace, w.priority, r.template -> 'placement' from workload_revisions r
+    join workloads w on w.uid = r.workload_uid
+    where r.template -> 'placement' -> 'taskAntiAffinity' -> 'required' is not null
+      and exists (select from tasks t where t.workload_uid = r.workload_uid and t.workload_generation = r.generation)`);
+  return [...rows];
 }
 
 /** Which nodes have these images already, as their journals said. */

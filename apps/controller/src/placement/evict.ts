@@ -37,7 +37,7 @@ async function evictDue(tx: Tx, nowMs: number): Promise<number> {
   const rules = await readRules(tx, rows);
   const dueOf = (row: TaskRow): number => {
     const taints = nodes.get(row.node!)!.taints.map((taint) => ({ ...taint, addedAtMs: Date.parse(taint.addedAt) }));
-    return leaveByMs(taints, rules.get(row.workloadUid)!.tolerations) ?? Number.POSITIVE_INFINITY;
+    return leaveByMs(taints, rules.of(row).tolerations) ?? Number.POSITIVE_INFINITY;
   };
   const due = rows.filter((row) => dueOf(row) <= nowMs);
   const { holdsSlot } = await victimTerms(tx, [...new Set(due.map((row) => row.workloadUid))]);

@@ -16,7 +16,7 @@ export async function explainWorkload(
 ): Promise<WorkloadExplanation> {
   const tasks = (await tasksOfWorkload(tx, workload.uid)).filter((row) => row.desired === "Run");
   const waiting = tasks.filter((row) => row.node === null);
-  const rules = tasks[0] === undefined ? undefined : (await readRules(tx, [tasks[0]])).get(workload.uid);
+  const rules = tasks[0] === undefined ? undefined : (await readRules(tx, [tasks[0]])).of(tasks[0]);
   const keys = [...new Set([...(rules?.spread ?? []).map(({ topologyKey }) => topologyKey), ""])];
   const nodes = await placementNodes(tx);
   const [first] = waiting;

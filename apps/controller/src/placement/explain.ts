@@ -68,7 +68,7 @@ async function verdictNow(
   overcommit: OvercommitConfig,
   options: ExplainOptions,
 ): Promise<{ readonly task: PlacementTask; readonly verdict: PlacementVerdict }> {
-  const rules = (await readRules(tx, [row])).get(row.workloadUid)!;
+  const rules = (await readRules(tx, [row])).of(row);
   const gang = row.node === null && rules.gang ? await waitingTasks(tx, row.workloadUid) : [];
   const rows = [row, ...gang.filter(({ uid }) => uid !== row.uid)];
   const { fleet, tasks } = await readFleet(tx, rows, overcommit);

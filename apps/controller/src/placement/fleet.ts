@@ -1,5 +1,6 @@
 /** The fleet as placement weighs it for one batch: nodes and their load, where the others are, and the rules of the tasks. */
 import {
+  ANYWHERE,
   effectiveTaints,
   termKey,
   type PlacementFleet,
@@ -48,17 +49,20 @@ export async function readFleet(
 ): Promise<FleetForTasks> {
   const nominated = await nominatedTasks(tx);
   const rules = await readRules(tx, [...rows, ...nominated]);
-  const tasks = rows.map((row) => placementTask(row, rules.get(row.workloadUid)!));
+  const tasks = rows.map((row) => placementTask(row, rules.of(row)));
   const repellers = await readRepellers(tx);
   const loads = await nodeLoads(tx);
   const nodes = (await placementNodes(tx)).map((row) => placementNode(row, loads.get(row.name), overcommit));
-  const workloadUids = new Set([...rules.keys(), ...repellers.map(({ workloadUid }) => workloadUid)]);
+  const workloadUids = new Set([
+    ...[...rows, ...nominated].map(({ workloadUid }) => workloadUid),
+    ...repellers.map(({ workloadUid }) => workloadUid),
+  ]);
   const fleet: PlacementFleet = {
     nodes,
-    placed: { workloads: await workloadSpread(tx, [...workloadUids]), terms: await readTerms(tx, [...rules.values()]) },
+    placed: { workloads: await workloadSpread(tx, [...workloadUids]), terms: await readTerms(tx, rules.all) },
     repellers,
     warm: await warmNodes(tx, [...new Set(tasks.map(({ image }) => image))]),
-    reservations: nominated.map((row) => placementTask(row, rules.get(row.workloadUid)!)),
+    reservations: nominated.map((row) => placementTask(row, rules.of(row))),
   };
   return { fleet, tasks };
 }
@@ -93,6 +97,7 @@ export function placementTask(row: TaskRow, rules: PlacementRules): PlacementTas
     uid: row.uid,
     namespace: row.namespace,
     workloadUid: row.workloadUid,
+    revision: row.workloadGeneration,
     labels: row.labels,
     cpuMillis: row.cpuMillis,
     memoryBytes: row.memoryBytes,
@@ -107,14 +112,32 @@ export function placementTask(row: TaskRow, rules: PlacementRules): PlacementTas
   };
 }
 
-/** Of every workload that has one of these tasks; a workload that is gone asks for nothing. */
-export async function readRules(tx: Tx, rows: readonly TaskRow[]): Promise<Map<string, PlacementRules>> {
-  const namespaces = new Map(rows.map((row) => [row.workloadUid, row.namespace]));
-  const specs = await placementSpecs(tx, [...namespaces.keys()]);
-  const rules = new Map(specs.map(({ uid, namespace, placement }) => [uid, rulesOf(placement, namespace)]));
-  for (const [uid, namespace] of namespaces) if (!rules.has(uid)) rules.set(uid, rulesOf(null, namespace));
-  return rules;
+/** What tasks ask of placement. */
+export interface RulesOfTasks {
+  of(row: TaskRow): PlacementRules;
+  readonly all: readonly PlacementRules[];
 }
+
+/**
+ * A task is placed (and tolerates taints) by its own revision: while a rollout is held, or has gone back, that is not the spec's.
+ * Its priority is its workload's, as that is now. A workload that is gone asks for nothing.
+ */
+export async function readRules(tx: Tx, rows: readonly TaskRow[]): Promise<RulesOfTasks> {
+  const revisions = new Map(rows.map(({ workloadUid, workloadGeneration }) => [keyOf(workloadUid, workloadGeneration), { workloadUid, workloadGeneration }])); // prettier-ignore
+  const found = revisions.size === 0 ? [] : await placementSpecs(tx, [...revisions.values()]);
+  const rules = new Map(
+    found.map(({ uid, generation, namespace, placement, priority }) => [
+      keyOf(uid, generation),
+      { ...rulesOf(placement, namespace), priority },
+    ]),
+  );
+  return {
+    of: (row) => rules.get(keyOf(row.workloadUid, row.workloadGeneration)) ?? ANYWHERE,
+    all: [...rules.values()],
+  };
+}
+
+const keyOf = (workloadUid: string, generation: number): string => `${workloadUid} ${generation}`;
 
 async function readRepellers(tx: Tx): Promise<Repeller[]> {
   return (await repellingSpecs(tx)).flatMap(({ uid, namespace, placement }) =>

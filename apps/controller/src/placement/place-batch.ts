@@ -86,7 +86,7 @@ export async function placeBatch(
 /** The rows, with all of each gang in place of a part of it; a gang is looked at once in a pass. */
 async function withWholeGangs(tx: Tx, pass: Pass, rows: readonly TaskRow[]): Promise<TaskRow[]> {
   const rules = await readRules(tx, rows);
-  const isGang = (row: TaskRow): boolean => rules.get(row.workloadUid)!.gang;
+  const isGang = (row: TaskRow): boolean => rules.of(row).gang;
   const fresh = [...new Set(rows.filter(isGang).map((row) => row.workloadUid))].filter((uid) => !pass.gangs.has(uid));
   const gangs = await unplacedOf(tx, fresh);
   for (const uid of fresh) pass.gangs.add(uid);

@@ -4,14 +4,18 @@ import { after, before, test } from "node:test";
 import {
   listEvents,
   lockNode,
+  openStore,
   updateNode,
   warmNodes,
   type NodePatch,
   type NodeTaint,
+  type Store,
   type TaskRow,
 } from "@berth/store";
 import { eventually } from "@berth/testkit/servers";
-import { startTestDatabases, TestFleet, type TestDatabases } from "../testing/test-fleet.ts";
+import { HandFleet } from "../testing/hand-fleet.ts";
+import { startTestDatabases, TestFleet, type SpecInit, type TestDatabases } from "../testing/test-fleet.ts";
+import { evictTasks } from "./evict.ts";
 
 let databases: TestDatabases;
 before(async () => {
@@ -24,7 +28,7 @@ async function openFleet(
   nodes: number,
   labels: (n: number) => Record<string, string> = () => ({}),
 ): Promise<TestFleet> {
-  const fleet = await TestFleet.open(databases);
+  const fleet = await TestFleet.open(databases, { leaseTtlMs: 20_000 });
   await fleet.startController();
   for (let n = 1; n <= nodes; n += 1) await fleet.addAgent(`node-${n}`, { cpuMillis: 1_000, labels: labels(n) });
   return fleet;
@@ -200,4 +204,55 @@ void test("everyNode makes tasks only for nodes that let them in, also later", a
   // What is there stays; only NoExecute makes it leave.
   await patchNode(fleet, "node-2", { taints: [taint("gpu", "NoSchedule")] });
   await fleet.converged("agent", 3);
+});
+
+const setTaint = (store: Store, name: string, given: NodeTaint): Promise<unknown> =>
+  store.transaction(async (tx) => await updateNode(tx, (await lockNode(tx, name))!, { taints: [given] }));
+
+/** Rollouts of workloads are held: their tasks stay, and are made anew, of the last good revision. */
+async function openHeld(spec: SpecInit): Promise<{ readonly fleet: HandFleet; readonly store: Store }> {
+  const store = await openStore({ url: await databases.create() });
+  const fleet = await HandFleet.open(store, store, 2);
+  for (const name of ["node-0", "node-1"]) await setTaint(store, name, taint(name, "NoSchedule"));
+  await fleet.apply("web", spec);
+  await goOn(fleet);
+  await goOn(fleet);
+  await store.db.execute("update workloads set paused = true");
+  return { fleet, store };
+}
+
+async function goOn(fleet: HandFleet): Promise<void> {
+  await fleet.reconcile(0, "web");
+  await fleet.place(0);
+  for (const node of [0, 1]) await fleet.takeOver(node);
+  await fleet.ingest();
+  await fleet.reconcile(0, "web");
+}
+
+const tolerating = (key: string): SpecInit => ({
+  placement: { tolerations: [{ key, operator: "Exists" }] },
+  container: { image: `busybox:${key}` },
+});
+const placesOf = async (fleet: HandFleet): Promise<string[]> =>
+  (await fleet.tasks()).filter(({ desired }) => desired === "Run").map(({ node }) => node ?? "none").sort(); // prettier-ignore
+
+void test("a task is placed, and tolerates taints, by the rules of its own revision", async () => {
+  const { fleet, store } = await openHeld({ replicas: 1, ...tolerating("node-0") });
+  await using _ = store;
+  await fleet.apply("web", { replicas: 2, ...tolerating("node-1") });
+  await goOn(fleet);
+  assert.deepEqual(await placesOf(fleet), ["node-0", "node-0"], "both are of the revision that runs");
+  await setTaint(store, "node-0", taint("node-1", "NoExecute"));
+  await evictTasks(store);
+  assert.deepEqual(await placesOf(fleet), [], "what the new revision tolerates does not help the old one");
+});
+
+void test("a task of every node stays where its own revision belongs while the rollout is held", async () => {
+  const { fleet, store } = await openHeld({ everyNode: true, ...tolerating("node-0") });
+  await using _ = store;
+  assert.deepEqual(await placesOf(fleet), ["node-0"]);
+  const { placement, ...rest } = tolerating("node-1");
+  await fleet.apply("web", { everyNode: true, ...rest, placement: { ...placement, nodeSelector: { disk: "ssd" } } });
+  await goOn(fleet);
+  assert.deepEqual(await placesOf(fleet), ["node-0"]);
 });

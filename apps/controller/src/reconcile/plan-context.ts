@@ -7,7 +7,7 @@
  * `plan-room.ts`.
  */
 import { beginsAgainBy, isAvailable, type RestartRule, type Taint } from "@berth/model";
-import type { ContainerSpec, WorkloadSpec } from "@berth/proto";
+import type { ContainerSpec, Placement, WorkloadSpec } from "@berth/proto";
 import type { NewEvent, NewTask, TaskRow, TaskUpdate, WorkloadRow } from "@berth/store";
 import { containerColumns, type ContainerColumns } from "./container.ts";
 import { rolloutBounds, type RolloutBounds } from "./rollout-bounds.ts";
@@ -90,7 +90,8 @@ export interface Context extends PlanInput {
   readonly container: ContainerSpec;
   readonly columns: ContainerColumns;
   readonly freshColumns: ContainerColumns;
-  readonly selector: Readonly<Record<string, string>>;
+  /** Where tasks belong that are made or kept: while the rollout is held, that is the last good revision's to say. */
+  readonly placement: Placement | undefined;
   /** Executions of the target are made with it: their node ends them when its lease runs out. */
   readonly fence: boolean;
   readonly freshFence: boolean;
@@ -106,7 +107,7 @@ export function contextOf(input: PlanInput, plan: Plan): Context {
     container,
     columns,
     freshColumns: fresh === target ? columns : containerColumns(fresh.template.container!),
-    selector: target.template.placement?.nodeSelector ?? {},
+    placement: fresh.template.placement,
     fence: isFenced(target),
     freshFence: isFenced(fresh),
     plan,
@@ -174,6 +175,9 @@ export function newTask(context: Context, slot: number, pinnedNode: string | nul
     beginsAgain: beginsAgainBy(restartOf(context, rollout.fresh.generation), 1),
   };
 }
+
+export const selectorOf = (placement: Placement | undefined): Readonly<Record<string, string>> =>
+  placement?.nodeSelector ?? {};
 
 export function carries(labels: Readonly<Record<string, string>>, selector: Readonly<Record<string, string>>): boolean {
   return Object.entries(selector).every(([key, value]) => Object.hasOwn(labels, key) && labels[key] === value);

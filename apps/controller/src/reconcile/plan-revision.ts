@@ -1,7 +1,7 @@
 /** Is a task what the target's tasks are, and can it become so where it is? Pure. */
 import type { TaskRow } from "@berth/store";
 import { sameContainer } from "./container.ts";
-import { carries, type Context } from "./plan-context.ts";
+import { carries, selectorOf, type Context } from "./plan-context.ts";
 import { isDone } from "./rollout.ts";
 
 /** Does it have to be started anew (or elsewhere) to be of the target? */
@@ -20,9 +20,9 @@ export function isRolledOut({ rollout, now }: Context, row: TaskRow): boolean {
 /** A new spec that does not fit the task's place (labels, or more room or ports than it holds) goes to another task. */
 export function mustMove(context: Context, row: TaskRow): boolean {
   if (row.node === null) return false;
-  const { columns, nodes, selector } = context;
+  const { columns, nodes, rollout } = context;
   const node = nodes.get(row.node);
-  if (node === undefined || !carries(node.labels, selector)) return true;
+  if (node === undefined || !carries(node.labels, selectorOf(rollout.target.template.placement))) return true;
   const grows =
     columns.cpuMillis > row.cpuMillis ||
     columns.memoryBytes > row.memoryBytes ||

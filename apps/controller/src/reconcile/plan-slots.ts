@@ -5,7 +5,7 @@
 import { admits, CORDONED, UNREACHABLE, type PlacementRules } from "@berth/model";
 import type { TaskRow } from "@berth/store";
 import { placementRules } from "../placement/rules.ts";
-import { carries, newTask, stop, type Context, type FleetNode } from "./plan-context.ts";
+import { carries, newTask, selectorOf, stop, type Context, type FleetNode } from "./plan-context.ts";
 import { isLost, isSafeToReplace, replaceLost } from "./plan-loss.ts";
 import { isOutdated, isRolledOut } from "./plan-revision.ts";
 
@@ -42,26 +42,26 @@ export function placeAnew(context: Context, row: TaskRow, why: string): void {
 }
 
 /** What says which places there are. */
-export type Places = Pick<Context, "spec" | "nodes" | "selector">;
+export type Places = Pick<Context, "spec" | "nodes" | "placement">;
 
 /** How many tasks are wanted: the replicas, or the nodes that match and have one or may get one. */
-export function wantedOf({ spec, nodes, selector }: Places, live: readonly TaskRow[]): number {
+export function wantedOf({ spec, nodes, placement }: Places, live: readonly TaskRow[]): number {
   if (!spec.everyNode) return spec.replicas ?? 1;
   const taken = new Set(live.map((row) => row.pinnedNode));
-  const rules = placementRules(spec.placement, "");
+  const rules = placementRules(placement, "");
   return [...nodes.values()].filter((node) =>
-    taken.has(node.name) ? carries(node.labels, selector) : isOpen(rules, node),
+    taken.has(node.name) ? carries(node.labels, selectorOf(placement)) : isOpen(rules, node),
   ).length;
 }
 
 /** The tasks of the wanted places: none of the surge, and none that has to go. */
 export function inPlace(context: Places, live: readonly TaskRow[]): TaskRow[] {
-  const { spec, nodes, selector } = context;
+  const { spec, nodes, placement } = context;
   const wanted = wantedOf(context, live);
   return live.filter((row) => {
     if (!spec.everyNode) return row.slot >= 0 && row.slot < wanted;
     const node = row.pinnedNode === null ? undefined : nodes.get(row.pinnedNode);
-    return node !== undefined && carries(node.labels, selector);
+    return node !== undefined && carries(node.labels, selectorOf(placement));
   });
 }
 
@@ -95,11 +95,11 @@ export function keepEveryNode(context: Context, live: readonly TaskRow[]): TaskR
   const kept = new Map<string, TaskRow>();
   for (const row of live) {
     const node = row.pinnedNode === null ? undefined : nodes.get(row.pinnedNode);
-    if (node === undefined || !carries(node.labels, context.selector))
+    if (node === undefined || !carries(node.labels, selectorOf(context.placement)))
       stop(plan, row, "its node does not match any more");
     else kept.set(node.name, row);
   }
-  const rules = placementRules(context.spec.placement, context.workload.namespace);
+  const rules = placementRules(context.placement, context.workload.namespace);
   for (const node of nodes.values()) {
     if (kept.has(node.name) || !isOpen(rules, node)) continue;
     plan.create.push(newTask(context, -1, node.name));

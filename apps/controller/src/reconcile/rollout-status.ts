@@ -33,10 +33,12 @@ export function evaluateView(view: RolloutView): RolloutOutcome & { readonly pla
   };
   if (spec.job !== undefined) return jobView(view, revisionOf(workload.revision));
   const aim = revisionOf(before?.revision === workload.revision ? before.target : workload.revision);
-  const selector = aim.template.placement?.nodeSelector ?? {};
-  const wanted = wantedOf({ spec, nodes, selector }, live);
+  // While it is held, tasks belong where the last good revision has them.
+  const last = workload.paused && !isOver(before, workload) ? known(before?.stable ?? 0) : undefined;
+  const { placement } = last === undefined ? aim.template : revisionSpec(last);
+  const wanted = wantedOf({ spec, nodes, placement }, live);
   const bounds = rolloutBounds(spec.rollout, wanted);
-  const tasks = inPlace({ spec, nodes, selector }, live);
+  const tasks = inPlace({ spec, nodes, placement }, live);
   const outcome = evaluateRollout({
     revision: workload.revision,
     paused: workload.paused,
@@ -58,6 +60,11 @@ export function evaluateView(view: RolloutView): RolloutOutcome & { readonly pla
     return row === undefined ? undefined : revisionOf(row.revision);
   };
   return { ...outcome, plan: { target, fresh, advance: !held, bounds, revisionAt } };
+}
+
+/** Holding what has come to its end changes nothing. */
+function isOver(before: RolloutState | undefined, { revision }: WorkloadRow): boolean {
+  return before?.revision === revision && (before.phase === "Complete" || before.phase === "RolledBack");
 }
 
 /** A job is not rolled out: what it is to run, it runs from the beginning (`plan-job.ts`). */

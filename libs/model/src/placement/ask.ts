@@ -56,6 +56,8 @@ export interface PlacementTask {
   readonly uid: string;
   readonly namespace: string;
   readonly workloadUid: string;
+  /** Tasks of one workload ask by the same rules where this is the same. */
+  readonly revision?: number;
   readonly labels: Readonly<Record<string, string>>;
   readonly cpuMillis: number;
   readonly memoryBytes: number;

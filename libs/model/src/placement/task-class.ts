@@ -36,6 +36,7 @@ export function classKey(task: PlacementTask): string {
   const { workloadUid, cpuMillis, memoryBytes, hostPorts, runtimeHandler, snapshotter, image, labels } = task;
   return JSON.stringify([
     workloadUid,
+    task.revision ?? 0,
     cpuMillis,
     memoryBytes,
     hostPorts,
