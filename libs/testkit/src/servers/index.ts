@@ -3,7 +3,13 @@ export { startNats, type NatsOptions, type NatsPermissions, type NatsServer } fr
 export { eventually, type PollOptions } from "./poll.ts";
 export { forwardPort } from "./forward.ts";
 export { freePort } from "./ports.ts";
-export { startPostgres, startStandby, type PostgresServer, type PostgresStandby } from "./postgres.ts";
+export {
+  postgresPrograms,
+  startPostgres,
+  startStandby,
+  type PostgresServer,
+  type PostgresStandby,
+} from "./postgres.ts";
 export {
   childrenOf,
   endProcess,

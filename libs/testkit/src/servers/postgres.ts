@@ -70,7 +70,7 @@ const SETTINGS = {
 
 export async function startPostgres(options: ServerOptions): Promise<PostgresServer> {
   const dir = resolve(options.dir);
-  const bin = findBinaries();
+  const bin = postgresPrograms();
   const dataDir = join(dir, "data");
   const making = { bin, dir, dataDir };
   // One that is to last has a password of its own.
@@ -141,7 +141,7 @@ export async function startStandby(
   options: ServerOptions & { readonly name: string },
 ): Promise<PostgresStandby> {
   const dir = resolve(options.dir);
-  const making = { bin: findBinaries(), dir, dataDir: join(dir, "data") };
+  const making = { bin: postgresPrograms(), dir, dataDir: join(dir, "data") };
   const { password } = new URL(primary.url);
   makeDir(dir);
   mkdirSync(making.dataDir, { mode: 0o700 });
@@ -227,7 +227,7 @@ async function initialise(cluster: Cluster): Promise<void> {
 }
 
 /** The newest server on this machine: /usr/lib/postgresql/<version>/bin on Debian. */
-function findBinaries(): string {
+export function postgresPrograms(): string {
   const root = "/usr/lib/postgresql";
   const versions = existsSync(root) ? readdirSync(root).map(Number).filter(Number.isFinite) : [];
   const newest = versions.sort((a, b) => b - a).find((v) => existsSync(`${root}/${v}/bin/initdb`));
