@@ -65,15 +65,15 @@ describe("berth drill", { timeout: 120_000 }, () => {
   void test("is refused past its bounds and where nothing would heal, and a dry run does nothing", async () => {
     const refusal = async (...args: string[]) => (await fleet.cli("drill", ...args)).stderr;
     const both = ["-l", "berth.io/os=linux"];
-    const refused: [Promise<string>, RegExp][] = [
-      [refusal("pause", "--for", "5s", ...both), /maxNodes: .* matches 2 nodes .* raise --max-nodes/],
-      [refusal("kill", ...both, "--max-nodes", "2"), /matches 2 of 2 Ready nodes/],
-      [refusal("pause", "--for", "1s", ...on(first)), /duration: is 1 s: choose from 5s to 10m/],
-      [refusal("kill", ...on(second)), /node node-2: nothing is known to start its agent again: .*BERTH_SUPERVISED/],
-      [refusal("list"), /there was no drill yet/],
-      [refusal("show", "kill-nosuch"), /does not exist/],
+    const refused = [
+      refusal("pause", "--for", "5s", ...both),
+      refusal("kill", ...on(second)),
+      refusal("show", "kill-nosuch"),
     ];
-    for (const [said, expected] of refused) assert.match(await said, expected);
+    const [many, unsupervised, unknown] = (await Promise.all(refused)) as [string, string, string];
+    assert.match(many, /maxNodes: .* matches 2 nodes .* raise --max-nodes/);
+    assert.match(unsupervised, /node node-2: nothing is known to start its agent again: .*BERTH_SUPERVISED/);
+    assert.match(unknown, /does not exist/);
     const planned = await fleet.berth(["drill", "kill", ...on(first), "--dry-run"]);
     assert.match(planned, /Planned {4}would kill the agent of node-1, with \d tasks/);
   });
