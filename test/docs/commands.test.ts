@@ -99,6 +99,30 @@ void test("every berth command in the documents is one, with options that it has
   assert.deepEqual(problems, []);
 });
 
+void test("what help shows as examples can be run so, and the fleet's verbs have some", () => {
+  let printed = "";
+  const program = createProgram({ stdout: { write: (text: string) => (printed += text) !== "" }, stderr: silent }, () =>
+    assert.fail("nothing is run"),
+  );
+  const without: string[] = [];
+  for (const command of [...program.commands, ...program.commands.flatMap((each) => each.commands)]) {
+    const before = printed.length;
+    command.outputHelp();
+    if (command.parent === program && !printed.slice(before).includes("\nExamples:\n")) without.push(command.name());
+  }
+  const verbs = ["rollout", "logs", "events", "nodes", "top", "exec", "drain", "taint", "explain", "status", "cronjob"];
+  for (const verb of [...verbs, "webhook", "journal", "store", "attach", "cp", "port-forward"])
+    assert.ok(!without.includes(verb), `berth ${verb} --help has no examples`);
+  const lines = printed.split("\n").filter((line) => /^ {2}berth /.test(line));
+  assert.ok(lines.length > 40, `only ${lines.length} examples`);
+  const problems = lines.flatMap((line) =>
+    commandsOf("berth", withoutRemark(line.trim())).flatMap((each) =>
+      problemsOf(program, each.slice(1)).map((problem) => `${line}: ${problem}`),
+    ),
+  );
+  assert.deepEqual(problems, []);
+});
+
 void test("every berthd command in the documents is one, with options that it has", () => {
   const program = createBerthdProgram({
     stdout: silent,

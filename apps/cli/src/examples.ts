@@ -37,3 +37,62 @@ Examples:
   berth drill pause -l rack=r7 --for 30s                 what is noticed, replaced and healed, and when
   berth drill kill -l berth.io/hostname=node-1           containers go on; something starts the agent again
   berth drill show partition-7k2mq                       the report, also after Ctrl-C`;
+
+/** Of commands whose help has room for no more than what they are, by name. */
+export const MORE_EXAMPLES: Readonly<Record<string, string>> = {
+  rollout: `
+Examples:
+  berth rollout status web -w                     follow it; exit code 4 when it fails
+  berth rollout history web
+  berth rollout undo web --to-revision 3 --cause "slow start"
+  berth rollout pause web                         hold it; berth rollout resume web lets it go on`,
+  logs: `
+Examples:
+  berth logs -f web                     all of its tasks, also those that come later
+  berth logs web-7k2mq --tail 100`,
+  events: `
+Examples:
+  berth events -f --filter 'topic~=^/tasks/'      as they are stored
+  berth events -A --filter severity==Warning --tail 50
+  berth events --as-of 2h                         what was known two hours ago`,
+  nodes: `
+Examples:
+  berth nodes -o wide                   versions, conditions, and when what a silent one ran may be replaced
+  berth nodes -l zone=a --as-of 90m`,
+  top: `
+Examples:
+  berth top nodes                       redrawn on a terminal
+  berth top tasks -A --sort memory`,
+  exec: `
+Examples:
+  berth exec -it web -- sh              in the first of its tasks that runs
+  berth exec -i db-0 -- psql < dump.sql`,
+  drain: `
+Examples:
+  berth drain node-1                    and follow it; Ctrl-C ends the looking, not the drain
+  berth drain -l rack=r7 --deadline 10m --force
+  berth uncordon node-1                 ends it`,
+  taint: `
+Examples:
+  berth taint node node-1 gpu=yes:NoSchedule
+  berth taint node node-1 broken:NoExecute        also stops what is there
+  berth taint node node-1 gpu- broken:NoExecute-`,
+  cronjob: `
+Examples:
+  berth cronjob run report --wait       now, whatever the clock says
+  berth cronjob runs report`,
+  webhook: `
+Examples:
+  berth webhook test ci                 a ping, and its answer
+  berth webhook deliveries ci
+  berth webhook rotate-secret ci --grace 24h`,
+  journal: `
+Examples:
+  berth journal verify node-1
+  berth journal acknowledge node-1 --reason 'disk replaced, INC-1234'`,
+  store: `
+Examples:
+  berth store status                    which store this is, and for whom it waits after a restore
+  berth store confirm EPOCH             what it does not name may be stopped
+  berth store release EPOCH node-7      its host is off for good`,
+};

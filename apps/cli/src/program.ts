@@ -2,7 +2,14 @@
 import { Command, Option } from "commander";
 import { allCommands, commandAt, commandPath, commandTerm, usageComplaint } from "@berth/base/terminal";
 import { EXIT_CODES, UsageError } from "./exit-code.ts";
-import { ATTACH_EXAMPLES, CP_EXAMPLES, EXPLAIN_EXAMPLES, PORT_FORWARD_EXAMPLES, STATUS_EXAMPLES } from "./examples.ts";
+import {
+  ATTACH_EXAMPLES,
+  CP_EXAMPLES,
+  EXPLAIN_EXAMPLES,
+  MORE_EXAMPLES,
+  PORT_FORWARD_EXAMPLES,
+  STATUS_EXAMPLES,
+} from "./examples.ts";
 import type { GlobalOptions } from "./global-options.ts";
 import { addUpgrade } from "./program-upgrade.ts";
 import { addDrill } from "./program-drill.ts";
@@ -331,6 +338,7 @@ export function createProgram(
     .action(run(() => import("./commands/completion.ts"), "complete"));
 
   program.addHelpText("after", EXAMPLES);
+  for (const command of program.commands) command.addHelpText("after", MORE_EXAMPLES[command.name()] ?? "");
   for (const group of [ns, context, cronJob, webhook, journal, store, upgrade, rollout, drill])
     group.helpCommand(false).commands.forEach((sub) => settle(sub, program));
   for (const group of [ns, context]) refuseUnknown(group);
