@@ -121,7 +121,16 @@ export async function undo(
   if (options.wait) await followUpgrade(session, upgrade.name);
 }
 
-function specOf(options: AgentsOptions) {
+/** As the nodes take them: nothing that could be a path, and a release that is the same everywhere. */
+const VERSION_NAME = /^[0-9A-Za-z][0-9A-Za-z._+-]{0,79}$/;
+const DIGESTED = /^\S+@sha256:[0-9a-f]{64}$/;
+
+/** @throws {UsageError} what no node would take, before any is asked */
+export function specOf(options: Omit<AgentsOptions, "wait">) {
+  const { to, image = "" } = options;
+  if (!VERSION_NAME.test(to)) throw new UsageError(`--to ${JSON.stringify(to)} is no version, such as 0.2.0`);
+  if (image !== "" && !DIGESTED.test(image))
+    throw new UsageError(`--image ${JSON.stringify(image)}: name it by digest, registry/repository@sha256:…`);
   return create(UpgradeSpecSchema, {
     to: options.to,
     image: options.image ?? "",
