@@ -27,6 +27,7 @@ interface SetState extends Pick<StoreMeta, "storeEpoch" | "stopsConfirmed" | "he
  * asked in a transaction. An unknown node has an empty set of revision 0 that stops nothing.
  */
 export async function smallSet(tx: Tx, node: string, limit: number): Promise<AssignmentsReply | undefined> {
+  // The node is said of the tasks, too: joined by name alone, tasks that Postgres knows little of are read whole.
   const found = await selectTasksWith(
     tx,
     sql<string>`state`,
@@ -36,7 +37,7 @@ export async function smallSet(tx: Tx, node: string, limit: number): Promise<Ass
           'revision', n.assignment_revision::text, 'holdings', n.holdings, 'images', exists (
             select from campaign_targets c where c.node = n.name and c.announced_generation is not null))::text as state
         from store_meta m left join nodes n on n.name = ${node} offset 0) s
-      on tasks.node = s.of_node and not tasks.removed order by tasks.uid limit ${limit + 1}`,
+      on tasks.node = ${node} and s.of_node is not null and not tasks.removed order by tasks.uid limit ${limit + 1}`,
   );
   if (found.length > limit) return undefined;
   const { restoredMs, revision, images, ...rest } = JSON.parse(found[0]!.value) as Omit<SetState, "revision"> & {

@@ -9,6 +9,7 @@ import { openAdvisoryLocks } from "./advisory-locks.ts";
 import { assignmentPage, smallSet } from "./assignment-sets.ts";
 import { announceTasks } from "./assignments.ts";
 import { insertEvents, listEvents, listEventsBackwards } from "./events.ts";
+import type { Tx } from "./database.ts";
 import { reconcileLock, MEMBERS_LOCK } from "./lock-keys.ts";
 import { insertNewNodes } from "./leases.ts";
 import { openStore, type Store } from "./open.ts";
@@ -256,18 +257,45 @@ void test("listTasks reads a page and no more, though Postgres knows nothing of 
       tx,
       Array.from({ length: 3_000 }, (_, n) => newTask(`web-${n}`)),
     );
-    const count = async (): Promise<number> => {
-      const [row] = await tx.execute<{ n: number }>(sql`
-        select (idx_tup_fetch + seq_tup_read)::int as n from pg_stat_xact_user_tables where relname = 'tasks'`);
-      return row!.n;
-    };
-    const before = await count();
+    const before = await tasksFetched(tx);
     const page = await listTasks(tx, { namespace: "shop", pageSize: 50 });
     assert.equal(page.items.length, 50);
-    return (await count()) - before;
+    return (await tasksFetched(tx)) - before;
   });
   assert.ok(fetched <= 60, `${fetched} rows were read for a page of 50`);
 });
+
+void test("smallSet reads the node's tasks and no others, whatever Postgres knew of tasks before", async () => {
+  await using store = await postgres.open();
+  for (const name of ["a", "b"]) await addNode(store, name);
+  await store.transaction((tx) =>
+    insertTasks(
+      tx,
+      Array.from({ length: 1_500 }, (_, n) => newTask(`old-${n}`)),
+    ),
+  );
+  // As it is when many have just been applied: none had a node when it was looked last.
+  await store.db.execute(sql`analyze tasks`);
+  const fetched = await store.transaction(async (tx) => {
+    const rows = await insertTasks(
+      tx,
+      Array.from({ length: 1_500 }, (_, n) => newTask(`web-${n}`)),
+    );
+    const placed = rows.map((each, n) => ({ before: each, patch: { node: n < 5 ? "a" : "b", phase: "Assigned" } }));
+    await updateTasks(tx, placed);
+    const before = await tasksFetched(tx);
+    assert.equal((await smallSet(tx, "a", 10))?.tasks.length, 5);
+    return (await tasksFetched(tx)) - before;
+  });
+  assert.ok(fetched <= 20, `${fetched} rows were read for 5 tasks`);
+});
+
+/** Rows of tasks that this transaction has read. */
+async function tasksFetched(tx: Tx): Promise<number> {
+  const [row] = await tx.execute<{ n: number }>(sql`
+    select (idx_tup_fetch + seq_tup_read)::int as n from pg_stat_xact_user_tables where relname = 'tasks'`);
+  return row!.n;
+}
 
 void test("listTasks pages without skipping, and selects by labels", async () => {
   await using store = await postgres.open();
