@@ -62,8 +62,11 @@ export class ShardOwner {
     await this.#storeBatches(new Map([...byNode].map(([node, group]) => [node, group.map(({ batch }) => batch)])));
   }
 
-  /** Fetches journals that have been ahead of what is stored for `lagMs` without anything new: the broker lost them. */
-  async catchUp(lagMs: number): Promise<void> {
+  /**
+   * Fetches journals that have been ahead of what is stored for `lagMs` without anything new: the broker lost them. Returns how
+   * many are ahead.
+   */
+  async catchUp(lagMs: number): Promise<number> {
     const nowMs = performance.now();
     const lagging = await laggingJournals(this.#deps.store.db, this.#owner.shard);
     const keys = new Set(lagging.map(({ node, epoch }) => `${node} ${epoch}`));
@@ -78,6 +81,7 @@ export class ShardOwner {
         await this.#fill({ node, epoch, fromSeq: storedSeq + 1, toSeq: headSeq });
       }
     }
+    return lagging.length;
   }
 
   async #storeBatches(batches: Batches): Promise<void> {

@@ -47,13 +47,16 @@ export interface LeaseConfig {
   readonly eviction: EvictionConfig;
   /** How many journal shards the nodes are divided over. The same in every controller. */
   readonly shards: number;
-  /** How often silence is looked for. */
+  /** How often silence is looked for; more rarely where leases last long ({@link LOOK_SHARE}). */
   readonly expiryMs?: number;
 }
 
 export interface Leases extends AsyncDisposable {
   readonly heldSinceMs: number;
 }
+
+/** A look reads every node; silence is noticed this much of a lease late, at the most. */
+const LOOK_SHARE = 1 / 20;
 
 /** One of the controllers gets each request. */
 const QUEUE = "controllers";
@@ -98,7 +101,7 @@ export async function startLeases(
         terms = termsFor(survey);
         const { ttlMs } = terms;
         // A process that was stopped or starved has heard nobody either.
-        if (performance.now() - lastRoundMs > ttlMs / 2 + expiryMs) deaf();
+        if (performance.now() - lastRoundMs > ttlMs / 2 + Math.max(expiryMs, ttlMs * LOOK_SHARE)) deaf();
         lastRoundMs = performance.now();
         if (lock === undefined || lock.signal.aborted) {
           lock = await store.locks.tryAcquire(LEASE_EXPIRY_LOCK);
@@ -112,7 +115,7 @@ export async function startLeases(
         if (lock !== undefined && (silent > 0 || survey.held > 0)) await alignHolds(store, config.eviction);
         if (lock !== undefined && (await tryRelease(store, renewTerms())))
           logger.info({}, "the restored store is released");
-        return expiryMs;
+        return Math.max(expiryMs, ttlMs * LOOK_SHARE);
       },
     },
     lifetime.signal,
