@@ -3,7 +3,7 @@
  * what ends on them, journals stored late. Nothing happens by itself, so that a test chooses what comes between what.
  */
 import { create } from "@bufbuild/protobuf";
-import { noFailpoints, silentLogger, StatusError } from "@berth/base";
+import { hasCode, noFailpoints, silentLogger, StatusError } from "@berth/base";
 import { parseCpu } from "@berth/model";
 import {
   NamespaceSpecSchema,
@@ -75,7 +75,15 @@ export class HandFleet {
     return fleet;
   }
 
-  apply(name: string, spec: SpecInit): Promise<unknown> {
+  async apply(name: string, spec: SpecInit): Promise<void> {
+    // Another one makes it at the same time: then it is changed.
+    await this.#apply(name, spec).catch((error: unknown) => {
+      if (!hasCode(error, "ALREADY_EXISTS")) throw error;
+      return this.#apply(name, spec);
+    });
+  }
+
+  #apply(name: string, spec: SpecInit): Promise<unknown> {
     const message = create(WorkloadSpecSchema, { ...spec, container: { image: "busybox", ...spec.container } });
     return this.store.transaction(async (tx) => {
       const row = await lockWorkload(tx, "shop", name);
