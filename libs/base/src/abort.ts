@@ -28,11 +28,12 @@ export function aborted(signal: AbortSignal): Promise<void> {
 /** Waits for a promise, but no longer than the signal lets it; the promise itself goes on unobserved. */
 export async function withSignal<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return await promise;
+  // Before anything is thrown: a rejection that nobody handles ends the process.
+  promise.catch(() => {});
   throwIfAborted(signal);
   const { promise: cut, reject } = Promise.withResolvers<never>();
   const onAbort = (): void => reject(abortReason(signal));
   signal.addEventListener("abort", onAbort, { once: true });
-  promise.catch(() => {});
   try {
     return await Promise.race([promise, cut]);
   } finally {

@@ -186,6 +186,10 @@ void test("withSignal gives up at once and leaves no unhandled rejection", async
   abort.abort();
   await assert.rejects(waiting, { code: "CANCELLED" });
   never.reject(new Error("late"));
+  // What fails after a signal that had fired before it was asked, too.
+  const early = Promise.withResolvers<void>();
+  await assert.rejects(withSignal(early.promise, abort.signal), { code: "CANCELLED" });
+  early.reject(new Error("later"));
   await new Promise(setImmediate);
 });
 
