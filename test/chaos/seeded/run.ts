@@ -142,17 +142,22 @@ async function retried(action: () => Promise<void>): Promise<void> {
   }
 }
 
-/** What the controllers complained of last, and how they ended if they did: the fleet's own directory goes with it. */
+/** What the controllers complained of last, and how programs ended that did by themselves: the fleet's own directory goes with it. */
 function lastWords({ fleet }: Lab): string[] {
-  return fleet.controllers.flatMap(({ logFile }, index) => {
-    const lines = readFileSync(logFile, "utf8").trimEnd().split("\n");
-    // What is no log line was written by Node itself as the process ended.
-    const grave = lines.filter(
-      (line) => /"level":(40|50|60|"warn"|"error"|"fatal")/.test(line) || !line.startsWith("{"),
-    );
-    const last = [...grave.slice(-25), lines.at(-1)!].map((line) => `    ${line.slice(0, 400)}`);
+  const controllers = fleet.controllers.flatMap(({ logFile }, index) => {
+    const last = wordsOf(logFile);
     return fleet.controllers.length === 1 ? last : [`  controller ${index + 1}:`, ...last];
   });
+  // Whoever was killed has been started again by now.
+  const gone = fleet.agents.filter(({ running }) => !running);
+  return [...controllers, ...gone.flatMap(({ name, logFile }) => [`  ${name} has ended:`, ...wordsOf(logFile)])];
+}
+
+function wordsOf(logFile: string): string[] {
+  const lines = readFileSync(logFile, "utf8").trimEnd().split("\n");
+  // What is no log line was written by Node itself as the process ended.
+  const grave = lines.filter((line) => /"level":(40|50|60|"warn"|"error"|"fatal")/.test(line) || !line.startsWith("{"));
+  return [...grave.slice(-25), lines.at(-1)!].map((line) => `    ${line.slice(0, 400)}`);
 }
 
 const runOf = ({ id, lab: { image, ledger } }: Scene): { id: string; image: string; ledger: string } => ({
