@@ -101,6 +101,26 @@ describe("jobs on a real Redis", () => {
     client.disconnect();
   });
 
+  test("a node that looked while it was rung for looks again before it waits", async () => {
+    const lookMs = 1_000;
+    const connections = shareJobConnections({ redisUrl: redis.url, logger: silentLogger, lookMs });
+    const source = connections.open("n1", 30_000);
+    const client = new Redis(redis.url);
+    cleanup.push(connections, { [Symbol.asyncDispose]: () => source.close() });
+    // It has waited in vain; the connection waits for its marker still.
+    assert.equal(await source.next(), undefined);
+    await queues.addBulk([toAdd("n1", "meanwhile")]);
+    await until("its marker was taken", async () => (await client.exists(`bull:${queueName("n1")}:marker`)) === 0);
+    // What was taken before is heard of before these answers.
+    for (let answers = 0; answers < 5; answers += 1) await client.ping();
+    const startMs = performance.now();
+    const job = await source.next();
+    assert.equal(job?.id, "meanwhile-3-1");
+    assert.ok(performance.now() - startMs < lookMs / 2, "it waited");
+    await source.finish(job, undefined);
+    client.disconnect();
+  });
+
   test("a worker with shared connections goes on after Redis was killed and came back empty", async () => {
     const connections = shareJobConnections({ redisUrl: redis.url, logger: silentLogger });
     cleanup.push(connections);

@@ -6,8 +6,9 @@
  * and completes jobs for all, with BullMQ's own scripts.
  *
  * Invariants:
- *  1. A marker that was taken wakes its node, whose worker then looks until the queue is empty; a node looks by itself, too,
- *     when nothing woke it for a while, for a marker dies with whoever took it.
+ *  1. A marker that was taken wakes its node, whose worker then looks until the queue is empty; one that looks just then looks
+ *     once more before it waits, for what rang may have come after its look. A node looks by itself, too, when nothing woke it for
+ *     a while, for a marker dies with whoever took it.
  *  2. A node that is looking is not waited for: its marker is set anew by every job it takes. When it begins to wait, the
  *     blocked connection is unblocked and waits for it, too.
  */
@@ -29,7 +30,12 @@ const GATHER_MS = 10;
 /** Invariant 1: long, for every look costs Redis a script. */
 const LOOK_MS = 30_000;
 
-export function shareJobConnections(options: { readonly redisUrl: string; readonly logger: Logger }): JobConnections {
+export function shareJobConnections(options: {
+  readonly redisUrl: string;
+  readonly logger: Logger;
+  /** How long a node waits before it looks by itself. */
+  readonly lookMs?: number;
+}): JobConnections {
   const lifetime = new Lifetime();
   const outage = outageReporter(options.logger);
   const connect = (): Redis => {
@@ -63,7 +69,7 @@ export function shareJobConnections(options: { readonly redisUrl: string; readon
         async next() {
           const job = taker.isEmpty ? undefined : await taker.take(false);
           if (job !== undefined) return job;
-          await bell.rung(LOOK_MS);
+          await bell.rung(options.lookMs ?? LOOK_MS);
           return await taker.take(false);
         },
         take: () => taker.take(false),
@@ -95,6 +101,8 @@ class MarkerGroup {
   readonly #members = new Set<string>();
   /** Of members whose workers wait. */
   readonly #waiting = new Map<string, () => void>();
+  /** Of members whose marker was taken while their workers did not wait. */
+  readonly #missed = new Set<string>();
   #wanted = Promise.withResolvers<void>();
   #clientId: number | undefined;
   #renewing: NodeJS.Timeout | undefined;
@@ -116,6 +124,7 @@ class MarkerGroup {
       rung: (withinMs) => this.#rung(marker, withinMs),
       [Symbol.dispose]: () => {
         this.#members.delete(marker);
+        this.#missed.delete(marker);
         this.#waiting.get(marker)?.();
       },
     };
@@ -139,7 +148,7 @@ class MarkerGroup {
         this.#clientId ??= await this.#redis.client("ID");
         const popped = await this.#redis.bzpopmin(markers, WAIT_SECONDS);
         failures = 0;
-        if (popped !== null) this.#waiting.get(popped[0])?.();
+        if (popped !== null) this.#ring(popped[0]);
       } catch {
         failures += 1;
         const waitMs = backoffMs({ initialMs: 200, maxMs: 30_000, factor: 2 }, Math.min(failures, 20));
@@ -148,8 +157,14 @@ class MarkerGroup {
     }
   };
 
+  #ring(marker: string): void {
+    const ring = this.#waiting.get(marker);
+    if (ring !== undefined) ring();
+    else if (this.#members.has(marker)) this.#missed.add(marker);
+  }
+
   async #rung(marker: string, withinMs: number): Promise<void> {
-    if (this.#closed || !this.#members.has(marker)) return;
+    if (this.#closed || !this.#members.has(marker) || this.#missed.delete(marker)) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, withinMs).unref();
     this.#waiting.set(marker, resolve);
