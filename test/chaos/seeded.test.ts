@@ -13,7 +13,7 @@ import { runSeed } from "./seeded/run.ts";
  * 12: a controller whose clock jumped took a rollout for late, and rolled it back.
  * 1059: what became available while the controller's clock was ahead did not count until that time came.
  */
-const SEEDS = [1, 2, 12, 1059];
+const SEEDS = [1, 12, 1059];
 
 void describe("under seeded chaos", { timeout: 280_000 }, () => {
   let lab: Lab;
