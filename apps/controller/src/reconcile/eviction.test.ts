@@ -32,7 +32,11 @@ void test("evictionVerdicts holds a domain that fell silent for the most part, a
 
 void test("evictionVerdicts holds everything while most of the fleet fell silent together", () => {
   const rows = [...heard(2), node("x", 10_000), node("y", 10_000), node("z", 12_000)];
-  assert.deepEqual(verdictOf("x", rows), { evict: false, at: undefined, hold: "MostOfFleetSilent" });
+  const held = { evict: false, at: undefined, hold: "MostOfFleetSilent" };
+  assert.deepEqual(verdictOf("x", rows), held);
+  assert.deepEqual(verdictOf("x", [node("x", 60_000)]), held, "the only one");
+  assert.deepEqual(verdictOf("x", [node("x", 10_000), node("y", 11_000)]), held, "both of two");
+  assert.equal(verdictOf("x", [...heard(1), node("x", 10_000)]).evict, true, "one of two is not most");
 });
 
 void test("evictionVerdicts lets so many nodes a minute be evicted, in the order of their silence", () => {

@@ -36,8 +36,8 @@ export type EvictionVerdict =
   | { readonly evict: false; readonly at: Date; readonly hold: "RateLimited" | undefined }
   | { readonly evict: false; readonly at: undefined; readonly hold: EvictionHold };
 
-/** Fewer than this are no fleet, and no domain. */
-const LEAST_TOGETHER = 3;
+/** Fewer than this are no domain: a host alone in its zone is lost like any other. All of a fleet are a fleet, even one. */
+const LEAST_OF_DOMAIN = 3;
 const MINUTE_MS = 60_000;
 
 /** For each silent node. */
@@ -54,7 +54,7 @@ export function evictionVerdicts(
   const { domainLabel, evictAfterMs, evictWindowMs } = config;
   const fleetHeld = isMostSilent(rows, evictWindowMs);
   const domains = Map.groupBy(rows, (row) => row.effectiveLabels[domainLabel] ?? "");
-  const domainHeld = new Map([...domains].map(([domain, nodes]) => [domain, domain !== "" && isMostSilent(nodes, evictWindowMs)])); // prettier-ignore
+  const domainHeld = new Map([...domains].map(([domain, nodes]) => [domain, domain !== "" && nodes.length >= LEAST_OF_DOMAIN && isMostSilent(nodes, evictWindowMs)])); // prettier-ignore
   const perMinute = Math.max(config.evictPerMinute, Math.ceil(rows.length / 100));
   const times: number[] = [];
   for (const { name, silentSince, effectiveLabels } of silent) {
@@ -80,7 +80,6 @@ export function evictionVerdicts(
 
 /** Did more than half of them fall silent together, and are still? */
 function isMostSilent(rows: readonly SilentNode[], windowMs: number): boolean {
-  if (rows.length < LEAST_TOGETHER) return false;
   const times = rows
     .flatMap((row) => (row.phase === "Unknown" && row.silentSince !== null ? [row.silentSince.getTime()] : []))
     .sort((a, b) => a - b);

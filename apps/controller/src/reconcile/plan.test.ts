@@ -239,7 +239,7 @@ void test("planRestart begins a fenced execution again at once, whatever the pol
   assert.equal(planRestart({ policy: "never", maxAttempts: 0 }, { ...row, reason: "Stopped" }, NOW).begin, false);
 });
 
-void test("fleetView brakes when more than half of three or more fell silent together, for as long as they are", () => {
+void test("fleetView brakes when more than half fell silent together, for as long as they are", () => {
   const row = (name: string, silentMs: number | null): NodeRow =>
     ({
       name,
@@ -259,5 +259,11 @@ void test("fleetView brakes when more than half of three or more fell silent tog
   assert.equal(evicted(3_600_000, 3_610_000, null), 0, "still, an hour later");
   assert.equal(evicted(10_000, 3_600_000, null), 2, "not together");
   assert.equal(evicted(10_000, 10_000, null, null), 2, "half is not more than half");
-  assert.equal(evicted(10_000, 10_000), 2, "two nodes are no fleet");
+  assert.equal(evicted(10_000, null), 1, "nor is one of two");
+  assert.equal(
+    evicted(10_000, 10_000),
+    0,
+    "all of a fleet, however small: there is nowhere to go, and they may be well",
+  );
+  assert.equal(evicted(10_000), 0);
 });
