@@ -58,8 +58,11 @@ async function stepsOf(name: string): Promise<DrillStep[]> {
 void test("beginDrill asks before it is on record, and a dry run only asks", async () => {
   const refusing = agents(({ check }) => (check ? "nothing starts its agent again" : ""));
   const kill = request({ kind: "kill", duration: undefined! });
-  for (const refused of [beginDrill(refusing.deps, kill, signal), planDrill(refusing.deps, kill, signal)]) {
-    await assert.rejects(refused, { reason: "DRILL_REFUSED", message: "node node-1: nothing starts its agent again" });
+  for (const refused of [beginDrill, planDrill]) {
+    await assert.rejects(refused(refusing.deps, kill, signal), {
+      reason: "DRILL_REFUSED",
+      message: "node node-1: nothing starts its agent again",
+    });
   }
   const willing = agents(() => "");
   const { message, drill } = await planDrill(willing.deps, request(), signal);
