@@ -50,5 +50,9 @@ export const upgradeNodes = pgTable(
   (t) => [
     primaryKey({ columns: [t.upgradeId, t.node] }),
     index("upgrade_nodes_order").on(t.upgradeId, t.group, t.node),
+    // Every controller asks for these all the time; the rest is history.
+    index("upgrade_nodes_under_way")
+      .on(t.upgradeId)
+      .where(sql`${t.phase} in ('Ordered', 'Fetching', 'Starting')`),
   ],
 );

@@ -1,0 +1,1 @@
+CREATE INDEX "upgrade_nodes_under_way" ON "upgrade_nodes" USING btree ("upgrade_id") WHERE "upgrade_nodes"."phase" in ('Ordered', 'Fetching', 'Starting');
