@@ -3,15 +3,8 @@
  * old. One controller does it, by an advisory lock; one that dies amid it leaves what the next one finishes.
  */
 import { Lifetime, StatusError, type Logger } from "@berth/base";
-import {
-  makePartitions,
-  PRUNE_LOCK,
-  pruneDecisions,
-  retirePartition,
-  type FeedName,
-  type HeldLock,
-  type Store,
-} from "@berth/store";
+import { makePartitions, PRUNE_LOCK, pruneDecisions, retirePartition, type FeedName, type Store } from "@berth/store";
+import { KeptLock } from "./loop/kept-lock.ts";
 import { startLoop } from "./loop/loop.ts";
 
 export interface RetentionConfig {
@@ -35,8 +28,7 @@ export function startRetention(
 ): AsyncDisposable {
   const { eventsMs, historyMs, intervalMs = 60_000 } = config;
   const lifetime = new Lifetime(options.signal);
-  let lock: HeldLock | undefined;
-  lifetime.defer(async () => await lock?.[Symbol.asyncDispose]());
+  const lock = lifetime.own(new KeptLock(store, PRUNE_LOCK));
   const keep = async (feed: FeedName, maxAgeMs: number): Promise<boolean> => {
     const spanMs = Math.max(HOUR_MS, Math.round(maxAgeMs / PARTITIONS));
     await store.transaction((tx) => makePartitions(tx, feed, spanMs, 2 * spanMs));
@@ -55,8 +47,7 @@ export function startRetention(
       {
         name: "retention",
         async round() {
-          if (lock === undefined || lock.signal.aborted) lock = await store.locks.tryAcquire(PRUNE_LOCK);
-          if (lock === undefined) return intervalMs;
+          if ((await lock.held()) === undefined) return intervalMs;
           const history = await keep("changes", historyMs);
           const events = await keep("events", eventsMs);
           const decisions = await store.transaction((tx) => pruneDecisions(tx, ROWS));

@@ -14,10 +14,10 @@ import {
   DISPATCH_LOCK,
   OUTBOX_CHANNEL,
   takeFromOutbox,
-  type HeldLock,
   type OutboxJob,
   type Store,
 } from "@berth/store";
+import { KeptLock } from "../loop/kept-lock.ts";
 import { startLoop, type Round } from "../loop/loop.ts";
 import type { DispatchMetrics } from "../metrics.ts";
 
@@ -48,22 +48,20 @@ export async function startDispatch(
   const { store, logger, metrics } = deps;
   const { batchSize = 1_000, pollMs = 1_000, addTimeoutMs = 10_000 } = config;
   const lifetime = new Lifetime(options.signal);
-  let lock: HeldLock | undefined;
+  const lock = lifetime.own(new KeptLock(store, DISPATCH_LOCK));
   const loop = startLoop(
     { logger },
     {
       name: "dispatch",
       onFailure: () => metrics.dispatchFailed(),
       async round(ending): Promise<Round> {
-        if (lock === undefined || lock.signal.aborted) lock = await store.locks.tryAcquire(DISPATCH_LOCK);
-        if (lock === undefined) return pollMs;
+        if ((await lock.held()) === undefined) return pollMs;
         const count = await dispatchBatch(deps, batchSize, anySignal(ending, AbortSignal.timeout(addTimeoutMs)));
         return count === batchSize ? "again" : pollMs;
       },
     },
     lifetime.signal,
   );
-  lifetime.defer(async () => await lock?.[Symbol.asyncDispose]());
   lifetime.own(loop);
   lifetime.own(await store.listen(OUTBOX_CHANNEL, () => loop.ring()));
   return { ring: () => loop.ring(), [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };

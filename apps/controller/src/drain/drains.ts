@@ -18,12 +18,12 @@ import {
   setDrainStatus,
   WORK_CHANNEL,
   workloadsAndTasksOf,
-  type HeldLock,
   type NewEvent,
   type NodeRow,
   type Store,
   storeTime,
 } from "@berth/store";
+import { KeptLock } from "../loop/kept-lock.ts";
 import { startLoop } from "../loop/loop.ts";
 import { evictionConfig, fleetView, type EvictionConfig } from "../reconcile/fleet.ts";
 import { drainReport } from "./report.ts";
@@ -46,16 +46,14 @@ export async function startDrains(
   const { lookMs = 1_000 } = config;
   const eviction = evictionConfig(config);
   const lifetime = new Lifetime(options.signal);
-  let lock: HeldLock | undefined;
-  lifetime.defer(async () => await lock?.[Symbol.asyncDispose]());
+  const lock = lifetime.own(new KeptLock(store, DRAIN_LOCK));
   const loop = lifetime.own(
     startLoop(
       { logger },
       {
         name: "drains",
         async round() {
-          if (lock === undefined || lock.signal.aborted) lock = await store.locks.tryAcquire(DRAIN_LOCK);
-          if (lock === undefined) return lookMs * 10;
+          if ((await lock.held()) === undefined) return lookMs * 10;
           const draining = await drainingNodes(store.db);
           for (const { name } of draining) await lookAt(store, name, eviction);
           return draining.length > 0 ? lookMs : lookMs * 10;

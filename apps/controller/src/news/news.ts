@@ -18,9 +18,9 @@ import {
   NEWS_LOCK,
   startEventFeed,
   type FeedEvent,
-  type HeldLock,
   type Store,
 } from "@berth/store";
+import { KeptLock } from "../loop/kept-lock.ts";
 import { startLoop } from "../loop/loop.ts";
 
 export interface NewsDeps {
@@ -37,17 +37,16 @@ const RETRY_MS = 2_000;
 export function startNews(deps: NewsDeps, options: { readonly signal?: AbortSignal } = {}): AsyncDisposable {
   const { store, logger } = deps;
   const lifetime = new Lifetime(options.signal);
-  let lock: HeldLock | undefined;
-  lifetime.defer(async () => await lock?.[Symbol.asyncDispose]());
+  const lock = lifetime.own(new KeptLock(store, NEWS_LOCK));
   lifetime.own(
     startLoop(
       { logger },
       {
         name: "news",
         async round(signal) {
-          if (lock === undefined || lock.signal.aborted) lock = await store.locks.tryAcquire(NEWS_LOCK);
-          if (lock === undefined) return RETRY_MS;
-          await publishAll(deps, AbortSignal.any([signal, lock.signal]));
+          const held = await lock.held();
+          if (held === undefined) return RETRY_MS;
+          await publishAll(deps, AbortSignal.any([signal, held.signal]));
           return RETRY_MS;
         },
       },

@@ -21,13 +21,13 @@ import {
   upgradeNodesOf,
   upgradesAtWork,
   upgradeSpec,
-  type HeldLock,
   type Store,
   type Tx,
   type UpgradeNodeRow,
   type UpgradeNodeUpdate,
   type UpgradeRow,
 } from "@berth/store";
+import { KeptLock } from "../loop/kept-lock.ts";
 import { startLoop } from "../loop/loop.ts";
 import { planUpgrade } from "./plan.ts";
 
@@ -48,8 +48,7 @@ export function startUpgrades(
 ): AsyncDisposable {
   const { store, logger } = deps;
   const lifetime = new Lifetime(options.signal);
-  let lock: HeldLock | undefined;
-  lifetime.defer(async () => await lock?.[Symbol.asyncDispose]());
+  const lock = lifetime.own(new KeptLock(store, UPGRADE_LOCK));
   lifetime.own(
     startLoop(
       { logger },
@@ -58,8 +57,7 @@ export function startUpgrades(
         async round(signal) {
           const ids = await upgradesAtWork(store.db);
           if (ids.length === 0) return lookMs * 2;
-          if (lock === undefined || lock.signal.aborted) lock = await store.locks.tryAcquire(UPGRADE_LOCK);
-          if (lock === undefined) return lookMs * 2;
+          if ((await lock.held()) === undefined) return lookMs * 2;
           for (const id of ids) await lookAt(deps, id, signal);
           return lookMs;
         },
