@@ -1,4 +1,5 @@
 /** Names, ids and payloads of jobs: what controller and agent must agree on, apart from Redis. */
+import { createHash } from "node:crypto";
 import { fromJson, toJson, type JsonValue } from "@bufbuild/protobuf";
 import { StatusError } from "@berth/base";
 import { JobSchema, type Job } from "@berth/proto";
@@ -25,6 +26,38 @@ export function checkJobId(id: string): void {
   throw new StatusError("INVALID_ARGUMENT", `job id ${JSON.stringify(id)} is empty, a whole number, or contains ":"`, {
     reason: "JOB_ID_INVALID",
   });
+}
+
+/**
+ * A bundle: several jobs of one node as one of Redis'. Adding, taking and ending one costs controller, Redis and agent the same,
+ * whatever is in it. Only for agents that say that they know bundles ({@link JOB_BUNDLES}).
+ */
+export const BUNDLE_NAME = "bundle";
+/** Among the features that a lease request names. */
+export const JOB_BUNDLES = "job-bundles";
+/** Bounds what one command to Redis carries, and how many intents wait for one commit. */
+export const MOST_BUNDLED = 32;
+
+/** A job in a bundle: its name, its id and what {@link encodeJob} makes of it. */
+export interface BundledJob {
+  readonly name: string;
+  readonly id: string;
+  readonly data: JsonValue;
+}
+
+/** The same jobs in the same order have the same id: a bundle that waits already is not added once more. */
+export function bundleId(jobs: readonly BundledJob[]): string {
+  const hash = createHash("sha256");
+  for (const { id } of jobs) hash.update(`${id}\n`);
+  return `bundle-${hash.digest("hex").slice(0, 32)}`;
+}
+
+/** @throws INVALID_ARGUMENT `JOB_INVALID` */
+export function decodeBundle(data: unknown): readonly BundledJob[] {
+  const isJob = (each: unknown): each is BundledJob =>
+    typeof each === "object" && each !== null && "name" in each && "id" in each && "data" in each;
+  if (Array.isArray(data) && data.every(isJob)) return data;
+  throw invalid("a bundle of jobs cannot be read");
 }
 
 export function encodeJob(job: Job): JsonValue {

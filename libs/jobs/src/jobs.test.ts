@@ -137,6 +137,48 @@ describe("jobs on a real Redis", () => {
     });
   });
 
+  test("addBulk bundles the jobs of a node that knows bundles, and each is handled under its own id", async () => {
+    const bundled = (node: string): JobToAdd[] =>
+      Array.from({ length: 40 }, (_, index) => ({ ...toAdd(node, `${node}-${index}`), bundles: true }));
+    const jobs = [...bundled("a"), { ...toAdd("b", "alone"), bundles: true }, toAdd("c", "c-0"), toAdd("c", "c-1")];
+    await queues.addBulk(jobs);
+    // A crash between adding and forgetting adds the same again.
+    await queues.addBulk(jobs);
+    assert.deepEqual(await Promise.all(["a", "b", "c"].map((node) => queues.depth([node]))), [2, 1, 2]);
+    const ids: string[] = [];
+    for (const node of ["a", "b", "c"]) {
+      const handle = async ({ id, data }: { readonly id: string; readonly data: Job }): Promise<void> => {
+        assert.ok(id.startsWith(`${data.task!.taskUid}-`));
+        ids.push(id);
+      };
+      cleanup.push(startJobWorker({ redisUrl: redis.url, node, logger: silentLogger, handle }));
+    }
+    await until("all are handled", async () => ids.length >= jobs.length && (await queues.depth()) === 0);
+    assert.deepEqual(ids.toSorted(), jobs.map(({ id }) => id).toSorted());
+  });
+
+  test("of a bundle, the job that cannot be read, or is refused, is dropped alone", async () => {
+    const lines: string[] = [];
+    const logger: Logger = { ...silentLogger, error: (_fields, message) => void lines.push(message) };
+    const seen: string[] = [];
+    const jobs = [toAdd("a", "t1"), { ...toAdd("a", "t2"), data: { task: 17 } }, toAdd("a", "t3"), toAdd("a", "t4")];
+    const raw = new Queue(queueName("a"), { connection: { url: redis.url } });
+    await raw.add("bundle", "not a list", { jobId: "bad", removeOnFail: true });
+    await raw.close();
+    await queues.addBulk(jobs.map((job) => ({ ...job, bundles: true })));
+    const handle = async ({ data }: { readonly data: Job }): Promise<void> => {
+      if (data.task!.taskUid === "t3") throw new Error("refused");
+      seen.push(data.task!.taskUid);
+    };
+    cleanup.push(startJobWorker({ redisUrl: redis.url, node: "a", logger, handle }));
+    await until("the queue is empty", async () => lines.length === 3 && (await queues.depth()) === 0);
+    assert.deepEqual(seen.toSorted(), ["t1", "t4"]);
+    assert.match(
+      lines.toSorted().join("\n"),
+      /bundle of jobs cannot be read[^]*refused[^]*task\.run job cannot be read/,
+    );
+  });
+
   test("addBulk of an id that waits changes nothing, of one that is done rings again", async () => {
     await queues.addBulk([toAdd("a", "t1")]);
     await queues.addBulk([toAdd("a", "t1")]);
@@ -220,6 +262,33 @@ describe("jobs on a real Redis", () => {
     await until("bad ones dropped", async () => lines.length === 2 && (await queues.depth()) === 0);
     assert.match(lines.join("\n"), /task\.run job cannot be read/);
     assert.match(lines.join("\n"), /"task\.fly" is unknown/);
+  });
+
+  test("worker that died in the midst of a bundle gets all of it again", async () => {
+    const first: string[] = [];
+    const hung = startJobWorker({
+      redisUrl: redis.url,
+      node: "a",
+      logger: silentLogger,
+      lockMs: 300,
+      graceMs: 10,
+      handle: ({ id }) => (first.push(id) === 1 ? Promise.resolve() : new Promise(() => {})),
+    });
+    await queues.addBulk(["t1", "t2", "t3"].map((uid) => ({ ...toAdd("a", uid), bundles: true })));
+    await until("taken by the first", () => first.length === 3);
+    const seen: string[] = [];
+    cleanup.push(
+      startJobWorker({
+        redisUrl: redis.url,
+        node: "a",
+        logger: silentLogger,
+        lockMs: 300,
+        handle: async ({ id }) => void seen.push(id),
+      }),
+    );
+    await until("taken by the second", () => seen.length === 3);
+    assert.deepEqual(seen, ["t1-3-1", "t2-3-1", "t3-3-1"]);
+    await hung[Symbol.asyncDispose]();
   });
 
   test("worker whose handle died mid-job gets the job again", async () => {

@@ -8,7 +8,7 @@ import type { Logger } from "@berth/base";
 import type { JsonValue } from "@bufbuild/protobuf";
 import { Queue } from "bullmq";
 import { connectRedis, redisError } from "./connection.ts";
-import { checkJobId, queueName, type JobName } from "./job.ts";
+import { BUNDLE_NAME, bundleId, checkJobId, MOST_BUNDLED, queueName, type BundledJob, type JobName } from "./job.ts";
 
 export interface JobToAdd {
   readonly node: string;
@@ -17,6 +17,8 @@ export interface JobToAdd {
   readonly id: string;
   /** As {@link encodeJob} makes it. */
   readonly data: JsonValue;
+  /** The node's agent knows bundles: those of one call for one node become one job of Redis'. Default false. */
+  readonly bundles?: boolean;
 }
 
 export interface JobQueuesOptions {
@@ -30,7 +32,7 @@ export interface JobQueues extends AsyncDisposable {
    * @throws INVALID_ARGUMENT for a bad id or node name, before anything is added; UNAVAILABLE `REDIS_UNAVAILABLE`.
    */
   addBulk(jobs: readonly JobToAdd[]): Promise<void>;
-  /** Jobs that wait or are being taken, of these nodes (default: all that this object has added to). */
+  /** Jobs that wait or are being taken, a bundle counting as one, of these nodes (default: all that this object has added to). */
   depth(nodes?: readonly string[]): Promise<number>;
   /** @throws UNAVAILABLE when Redis does not answer. */
   ping(): Promise<void>;
@@ -69,7 +71,7 @@ export function createJobQueues({ redisUrl, logger }: JobQueuesOptions): JobQueu
       for (const node of byNode.keys()) queueName(node);
       const added = await Promise.allSettled(
         [...byNode].map(([node, group]) =>
-          queueOf(node).addBulk(group.map((job) => ({ name: job.name, data: job.data, opts: { jobId: job.id } }))),
+          queueOf(node).addBulk(entriesOf(group).map(({ name, data, id }) => ({ name, data, opts: { jobId: id } }))),
         ),
       );
       const failed = added.find((result) => result.status === "rejected");
@@ -113,6 +115,19 @@ export function createJobQueues({ redisUrl, logger }: JobQueuesOptions): JobQueu
       redis.disconnect();
     },
   };
+}
+
+/** What goes into a node's queue: its jobs, in their order, bundled where they may be. */
+function entriesOf(jobs: readonly JobToAdd[]): readonly BundledJob[] {
+  const entries: BundledJob[] = [];
+  for (let from = 0; from < jobs.length; from += MOST_BUNDLED) {
+    const group = jobs.slice(from, from + MOST_BUNDLED);
+    const bundled = group.length > 1 && group.every((job) => job.bundles === true);
+    const members = group.map(({ name, id, data }): BundledJob => ({ name, id, data }));
+    if (bundled) entries.push({ name: BUNDLE_NAME, id: bundleId(members), data: members as unknown as JsonValue });
+    else entries.push(...members);
+  }
+  return entries;
 }
 
 /** Says once that Redis is away, and once that it is back, however often the client complains in between. */

@@ -10,13 +10,15 @@
  *  3. As a rule jobs are taken one after another, for the command that ends one brings the next. When many wait, or when one takes
  *     long, more are taken beside it, up to `concurrency`.
  *  4. A job that cannot be read, or whose `handle` rejects, fails and is gone: the assignment set brings it back if it is
- *     still wanted (D5).
+ *     still wanted (D5). Of a bundle, that one alone is.
+ *  5. Those of a bundle are handed over in their order, without waiting for one another, so that one commit serves them all.
  */
 import { backoffMs, StatusError, systemClock, type Clock, type Logger } from "@berth/base";
 import type { Job } from "@berth/proto";
+import type { JsonValue } from "@bufbuild/protobuf";
 import type { Job as BullJob } from "bullmq";
 import { redisError } from "./connection.ts";
-import { decodeJob, type JobName } from "./job.ts";
+import { BUNDLE_NAME, decodeBundle, decodeJob, type BundledJob, type JobName } from "./job.ts";
 import type { JobConnections } from "./shared-connections.ts";
 import { ownConnections, type JobSource } from "./source.ts";
 
@@ -33,7 +35,7 @@ export interface JobWorkerOptions {
   /** Resolves when the intent is durable. */
   readonly handle: (job: ReceivedJob) => Promise<void>;
   readonly logger: Logger;
-  /** Jobs in `handle` at a time, at most: enough for one group commit. Default 16. */
+  /** Jobs, or bundles of them, in `handle` at a time, at most: enough for one group commit. Default 16. */
   readonly concurrency?: number;
   readonly maxBackoffMs?: number;
   /** How long a taken job may go unconfirmed before it is handed out again. Default 30 s. */
@@ -182,19 +184,34 @@ class Loop implements JobWorker {
     await (failure === undefined ? job.moveToCompleted(null, token, false) : job.moveToFailed(failure, token, false));
   }
 
-  /** @returns why the job is dropped (invariant 4) */
-  async #handle(job: BullJob): Promise<Error | undefined> {
-    const id = job.id ?? "";
+  /** @returns why the job, or one of a bundle, is dropped (invariant 4) */
+  async #handle({ name, id = "", data }: BullJob): Promise<Error | undefined> {
+    if (name !== BUNDLE_NAME) return await this.#handleOne({ name, id, data: data as JsonValue });
+    let members: readonly BundledJob[];
+    try {
+      members = decodeBundle(data);
+    } catch (error) {
+      return this.#dropped({ name, id }, error);
+    }
+    const failures = await Promise.all(members.map((each) => this.#handleOne(each)));
+    return failures.find((failure) => failure !== undefined);
+  }
+
+  async #handleOne(job: BundledJob): Promise<Error | undefined> {
     try {
       const { name, job: data } = decodeJob(job.name, job.data);
-      await this.#options.handle({ id, name, data });
+      await this.#options.handle({ id: job.id, name, data });
       return undefined;
     } catch (error) {
-      const status = StatusError.from(error);
-      const { logger } = this.#options;
-      logger.error({ jobId: id, jobName: job.name, reason: status.reason }, `job dropped: ${status.message}`);
-      return new Error(status.message);
+      return this.#dropped(job, error);
     }
+  }
+
+  #dropped({ name, id }: Pick<BundledJob, "name" | "id">, error: unknown): Error {
+    const status = StatusError.from(error);
+    const { logger } = this.#options;
+    logger.error({ jobId: id, jobName: name, reason: status.reason }, `job dropped: ${status.message}`);
+    return new Error(status.message);
   }
 
   async #close(): Promise<void> {

@@ -26,6 +26,7 @@ export interface LeaseRenewal {
   readonly runtimeHandlers: readonly string[];
   readonly snapshotters: readonly string[];
   readonly agentVersion: string;
+  readonly features: readonly string[];
   readonly kernelVersion: string;
   readonly address: string;
   readonly bootId: string;
@@ -92,7 +93,7 @@ export async function renewLeases(
     update nodes n set
       agent_labels = v."agentLabels", phase = v.phase, conditions = v.conditions, cpu_millis = v."cpuMillis",
       memory_bytes = v."memoryBytes", max_tasks = v."maxTasks", disk_bytes = v."diskBytes",
-      runtime_handlers = v."runtimeHandlers", snapshotters = v.snapshotters, agent_version = v."agentVersion",
+      runtime_handlers = v."runtimeHandlers", snapshotters = v.snapshotters, agent_version = v."agentVersion", features = v.features,
       kernel_version = v."kernelVersion", address = v.address, boot_id = v."bootId", instance = v.instance,
       previous_instance = case when n.instance = v.instance then n.previous_instance else n.instance end,
       journal_epoch = v."journalEpoch", journal_head_seq = v."journalHeadSeq",
@@ -106,7 +107,7 @@ export async function renewLeases(
         array(select jsonb_array_elements_text(${JSON.stringify([...visible])}::jsonb))) then 1 else 0 end
     from jsonb_to_recordset(${JSON.stringify(renewals)}::jsonb) as v(
       name text, "agentLabels" jsonb, phase text, conditions jsonb, "cpuMillis" bigint, "memoryBytes" bigint,
-      "maxTasks" int, "diskBytes" bigint, "runtimeHandlers" text[], snapshotters text[], "agentVersion" text,
+      "maxTasks" int, "diskBytes" bigint, "runtimeHandlers" text[], snapshotters text[], "agentVersion" text, features text[],
       "kernelVersion" text, address text, "bootId" text, instance text, "journalEpoch" text, "journalHeadSeq" bigint,
       "appliedRevision" bigint, "appliedStoreEpoch" text, "machineId" text)
     where n.name = v.name`);

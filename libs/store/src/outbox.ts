@@ -16,6 +16,8 @@ export interface NewJob {
 export interface OutboxJob extends NewJob {
   /** Of the outbox's row. */
   readonly row: number;
+  /** Of the node's agent: {@link LeaseRenewal.features}. */
+  readonly features: readonly string[];
 }
 
 export async function addToOutbox(tx: Tx, jobs: readonly NewJob[]): Promise<void> {
@@ -28,11 +30,12 @@ export async function addToOutbox(tx: Tx, jobs: readonly NewJob[]): Promise<void
     select pg_notify(${OUTBOX_CHANNEL}, '')`);
 }
 
-/** The oldest rows that nobody else is at, locked until the transaction ends. (`id` alone would be the job's, by its text.) */
+/** The oldest rows that nobody else is at, locked until the transaction ends. */
 export async function takeFromOutbox(tx: Tx, limit: number): Promise<OutboxJob[]> {
-  const rows = await tx.execute<{ row: string; node: string; name: string; id: string; job: JsonObject }>(sql`
-    select id::text as row, node, job_name as name, job_id as id, job
-    from outbox order by outbox.id limit ${limit} for update skip locked`);
+  const rows = await tx.execute<Omit<OutboxJob, "row"> & { row: string }>(sql`
+    select o.id::text as row, o.node, o.job_name as name, o.job_id as id, o.job, coalesce(n.features, '{}') as features
+    from outbox o left join nodes n on n.name = o.node
+    order by o.id limit ${limit} for update of o skip locked`);
   return rows.map(({ row, ...rest }) => ({ ...rest, row: Number(row) }));
 }
 

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { noFailpoints, silentLogger, StatusError } from "@berth/base";
-import { createJobQueues, startJobWorker, type JobToAdd } from "@berth/jobs";
+import { createJobQueues, JOB_BUNDLES, startJobWorker, type JobToAdd } from "@berth/jobs";
 import { addToOutbox, openStore, outboxDepth, type NewJob, type Store } from "@berth/store";
 import { eventually, scratchDir, startRedis, type RedisServer, type Scratch } from "@berth/testkit/servers";
 import { noMetrics } from "../testing/no-metrics.ts";
+import { addNode } from "../testing/test-api.ts";
 import { startTestDatabases, type TestDatabases } from "../testing/test-fleet.ts";
 import { dispatchBatch, startDispatch, type DispatchDeps } from "./dispatch.ts";
 
@@ -72,6 +73,16 @@ void test("dispatchBatch hands each row to its node's queue and deletes it", asy
   await using beta = takeJobs("beta");
   await eventually("all jobs are taken", () => alpha.ids.length === 2 && beta.ids.length === 1);
   assert.deepEqual(alpha.ids, ["run-1-1-1", "stop-3-1-1"]);
+});
+
+void test("dispatchBatch lets those jobs travel together whose node's agent knows bundles", async () => {
+  const added: JobToAdd[] = [];
+  await using bench = await openBench({ addBulk: async (jobs) => void added.push(...jobs) });
+  await addNode(bench.store, "new", {}, 60_000, [JOB_BUNDLES]);
+  await addNode(bench.store, "old");
+  await put(bench.store, ["new", "old", "unknown"].map((node) => job(node, "run-1-1-1"))); // prettier-ignore
+  await dispatchBatch(bench, 10);
+  assert.deepEqual(added.map(({ node, bundles }) => [node, bundles]), [["new", true], ["old", false], ["unknown", false]]); // prettier-ignore
 });
 
 void test("dispatchBatch takes the oldest rows first, whatever their jobs are called", async () => {

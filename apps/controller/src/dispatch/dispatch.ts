@@ -8,7 +8,7 @@
  *  3. While Redis is away nothing is lost: rows wait, and the nodes learn of their work from the assignment sets (D5).
  */
 import { anySignal, hasCode, Lifetime, throwIfAborted, withSignal, type Failpoint, type Logger } from "@berth/base";
-import type { JobQueues, JobToAdd } from "@berth/jobs";
+import { JOB_BUNDLES, type JobQueues, type JobToAdd } from "@berth/jobs";
 import {
   deleteFromOutbox,
   DISPATCH_LOCK,
@@ -46,7 +46,7 @@ export async function startDispatch(
   options: { readonly signal?: AbortSignal } = {},
 ): Promise<Dispatch> {
   const { store, logger, metrics } = deps;
-  const { batchSize = 1_000, pollMs = 1_000, addTimeoutMs = 10_000 } = config;
+  const { batchSize = 5_000, pollMs = 1_000, addTimeoutMs = 10_000 } = config;
   const lifetime = new Lifetime(options.signal);
   const lock = lifetime.own(new KeptLock(store, DISPATCH_LOCK));
   const loop = startLoop(
@@ -83,11 +83,12 @@ export async function dispatchBatch(deps: DispatchDeps, batchSize: number, signa
 }
 
 async function add({ queues, logger }: DispatchDeps, jobs: readonly OutboxJob[]): Promise<void> {
-  const toAdd = jobs.map(({ node, name, id, job }): JobToAdd => ({
+  const toAdd = jobs.map(({ node, name, id, job, features }): JobToAdd => ({
     node,
     name: name as JobToAdd["name"],
     id,
     data: job,
+    bundles: features.includes(JOB_BUNDLES),
   }));
   try {
     await queues.addBulk(toAdd);

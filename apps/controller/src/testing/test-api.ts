@@ -152,6 +152,7 @@ export async function addNode(
   name: string,
   labels: Record<string, string> = {},
   ttlMs = 60_000,
+  features: readonly string[] = [],
 ): Promise<void> {
   const renewal: LeaseRenewal = {
     name,
@@ -166,6 +167,7 @@ export async function addNode(
     runtimeHandlers: ["runc"],
     snapshotters: ["overlayfs"],
     agentVersion: "1",
+    features,
     kernelVersion: "6",
     address: "192.0.2.1",
     bootId: "boot",

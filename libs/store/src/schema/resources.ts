@@ -77,6 +77,8 @@ export const nodes = pgTable("nodes", {
   runtimeHandlers: strings("runtime_handlers").notNull().default([]),
   snapshotters: strings("snapshotters").notNull().default([]),
   agentVersion: text("agent_version").notNull().default(""),
+  /** What it may be sent that earlier builds do not understand. */
+  features: strings("features").notNull().default([]),
   kernelVersion: text("kernel_version").notNull().default(""),
   address: text("address").notNull().default(""),
   bootId: text("boot_id").notNull().default(""),

@@ -3,6 +3,7 @@ import { arch, cpus, release, totalmem } from "node:os";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { Clock } from "@berth/base";
 import type { AgentConfig } from "@berth/config";
+import { JOB_BUNDLES } from "@berth/jobs";
 import type { Condition, LeaseRequest } from "@berth/proto";
 
 export interface NodeFacts {
@@ -54,6 +55,7 @@ export class NodeStatus {
       bootId,
       instance,
       agentVersion: version,
+      features: [JOB_BUNDLES],
       labels: { "berth.io/arch": arch(), "berth.io/os": "linux", "berth.io/hostname": config.node, ...config.labels },
       capacity: {
         $typeName: "berth.v1.NodeResources",
