@@ -6,6 +6,7 @@ import { and, asc, desc, eq, getTableColumns, gt, lte, sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import { EVENTS_CHANNEL } from "./feed/record.ts";
 import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
+import { int64, map, set, timestamp, type Unwritten } from "./proto-json.ts";
 import { events } from "./schema/index.ts";
 
 /** What a node wrote of it, byte for byte, is read by {@link journalEvents} alone. */
@@ -61,6 +62,26 @@ export function eventMessage(row: EventRow): Event {
     journalEpoch: row.journalEpoch ?? "",
     journalSeq: BigInt(row.journalSeq ?? 0),
   });
+}
+
+/** The JSON form of {@link eventMessage}. */
+export function eventJson(row: EventRow) {
+  return {
+    id: String(row.id),
+    namespace: set(row.namespace),
+    time: timestamp(row.time),
+    topic: set(row.topic),
+    kind: set(row.kind),
+    name: set(row.name),
+    uid: set(row.uid),
+    node: set(row.node),
+    severity: set(row.severity),
+    reason: set(row.reason),
+    message: set(row.message),
+    attributes: map(row.attributes),
+    journalEpoch: set(row.journalEpoch),
+    journalSeq: int64(row.journalSeq),
+  } satisfies Unwritten;
 }
 
 const ROWS_PER_INSERT = 2_500;

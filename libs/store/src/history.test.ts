@@ -16,7 +16,8 @@ import { insertNewNodes } from "./leases.ts";
 import { listNodes, lockNode, nodeMessages, removeNode, updateNode } from "./nodes.ts";
 import type { Store } from "./open.ts";
 import { retirePartition } from "./partitions.ts";
-import { insertTasks, listTasks, lockTask, removeTasks, taskMessage, updateTasks, type NewTask } from "./tasks.ts";
+import { insertTasks, listTasks, lockTask, removeTasks, updateTasks, type NewTask } from "./tasks.ts";
+import { taskMessage } from "./task-message.ts";
 import { closePartition } from "./testing/partitions.ts";
 import { startTestPostgres, type TestPostgres } from "./testing/test-store.ts";
 import {

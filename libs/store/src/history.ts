@@ -23,7 +23,8 @@ import { listNodes, nodeMessages } from "./nodes.ts";
 import type { Store } from "./open.ts";
 import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
 import { selectorSql } from "./selector-sql.ts";
-import { listTasks, taskMessage } from "./tasks.ts";
+import { taskMessage } from "./task-message.ts";
+import { listTasks } from "./tasks.ts";
 import { listWorkloads, workloadMessage } from "./workloads.ts";
 
 export interface PastQuery extends PageRequest {

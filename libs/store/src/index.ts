@@ -41,7 +41,15 @@ export {
   updateRegistryMirror,
   type RegistryMirrorRow,
 } from "./registry-mirrors.ts";
-export { eventMessage, insertEvents, listEvents, listEventsBackwards, type EventRow, type NewEvent } from "./events.ts";
+export {
+  eventJson,
+  eventMessage,
+  insertEvents,
+  listEvents,
+  listEventsBackwards,
+  type EventRow,
+  type NewEvent,
+} from "./events.ts";
 export { startChangeFeed, startEventFeed, type Feed, type FeedConfig, type FeedDeps } from "./feed/follow.ts";
 export { advanceMark, currentMark, formatMark, hasSeen, parseMark, type Mark } from "./feed/mark.ts";
 export {
@@ -309,13 +317,13 @@ export {
   lockTasks,
   lockTasksByUid,
   removeTasks,
-  taskMessage,
-  taskStop,
   updateTasks,
   type NewTask,
   type TaskRow,
   type TaskUpdate,
 } from "./tasks.ts";
+export { taskMessage, taskStop } from "./task-message.ts";
+export type { Unwritten } from "./proto-json.ts";
 export * as tables from "./schema/index.ts";
 export { findToken, hasTokens, insertFirstToken, insertToken, revokeToken, type TokenRow } from "./tokens.ts";
 export {

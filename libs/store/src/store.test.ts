@@ -17,7 +17,8 @@ import { takeFromOutbox } from "./outbox.ts";
 import { HOLDS_ROOM } from "./room.ts";
 import { tasks as taskTable } from "./schema/index.ts";
 import { containerOf, selectTasks } from "./task-rows.ts";
-import { insertTasks, listTasks, lockTasksByUid, taskMessage, updateTasks, type NewTask } from "./tasks.ts";
+import { insertTasks, listTasks, lockTasksByUid, updateTasks, type NewTask } from "./tasks.ts";
+import { taskMessage } from "./task-message.ts";
 import { startTestPostgres, type TestPostgres } from "./testing/test-store.ts";
 import { insertWorkload, listWorkloads, lockWorkload, updateWorkload, workloadMessage } from "./workloads.ts";
 

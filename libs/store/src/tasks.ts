@@ -5,79 +5,17 @@
  * attempt = ?` (D3).
  */
 import { StatusError } from "@berth/base";
-import { create, toJson, type JsonObject } from "@bufbuild/protobuf";
-import { replacementSafety } from "@berth/model";
-import {
-  ReplacementSafetySchema,
-  TaskSchema,
-  TaskSpecSchema,
-  TaskStatusSchema,
-  type ContainerSpec,
-  type ReplacementSafety,
-  type Stop,
-  type Task,
-} from "@berth/proto";
 import { and, eq, getTableColumns, is, sql, SQL } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import { recordChanges, type ChangeOp, type NewChange } from "./feed/record.ts";
-import { metadataOf, optional, timestampOf } from "./messages.ts";
 import { pageKey, pageLimit, pageOf, type Page } from "./page.ts";
 import { tasks } from "./schema/index.ts";
 import { selectorSql } from "./selector-sql.ts";
-import { containerOf, selectTasks, type TaskRow } from "./task-rows.ts";
+import { taskJson } from "./task-message.ts";
+import { selectTasks, type TaskRow } from "./task-rows.ts";
 import type { NamespacedQuery } from "./workloads.ts";
 
 export type { TaskRow } from "./task-rows.ts";
-
-/** Messages of alike tasks share their container: it is not to be written to. */
-export function taskMessage(row: TaskRow): Task {
-  return messageOf(row, containerOf(row));
-}
-
-function messageOf(row: TaskRow, container: ContainerSpec | undefined): Task {
-  return create(TaskSchema, {
-    metadata: metadataOf(row),
-    spec: create(TaskSpecSchema, {
-      workload: row.workload,
-      workloadUid: row.workloadUid,
-      slot: row.slot,
-      node: row.node ?? "",
-      ...optional("container", container),
-      workloadGeneration: BigInt(row.workloadGeneration),
-      desired: row.desired,
-      fence: row.fence,
-    }),
-    status: create(TaskStatusSchema, {
-      observedGeneration: BigInt(row.observedGeneration),
-      attempt: row.attempt,
-      phase: row.phase,
-      reason: row.reason,
-      message: row.message,
-      certainty: row.certainty,
-      ...optional("possiblyUntil", timestampOf(row.possiblyUntil)),
-      ...optional("exitCode", row.exitCode ?? undefined),
-      oomKilled: row.oomKilled,
-      ...optional("startedAt", timestampOf(row.startedAt)),
-      ...optional("finishedAt", timestampOf(row.finishedAt)),
-      addresses: row.addresses,
-      restarts: row.restarts,
-      imageDigest: row.imageDigest,
-      ...optional("nextAttemptAt", timestampOf(row.nextAttemptAt)),
-      health: row.health,
-      replacement: replacementOf(row),
-    }),
-  });
-}
-
-/** How it is to be stopped, as its spec says. */
-export function taskStop(row: TaskRow): Stop | undefined {
-  return containerOf(row).stop;
-}
-
-function replacementOf(row: TaskRow): ReplacementSafety {
-  const { verdict, at, why } = replacementSafety(row);
-  return create(ReplacementSafetySchema, { verdict, why, ...optional("at", timestampOf(at ?? null)) });
-}
 
 export async function getTask(tx: Tx, namespace: string, name: string): Promise<TaskRow | undefined> {
   const [row] = await selectTasks(tx, sql`where namespace = ${namespace} and name = ${name}`);
@@ -262,12 +200,6 @@ async function recordTasks(tx: Tx, rows: readonly TaskRow[], op: ChangeOp): Prom
       owner: row.workloadUid,
     })),
   );
-}
-
-/** As protobuf's JSON form has it. The container is in that form already. */
-function taskJson(row: TaskRow): JsonObject {
-  const { spec, ...rest } = toJson(TaskSchema, messageOf(row, undefined)) as { readonly spec: JsonObject };
-  return { ...rest, spec: { ...spec, container: row.container } };
 }
 
 /** What may change in a task, with its type in Postgres. */

@@ -7,12 +7,10 @@
  *     away, makes events come later or twice, and none is left out that is still kept. The message's id is the event's.
  *  3. Postgres stays the truth (D1): nothing of the fleet reads these subjects.
  */
-import { toJsonString } from "@bufbuild/protobuf";
 import { Lifetime, type Failpoint, type Logger } from "@berth/base";
 import { eventSubject, type Bus } from "@berth/bus";
-import { EventSchema } from "@berth/proto";
 import {
-  eventMessage,
+  eventJson,
   keepPosition,
   keptPosition,
   NEWS_LOCK,
@@ -72,6 +70,6 @@ async function publishAll({ store, bus, logger, failpoint }: NewsDeps, signal: A
 }
 
 function publish(bus: Bus, { event }: FeedEvent): void {
-  const payload = Buffer.from(toJsonString(EventSchema, eventMessage(event)));
+  const payload = Buffer.from(JSON.stringify(eventJson(event)));
   bus.publish(eventSubject(event.namespace, event.topic), payload, { id: `event-${event.id}` });
 }

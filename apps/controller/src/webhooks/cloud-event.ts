@@ -1,6 +1,5 @@
 /** Events as CloudEvents 1.0 in JSON, alone or in a batch; and the two messages that are about the webhook itself. */
-import { toJson, type JsonValue } from "@bufbuild/protobuf";
-import { EventSchema, type Event } from "@berth/proto";
+import { eventJson, type EventRow, type Unwritten } from "@berth/store";
 
 export interface CloudEvent {
   readonly specversion: "1.0";
@@ -10,7 +9,7 @@ export interface CloudEvent {
   readonly time: string;
   readonly subject: string;
   readonly datacontenttype: "application/json";
-  readonly data: JsonValue;
+  readonly data: Unwritten;
 }
 
 export interface Message {
@@ -22,17 +21,17 @@ export interface Message {
 const sourceOf = (storeEpoch: string, namespace: string): string => `/berth/${storeEpoch}/namespaces/${namespace}`;
 
 /** `/tasks/exit` is `io.berth.tasks.exit`. */
-export function cloudEvent(storeEpoch: string, event: Event): CloudEvent {
-  const json = toJson(EventSchema, event) as { time?: string };
+export function cloudEvent(storeEpoch: string, event: EventRow): CloudEvent {
+  const data = eventJson(event);
   return {
     specversion: "1.0",
-    id: event.id,
+    id: data.id,
     source: sourceOf(storeEpoch, event.namespace),
     type: `io.berth${event.topic.replaceAll("/", ".")}`,
-    time: json.time ?? "",
+    time: data.time,
     subject: `${event.kind.toLowerCase()}/${event.name}`,
     datacontenttype: "application/json",
-    data: json,
+    data,
   };
 }
 
@@ -45,7 +44,7 @@ export interface About {
 }
 
 /** `io.berth.webhook.ping`, which somebody asked for, or `io.berth.webhook.gap`: events went missing. */
-export function ownCloudEvent(about: About, kind: "ping" | "gap", data: Record<string, JsonValue>): CloudEvent {
+export function ownCloudEvent(about: About, kind: "ping" | "gap", data: Unwritten): CloudEvent {
   return {
     specversion: "1.0",
     id: about.id,

@@ -6,7 +6,7 @@
  * over makes the same one of what may have become more meanwhile.
  */
 import { uuidv7 } from "@berth/base";
-import { comparePositions, eventMessage, type FeedEvent, type Position, type WebhookRow } from "@berth/store";
+import { comparePositions, type FeedEvent, type Position, type WebhookRow } from "@berth/store";
 import { cloudEvent, messageOf, ownCloudEvent, type Message } from "./cloud-event.ts";
 
 export interface Delivery {
@@ -34,7 +34,10 @@ export function nextChunk({ row, batch }: Origin, events: readonly FeedEvent[]):
 export function eventsDelivery({ row, storeEpoch, batch }: Origin, events: readonly FeedEvent[]): Delivery {
   const [first, last] = [events[0]!.event.id, events.at(-1)!.event.id];
   const what = batch === 1 ? String(first) : `g${row.generation}_${first}_${last}`;
-  const message = messageOf(events.map(({ event }) => cloudEvent(storeEpoch, eventMessage(event))), batch > 1); // prettier-ignore
+  const message = messageOf(
+    events.map(({ event }) => cloudEvent(storeEpoch, event)),
+    batch > 1,
+  );
   return { id: idOf(row, storeEpoch, what), message, events: events.length };
 }
 

@@ -2,9 +2,9 @@
  * Writing the change feed: each change of a watchable resource leaves a row in the transaction that makes it, and rings two
  * bells at its commit: one for the watches, one that tells the loops which resource to look at.
  */
-import type { JsonObject } from "@bufbuild/protobuf";
 import { sql } from "drizzle-orm";
 import type { Tx } from "../database.ts";
+import type { Unwritten } from "../proto-json.ts";
 import { changes } from "../schema/index.ts";
 
 export type ResourceKind = "Namespace" | "Node" | "Workload" | "Task" | "Campaign" | "CronJob";
@@ -17,7 +17,7 @@ export interface NewChange {
   readonly uid: string;
   readonly op: ChangeOp;
   /** The resource in protobuf's JSON form: as it is now, or as it was last. */
-  readonly object: JsonObject;
+  readonly object: Unwritten;
   /** Whose loop should look, when it is another resource: the workload's uid, of a task. */
   readonly owner?: string;
 }
