@@ -3,7 +3,10 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import { after, before, test } from "node:test";
 import { silentLogger } from "@berth/base";
 import { eventually, scratchDir, startPostgres, type PostgresServer, type Scratch } from "@berth/testkit/servers";
+import { sql } from "drizzle-orm";
 import { openAdvisoryLocks } from "./advisory-locks.ts";
+import { MEMBERS_LOCK, reconcileLock } from "./lock-keys.ts";
+import { openStore } from "./open.ts";
 
 let scratch: Scratch;
 let postgres: PostgresServer;
@@ -58,4 +61,27 @@ void test("openAdvisoryLocks leaves a connection that hangs: its locks are lost,
   assert.ok(!other.signal.aborted);
   assert.equal(await locks.members([2, 0]), 1);
   proxy.close();
+});
+
+void test("advisory locks: one holder, given back, lost with the connection, members counted", async () => {
+  const url = await postgres.createDatabase("locks");
+  await using store = await openStore({ url });
+  const other = openAdvisoryLocks(url, silentLogger);
+  const key = reconcileLock(3);
+  const held = await store.locks.tryAcquire(key);
+  assert.ok(held !== undefined);
+  assert.equal(await store.locks.tryAcquire(key), undefined);
+  assert.equal(await other.tryAcquire(key), undefined);
+  await held[Symbol.asyncDispose]();
+  const theirs = await other.tryAcquire(key);
+  assert.ok(theirs !== undefined);
+  assert.deepEqual([await other.members(MEMBERS_LOCK), await store.locks.members(MEMBERS_LOCK)], [1, 2]);
+  const lost = new Promise((resolve) => theirs.signal.addEventListener("abort", resolve));
+  await store.db.execute(sql`
+    select pg_terminate_backend(pid) from pg_locks
+    where locktype = 'advisory' and classid::bigint = ${key[0]} and objid::bigint = ${key[1]}`);
+  await lost;
+  assert.ok((await store.locks.tryAcquire(key)) !== undefined);
+  assert.equal(await store.locks.members(MEMBERS_LOCK), 1);
+  await other[Symbol.asyncDispose]();
 });

@@ -1,16 +1,15 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { create } from "@bufbuild/protobuf";
-import { hasCode, silentLogger, uuidv7 } from "@berth/base";
+import { hasCode, uuidv7 } from "@berth/base";
 import { ContainerSpecSchema, WorkloadSpecSchema } from "@berth/proto";
 import { holdsRoom, parseSelector, type BeginsAgain } from "@berth/model";
 import { sql } from "drizzle-orm";
-import { openAdvisoryLocks } from "./advisory-locks.ts";
 import { assignmentPage, smallSet } from "./assignment-sets.ts";
 import { announceTasks } from "./assignments.ts";
 import { insertEvents, listEvents, listEventsBackwards } from "./events.ts";
 import type { Tx } from "./database.ts";
-import { reconcileLock, MEMBERS_LOCK } from "./lock-keys.ts";
+import { MEMBERS_LOCK } from "./lock-keys.ts";
 import { insertNewNodes } from "./leases.ts";
 import { openStore, type Store } from "./open.ts";
 import { takeFromOutbox } from "./outbox.ts";
@@ -149,6 +148,18 @@ void test("updateTasks keeps every column of a task through a round trip", async
   assert.deepEqual(read, written);
   assert.deepEqual({ ...read, ...patch }, read);
   assert.equal(taskMessage(read!).status?.exitCode, 3);
+});
+
+void test("updateTasks names what differs, in one order: batches of one kind are one statement", async () => {
+  await using store = await postgres.open();
+  await store.transaction(async (tx) => {
+    const [a, b] = await insertTasks(tx, [newTask("web-1"), newTask("web-2", { slot: 2 })]);
+    await updateTasks(tx, [{ before: a!, patch: { ...a, addresses: [], fence: true, attempt: 2 } }]);
+    await updateTasks(tx, [{ before: b!, patch: { attempt: 2, addresses: [], fence: true } }]);
+    const known = await tx.execute<{ said: string }>(sql`select statement as said from pg_prepared_statements`);
+    const updates = known.flatMap(({ said }) => /^\s*update tasks t set (.*)\s/.exec(said)?.[1] ?? []);
+    assert.deepEqual(updates, ["resource_version = v.resource_version, fence = v.fence, attempt = v.attempt"]);
+  });
 });
 
 void test("insertTasks gives the rows as they are stored, defaults and all", async () => {
@@ -361,28 +372,6 @@ void test("insertEvents stores entries of journals and the store's own, and text
   assert.equal(items[1]!.message, "a\uFFFDb");
   const newest = await listEventsBackwards(store.db, { limit: 2 });
   assert.deepEqual(newest.map((row) => row.topic), ["/nodes/join", "/nodes/join"]); // prettier-ignore
-});
-
-void test("advisory locks: one holder, given back, lost with the connection, members counted", async () => {
-  await using store = await postgres.open();
-  const other = openAdvisoryLocks(store.url, silentLogger);
-  const key = reconcileLock(3);
-  const held = await store.locks.tryAcquire(key);
-  assert.ok(held !== undefined);
-  assert.equal(await store.locks.tryAcquire(key), undefined);
-  assert.equal(await other.tryAcquire(key), undefined);
-  await held[Symbol.asyncDispose]();
-  const theirs = await other.tryAcquire(key);
-  assert.ok(theirs !== undefined);
-  assert.deepEqual([await other.members(MEMBERS_LOCK), await store.locks.members(MEMBERS_LOCK)], [1, 2]);
-  const lost = new Promise((resolve) => theirs.signal.addEventListener("abort", resolve));
-  await store.db.execute(sql`
-    select pg_terminate_backend(pid) from pg_locks
-    where locktype = 'advisory' and classid::bigint = ${key[0]} and objid::bigint = ${key[1]}`);
-  await lost;
-  assert.ok((await store.locks.tryAcquire(key)) !== undefined);
-  assert.equal(await store.locks.members(MEMBERS_LOCK), 1);
-  await other[Symbol.asyncDispose]();
 });
 
 void test("the store says UNAVAILABLE while Postgres is away, and works again when it is back", async () => {

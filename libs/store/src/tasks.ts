@@ -157,11 +157,11 @@ export async function updateTasks(tx: Tx, updates: readonly TaskUpdate[]): Promi
     ...patch,
     resourceVersion: before.resourceVersion + 1,
   }));
-  const { keys, assignments, types } = changedColumns(updates);
+  const { columns, assignments, types } = changedColumns(updates);
   const values = rows.map((row, index) => {
     const { generation: at_generation, attempt: at_attempt } = updates[index]!.before;
     const value: Record<string, unknown> = { uid: row.uid, at_generation, at_attempt };
-    for (const key of keys) value[snakeCaseOf(key)] = row[key];
+    for (const [key, column] of columns) value[column] = row[key];
     return value;
   });
   const written = await tx.execute(sql`
@@ -241,27 +241,35 @@ const UPDATABLE = {
   health: "text",
   available_since: "timestamptz",
 } as const;
-const UPDATABLE_TYPES: ReadonlyMap<string, string> = new Map(Object.entries(UPDATABLE));
+const UPDATABLE_KEYS = Object.entries(getTableColumns(tasks)).flatMap(([key, { name }]) =>
+  name in UPDATABLE ? [[key as keyof TaskRow, name as keyof typeof UPDATABLE] as const] : [],
+);
 
-/** What any of these updates changes: a batch of one kind changes few columns, and a container is long. */
+/**
+ * What any of these updates changes: a batch of one kind changes few columns, and a container is long. Always in one order, so that
+ * batches of one kind are one statement.
+ */
 function changedColumns(updates: readonly TaskUpdate[]): {
-  readonly keys: readonly (keyof TaskRow)[];
+  readonly columns: readonly (readonly [keyof TaskRow, string])[];
   readonly assignments: SQL;
   readonly types: SQL;
 } {
-  const changed = new Set<string>(["resourceVersion"]);
-  for (const { before, patch } of updates) {
-    for (const [key, value] of Object.entries(patch)) {
-      if (value !== before[key as keyof TaskRow]) changed.add(key);
-    }
-  }
-  const keys = [...changed].filter((key) => UPDATABLE_TYPES.has(snakeCaseOf(key)));
-  const columns = keys.map(snakeCaseOf);
+  const columns = UPDATABLE_KEYS.filter(
+    ([key]) => key === "resourceVersion" || updates.some((update) => differs(update, key)),
+  );
   return {
-    keys: keys as (keyof TaskRow)[],
-    assignments: sql.raw(columns.map((column) => `${column} = v.${column}`).join(", ")),
-    types: sql.raw(columns.map((column) => `${column} ${UPDATABLE_TYPES.get(column)}`).join(", ")),
+    columns,
+    assignments: sql.raw(columns.map(([, column]) => `${column} = v.${column}`).join(", ")),
+    types: sql.raw(columns.map(([, column]) => `${column} ${UPDATABLE[column]}`).join(", ")),
   };
+}
+
+/** Lists, which are short, by what is in them: one that was made anew is no change. */
+function differs({ before, patch }: TaskUpdate, key: keyof TaskRow): boolean {
+  const [was, is]: unknown[] = [before[key], (patch as Partial<TaskRow>)[key]];
+  if (was === is || !Object.hasOwn(patch, key)) return false;
+  if (!Array.isArray(was) || !Array.isArray(is)) return true;
+  return was.length !== is.length || was.some((value, index) => value !== is[index]);
 }
 
 /** As a column definition list. */
