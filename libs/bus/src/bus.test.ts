@@ -1,9 +1,9 @@
 /** Requests and connections against a real nats-server. */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { create } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { hasCode, silentLogger, StatusError } from "@berth/base";
-import { LeaseReplySchema, LeaseRequestSchema } from "@berth/proto";
+import { LeaseReplySchema, LeaseRequestSchema, type LeaseRequest } from "@berth/proto";
 import {
   agentInboxPrefix,
   agentPermissions,
@@ -47,6 +47,29 @@ describe("bus on a real nats-server", () => {
     await controller.connection().flush();
     const reply = await agent.request(leaseEndpoint, "a", lease);
     assert.deepEqual([reply.ttlMs, reply.refused], [15_000n, "b1@a"]);
+  });
+
+  test("request sends facts that were encoded before, as one message with the news, and serve reads it its own way", async () => {
+    const facts = toBinary(LeaseRequestSchema, lease);
+    const news = create(LeaseRequestSchema, { journalHeadSeq: 7n });
+    const tell = async ({ bootId, journalHeadSeq }: LeaseRequest) =>
+      create(LeaseReplySchema, { ttlMs: journalHeadSeq, refused: bootId });
+    using whole = controller.serve(leaseEndpoint, {}, tell);
+    await controller.connection().flush();
+    const reply = await agent.request(leaseEndpoint, "a", news, { facts });
+    whole[Symbol.dispose]();
+    const read = (payload: Uint8Array, node: string) => ({ node, said: fromBinary(LeaseRequestSchema, payload) });
+    using _serving = controller.serve(leaseEndpoint, { read }, async ({ node, said }) => {
+      assert.equal(node, "a");
+      return await tell(said);
+    });
+    await controller.connection().flush();
+    assert.deepEqual(await agent.request(leaseEndpoint, "a", news, { facts }), reply);
+    assert.deepEqual([reply.ttlMs, reply.refused], [7n, "b1"]);
+    await assert.rejects(
+      agent.request(leaseEndpoint, "a", news, { facts: facts.subarray(1) }),
+      (error) => hasCode(error, "INVALID_ARGUMENT") && error.message === "lease request cannot be read",
+    );
   });
 
   test("request throws the handler's StatusError with code, reason and message", async () => {

@@ -41,6 +41,8 @@ export interface RequestOptions {
   /** Default 5 s. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal | undefined;
+  /** Fields that the message lacks, encoded before: they are sent ahead of it, as one message (`facts-and-news.ts`). */
+  readonly facts?: Uint8Array;
 }
 
 export interface RequestContext {
@@ -48,11 +50,13 @@ export interface RequestContext {
   readonly node: string;
 }
 
-export interface ServeOptions {
+export interface ServeOptions<Message> {
   /** One of the servers in a queue gets each request. */
   readonly queue?: string;
   /** Default: every node's requests. */
   readonly node?: string;
+  /** How a request is decoded, and what the handler gets. Default: the endpoint's message. */
+  readonly read?: (payload: Uint8Array, node: string) => Message;
 }
 
 /** The part of a bus that streams need. */
@@ -69,10 +73,10 @@ export interface FrameBus {
     message: MessageShape<Request>,
     options?: RequestOptions,
   ): Promise<MessageShape<Reply>>;
-  serve<Request extends DescMessage, Reply extends DescMessage>(
+  serve<Request extends DescMessage, Reply extends DescMessage, Message = MessageShape<Request>>(
     endpoint: Endpoint<Request, Reply>,
-    options: ServeOptions,
-    handler: (message: MessageShape<Request>, context: RequestContext) => Promise<MessageShape<Reply>>,
+    options: ServeOptions<Message>,
+    handler: (message: NoInfer<Message>, context: RequestContext) => Promise<MessageShape<Reply>>,
   ): Disposable;
 }
 
@@ -170,7 +174,8 @@ class NatsBus implements Bus {
   ): Promise<MessageShape<Reply>> {
     throwIfAborted(options.signal);
     const subject = endpoint.subject(node);
-    const payload = toBinary(endpoint.request, message);
+    const news = toBinary(endpoint.request, message);
+    const payload = options.facts === undefined ? news : Buffer.concat([options.facts, news]);
     let reply: Msg;
     try {
       const answer = this.connection().request(subject, payload, { timeout: options.timeoutMs ?? 5_000 });
@@ -183,16 +188,16 @@ class NatsBus implements Bus {
     return fromBinary(endpoint.reply, reply.data);
   }
 
-  serve<Request extends DescMessage, Reply extends DescMessage>(
+  serve<Request extends DescMessage, Reply extends DescMessage, Message = MessageShape<Request>>(
     endpoint: Endpoint<Request, Reply>,
-    options: ServeOptions,
-    handler: (message: MessageShape<Request>, context: RequestContext) => Promise<MessageShape<Reply>>,
+    options: ServeOptions<Message>,
+    handler: (message: NoInfer<Message>, context: RequestContext) => Promise<MessageShape<Reply>>,
   ): Disposable {
     const subject = endpoint.subject(options.node ?? "*");
     const answer = async (message: Msg): Promise<void> => {
       try {
         const node = message.subject.split(".")[endpoint.nodeToken] ?? "";
-        const reply = await handler(readRequest(endpoint, message), { node });
+        const reply = await handler(readRequest(endpoint, options, message, node), { node });
         message.respond(toBinary(endpoint.reply, reply));
       } catch (error) {
         const status = StatusError.from(error);
@@ -305,12 +310,15 @@ class NatsBus implements Bus {
   }
 }
 
-function readRequest<Request extends DescMessage, Reply extends DescMessage>(
-  endpoint: Endpoint<Request, Reply>,
+function readRequest<Message>(
+  endpoint: Endpoint<DescMessage, DescMessage>,
+  { read }: ServeOptions<Message>,
   message: Msg,
-): MessageShape<Request> {
+  node: string,
+): Message {
   try {
-    return fromBinary(endpoint.request, message.data);
+    // Without `read`, Message is the endpoint's.
+    return read?.(message.data, node) ?? (fromBinary(endpoint.request, message.data) as Message);
   } catch (error) {
     throw new StatusError("INVALID_ARGUMENT", `${endpoint.name} request cannot be read`, {
       reason: "BUS_MESSAGE_INVALID",

@@ -8,6 +8,7 @@ export {
   type RequestOptions,
   type ServeOptions,
 } from "./bus.ts";
+export { FactsReader, type FactsSpec, type ReadRequest } from "./facts-and-news.ts";
 export {
   consumeShard,
   ensureStream,
@@ -38,6 +39,7 @@ export {
   streamSubject,
   type Endpoint,
 } from "./subjects.ts";
+export { SenderMemory, type SenderMemoryOptions } from "./sender-memory.ts";
 export {
   openStream,
   type OpenedStream,

@@ -4,7 +4,7 @@
  * The node in a subject is proven by the broker's permissions ({@link agentPermissions}, D8); a node in a message is only
  * what its sender says. Handlers compare the two.
  */
-import type { DescMessage } from "@bufbuild/protobuf";
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { StatusError } from "@berth/base";
 import {
   AgentUpgradeStateSchema,
@@ -35,6 +35,8 @@ export interface Endpoint<Request extends DescMessage, Reply extends DescMessage
   readonly nodeToken: number;
   readonly request: Request;
   readonly reply: Reply;
+  /** Fields that every request says anew; the others are facts, which are the same as a rule (`facts-and-news.ts`). */
+  readonly news?: readonly (keyof MessageShape<Request>)[];
 }
 
 export const leaseEndpoint = {
@@ -43,6 +45,7 @@ export const leaseEndpoint = {
   nodeToken: 1,
   request: LeaseRequestSchema,
   reply: LeaseReplySchema,
+  news: ["journalHeadSeq", "storeEpoch", "appliedRevision", "takenRevision", "sentAt"],
 } satisfies Endpoint<typeof LeaseRequestSchema, typeof LeaseReplySchema>;
 
 export const assignmentsEndpoint = {

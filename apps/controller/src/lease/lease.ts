@@ -4,14 +4,21 @@
  * Requests may come to any controller; silence is noticed by the one that holds a lock.
  */
 import { Lifetime, StatusError, throwIfAborted, type Logger } from "@berth/base";
-import { assignmentsEndpoint, holdingsEndpoint, leaseEndpoint, mirrorsEndpoint, type Bus } from "@berth/bus";
+import {
+  assignmentsEndpoint,
+  FactsReader,
+  holdingsEndpoint,
+  leaseEndpoint,
+  mirrorsEndpoint,
+  type Bus,
+  type ReadRequest,
+} from "@berth/bus";
 import { create } from "@bufbuild/protobuf";
 import {
   HoldingsReplySchema,
   type AssignmentsRequest,
   type HoldingsRequest,
   type LeaseReply,
-  type LeaseRequest,
   type MirrorsRequest,
 } from "@berth/proto";
 import { LEASE_EXPIRY_LOCK, surveyLeases, type HeldLock, type LeaseSurvey, type Store } from "@berth/store";
@@ -28,6 +35,7 @@ import { takeHoldings } from "../restore/holdings.ts";
 import { tryRelease } from "../restore/release.ts";
 import type { RenewTerms } from "./renew.ts";
 import { Renewals } from "./renewals.ts";
+import { factsOf } from "./request.ts";
 import { leaseTerms, type LeaseTerms } from "./terms.ts";
 
 export interface LeaseDeps {
@@ -54,6 +62,9 @@ export interface LeaseConfig {
 export interface Leases extends AsyncDisposable {
   readonly heldSinceMs: number;
 }
+
+/** With what it says of its node but what each renewal says anew. */
+type SaidLease = ReadRequest<typeof leaseEndpoint.request, string>;
 
 /** A look reads every node; silence is noticed this much of a lease late, at the most. */
 const LOOK_SHARE = 1 / 20;
@@ -125,11 +136,11 @@ export async function startLeases(
   lifetime.defer(() => renewals.idle());
   lifetime.own(bus.onState(deaf));
 
-  const answerLease = async (request: LeaseRequest, node: string): Promise<LeaseReply> => {
+  const answerLease = async ({ message, facts }: SaidLease, node: string): Promise<LeaseReply> => {
     const started = performance.now();
     const seconds = (): number => (performance.now() - started) / 1_000;
     try {
-      const reply = await renewals.renew(node, request);
+      const reply = await renewals.renew(node, message, facts);
       if (reply.refused !== "") logger.warn({ node, why: reply.refused }, "a lease was refused");
       metrics.leaseAnswered(reply.refused === "" ? "granted" : "refused", seconds());
       return reply;
@@ -138,7 +149,9 @@ export async function startLeases(
       throw StatusError.from(error, `lease of ${node}`);
     }
   };
-  lifetime.own(bus.serve(leaseEndpoint, { queue: QUEUE }, (request, { node }) => answerLease(request, node)));
+  const reader = new FactsReader({ schema: leaseEndpoint.request, news: leaseEndpoint.news, factsOf });
+  const read = (payload: Uint8Array, node: string): SaidLease => reader.read(node, payload);
+  lifetime.own(bus.serve(leaseEndpoint, { queue: QUEUE, read }, (said, { node }) => answerLease(said, node)));
   lifetime.own(
     bus.serve(assignmentsEndpoint, { queue: QUEUE }, (request: AssignmentsRequest, { node }) => {
       if (request.node === node) return readAssignments(store, node, request.offset);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { leaseEndpoint } from "@berth/bus";
 import { LeaseRequestSchema, type LeaseReply, type LeaseRequest } from "@berth/proto";
 import {
   addJournalEpochs,
@@ -21,6 +22,7 @@ import {
 } from "@berth/store";
 import { startTestDatabases, type TestDatabases } from "../testing/test-fleet.ts";
 import { Renewals } from "./renewals.ts";
+import { factsOf } from "./request.ts";
 
 let databases: TestDatabases;
 before(async () => {
@@ -36,6 +38,7 @@ interface Lab extends AsyncDisposable {
   /** Renewals that were looked at closely: they have a transaction. */
   readonly looks: number;
   node(): Promise<NodeRow>;
+  readonly renewals: Pick<Renewals, "renew">;
   /** Another controller: it remembers nothing of what this one has seen. */
   other(): Pick<Renewals, "renew">;
 }
@@ -61,6 +64,7 @@ async function openLab(ttlMs = 60_000): Promise<Lab> {
   const renewals = make(counting);
   return {
     store,
+    renewals,
     renew: (more) => renewals.renew("a", request(more)),
     get looks() {
       return looks;
@@ -147,6 +151,52 @@ void test("a renewal is looked at closely when it says something else, and whoev
   await lab.other().renew("a", request({ labels: { disk: "hdd" }, instance: "two" }));
   const reply = await lab.renew({ labels: { disk: "hdd" } });
   assert.match(reply.refused, /a newer agent has taken over/);
+});
+
+void test("a renewal is looked at closely when the node's clock goes wrong, though its facts are the same", async () => {
+  await using lab = await openLab();
+  const facts = factsOf(request());
+  const renew = (wrongByMs: number) =>
+    lab.renewals.renew("a", request({ sentAt: timestampFromMs(Date.now() + wrongByMs) }), facts);
+  const skew = async () => (await lab.node()).conditions.find(({ type }) => type === "ClockSkew")?.["status"];
+  for (const [wrongByMs, looks, status] of [
+    [0, 1, "False"],
+    [1_000, 1, "False"],
+    [60_000, 2, "True"],
+    [0, 3, "False"],
+  ] as const) {
+    await renew(wrongByMs);
+    assert.deepEqual([lab.looks, await skew()], [looks, status], `${wrongByMs} ms ahead`);
+  }
+});
+
+void test("factsOf tells of every field of a request that is not news", () => {
+  const said: Record<keyof typeof LeaseRequestSchema.field, unknown> = {
+    node: "b",
+    bootId: "boot2",
+    instance: "two",
+    agentVersion: "2",
+    labels: { disk: "hdd" },
+    capacity: { tasks: 1 },
+    runtimeHandlers: ["runc"],
+    snapshotters: ["overlayfs"],
+    conditions: [],
+    journalEpoch: "e2",
+    journalHeadSeq: 1n,
+    storeEpoch: "s",
+    appliedRevision: 1n,
+    takenRevision: 1n,
+    kernelVersion: "6",
+    address: "10.0.0.1",
+    machineId: "m",
+    sentAt: timestampFromMs(0),
+    features: ["x"],
+  };
+  const before = factsOf(request());
+  const silent = LeaseRequestSchema.fields
+    .map(({ localName }) => localName as keyof typeof said)
+    .filter((name) => factsOf(request({ [name]: said[name] })) === before);
+  assert.deepEqual(new Set<string>(silent), new Set<string>(leaseEndpoint.news));
 });
 
 for (const [how, ahead] of [

@@ -2,11 +2,12 @@
  * Lease requests as they come, answered in batches after their write. Most say what was said before, of a node whose row is as it
  * was: those are renewed by one short statement (`renewKnown`). All others have a transaction that looks closely (`renew.ts`).
  */
+import { SenderMemory } from "@berth/bus";
 import type { LeaseReply, LeaseRequest } from "@berth/proto";
 import { renewKnown, type KnownRenewal, type LeaseRenewal, type RenewedLease, type Store } from "@berth/store";
 import { LeaseBatcher } from "./batcher.ts";
 import { leaseReply, renewBatch, type RenewTerms } from "./renew.ts";
-import { factsOf, renewalOf } from "./request.ts";
+import { factsOf, renewalOf, wrongBySeconds } from "./request.ts";
 
 export interface RenewalsDeps {
   readonly store: Store;
@@ -19,9 +20,14 @@ export interface RenewalsDeps {
   readonly onFailure: () => void;
 }
 
-/** Rows that say what an agent says: its facts, and the version of the row that has them. */
-interface Known {
+/** All that an agent says of its node and that its row is to say. */
+interface Said {
   readonly facts: string;
+  readonly clockWrongBySeconds: number | undefined;
+}
+
+/** What the agent said that was granted, and the version of the row that says it. */
+interface Known extends Said {
   readonly resourceVersion: number;
 }
 
@@ -29,7 +35,7 @@ interface Known {
 interface Ask {
   readonly name: string;
   readonly request: LeaseRequest;
-  readonly facts: string;
+  readonly said: Said;
   readonly known: Known | undefined;
   readonly renewal: LeaseRenewal | undefined;
 }
@@ -40,7 +46,7 @@ const GATHER_MOST_MS = 200;
 
 export class Renewals {
   readonly #deps: RenewalsDeps;
-  readonly #known = new Map<string, Known>();
+  readonly #known = new SenderMemory<Known>();
   readonly #batcher: LeaseBatcher<Ask>;
 
   constructor(deps: RenewalsDeps) {
@@ -58,14 +64,18 @@ export class Renewals {
     });
   }
 
-  /** @param node from the subject, which the broker has proven (D8). @throws INVALID_ARGUMENT, PERMISSION_DENIED; UNAVAILABLE */
-  renew(node: string, request: LeaseRequest): Promise<LeaseReply> {
-    const facts = factsOf(request);
+  /**
+   * @param node from the subject, which the broker has proven (D8).
+   * @param facts of the request ({@link factsOf}), where they are known already.
+   * @throws INVALID_ARGUMENT, PERMISSION_DENIED; UNAVAILABLE
+   */
+  renew(node: string, request: LeaseRequest, facts = factsOf(request)): Promise<LeaseReply> {
+    const said: Said = { facts, clockWrongBySeconds: wrongBySeconds(request) };
     const remembered = this.#known.get(node);
-    const known = remembered?.facts === facts ? remembered : undefined;
+    const known = remembered !== undefined && isSame(remembered, said) ? remembered : undefined;
     // What is known was found to be sound when it was said first.
     const renewal = known === undefined ? renewalOf(node, request, this.#deps.shards) : undefined;
-    return this.#batcher.renew({ name: node, request, facts, known, renewal });
+    return this.#batcher.renew({ name: node, request, said, known, renewal });
   }
 
   /** Resolves when nothing is being written. */
@@ -91,15 +101,18 @@ export class Renewals {
     const { store, shards, onReturned } = this.#deps;
     const renewals = asks.map(({ name, request, renewal }) => renewal ?? renewalOf(name, request, shards));
     const { replies, returned, versions } = await store.transaction((tx) => renewBatch(tx, renewals, terms));
-    for (const { name, facts } of asks) {
+    for (const { name, said } of asks) {
       const resourceVersion = versions.get(name);
       if (resourceVersion === undefined) this.#known.delete(name);
-      else this.#known.set(name, { facts, resourceVersion });
+      else this.#known.set(name, { ...said, resourceVersion });
     }
     if (returned.length > 0) onReturned(returned);
     return new Map(asks.map(({ name }, index) => [name, replies[index]!]));
   }
 }
+
+const isSame = (one: Said, other: Said): boolean =>
+  one.facts === other.facts && one.clockWrongBySeconds === other.clockWrongBySeconds;
 
 function knownRenewal({ name, request, known }: Ask): KnownRenewal[] {
   if (known === undefined) return [];

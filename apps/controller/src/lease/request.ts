@@ -49,10 +49,10 @@ export function renewalOf(node: string, request: LeaseRequest, shards: number, n
 }
 
 /**
- * All that a request says of its node but what every renewal says anew: how far journal and assignments are, and when it was sent.
- * Two requests of the same facts become the same columns.
+ * All that a request says of its node but what every renewal says anew (`leaseEndpoint.news`): how far journal and assignments are,
+ * and when it was sent. Two requests of the same facts, by clocks that are as wrong, become the same columns.
  */
-export function factsOf(request: LeaseRequest, now = new Date()): string {
+export function factsOf(request: LeaseRequest): string {
   const { capacity, conditions } = request;
   return JSON.stringify([
     request.node,
@@ -69,7 +69,6 @@ export function factsOf(request: LeaseRequest, now = new Date()): string {
     request.runtimeHandlers,
     request.snapshotters,
     conditions.map(({ type, status, reason, message }) => [type, status, reason, message]),
-    wrongBySeconds(request, now),
   ]);
 }
 
@@ -88,7 +87,7 @@ function clockSkew(request: LeaseRequest, now: Date): Condition[] {
 }
 
 /** How far the node's clock is ahead, 0 when it agrees well enough; undefined when it was not told. */
-function wrongBySeconds({ sentAt }: LeaseRequest, now: Date): number | undefined {
+export function wrongBySeconds({ sentAt }: LeaseRequest, now = new Date()): number | undefined {
   if (sentAt === undefined) return undefined;
   const aheadMs = timestampMs(sentAt) - now.getTime();
   return Math.abs(aheadMs) > WRONG_CLOCK_MS ? Math.round(aheadMs / 1_000) : 0;

@@ -1,7 +1,7 @@
 /** NATS and Redis in memory: requests, a stream per shard that redelivers what was not acknowledged, queues that may be away. */
-import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import { toBinary, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
 import { StatusError } from "@berth/base";
-import type { Bus, BusState, RequestContext } from "@berth/bus";
+import type { Bus, BusState, Endpoint, RequestContext, ServeOptions } from "@berth/bus";
 import { decodeJob, type JobToAdd } from "@berth/jobs";
 import type {
   AssignmentsReply,
@@ -32,12 +32,16 @@ export class MemoryWires implements AgentWires {
   readonly bus: Pick<Bus, "serve" | "onState" | "state"> = {
     state: "connected" satisfies BusState,
     onState: () => ({ [Symbol.dispose]() {} }),
-    serve: <Request extends DescMessage, Reply extends DescMessage>(
-      endpoint: { readonly name: string },
-      _options: object,
-      handler: (message: MessageShape<Request>, context: RequestContext) => Promise<MessageShape<Reply>>,
+    serve: <Request extends DescMessage, Reply extends DescMessage, Message>(
+      endpoint: Endpoint<Request, Reply>,
+      { read }: ServeOptions<Message>,
+      handler: (message: NoInfer<Message>, context: RequestContext) => Promise<MessageShape<Reply>>,
     ) => {
-      const serving = handler as unknown as Handler;
+      const serving: Handler = (message, context) => {
+        const request = message as MessageShape<Request>;
+        const given = read?.(toBinary(endpoint.request, request), context.node) ?? (request as Message);
+        return handler(given, context);
+      };
       this.#handlers.set(endpoint.name, serving);
       return {
         [Symbol.dispose]: () => {

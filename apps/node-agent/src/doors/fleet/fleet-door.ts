@@ -25,7 +25,7 @@ import { DrillOrders, serveDrills } from "./drill-orders.ts";
 import { tellHoldings } from "./holdings.ts";
 import { journalTransport, serveJournal } from "./journal.ts";
 import { Lease } from "./lease.ts";
-import { NodeStatus, type NodeFacts } from "./node-status.ts";
+import { NodeStatus, type Description, type NodeFacts } from "./node-status.ts";
 import type { NodeDefaults } from "./plan-of.ts";
 import { startProgressReporter } from "./progress.ts";
 import { MirrorSync } from "./mirror-sync.ts";
@@ -203,7 +203,7 @@ function connectFleetDoor(deps: FleetDoorDeps, config: FleetDoorConfig, orders: 
     sync.heard({ storeEpoch, revision: Number(reply.revision) }, state.applied(), Number(reply.renewAfterMs));
   };
   const status = new NodeStatus(deps.facts);
-  const describe = async (): Promise<ReturnType<NodeStatus["describe"]>> => {
+  const describe = (): Description => {
     const applied = state.applied();
     return status.describe({
       journalEpoch: journal.epoch,

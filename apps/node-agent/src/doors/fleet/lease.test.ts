@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { ManualClock, silentLogger, StatusError } from "@berth/base";
 import type { Bus } from "@berth/bus";
-import { LeaseReplySchema, type LeaseReply, type LeaseRequest } from "@berth/proto";
+import { LeaseReplySchema, LeaseRequestSchema, type LeaseReply, type LeaseRequest } from "@berth/proto";
 import { Lease } from "./lease.ts";
 
 type Answer = () => Promise<LeaseReply>;
@@ -25,7 +25,7 @@ function lab(answers: Answer[], random = () => 0.5) {
   const lease = new Lease({
     bus,
     node: "a",
-    describe: async () => ({ node: "a" }) as LeaseRequest,
+    describe: () => ({ facts: new Uint8Array(), news: create(LeaseRequestSchema) }),
     onReply: (reply) => replies.push(reply),
     boottimeMs: () => boottime.ms,
     clock,

@@ -5,16 +5,16 @@
  * than the controller does. Losing it stops nothing here: containers go on, and what happens is journaled; what is fenced is
  * ended by the stopper (`stopper/stopper.ts`).
  */
-import { create } from "@bufbuild/protobuf";
 import { StatusError, type Clock, type Logger } from "@berth/base";
 import { leaseEndpoint, type Bus } from "@berth/bus";
-import { LeaseRequestSchema, type LeaseReply, type LeaseRequest } from "@berth/proto";
+import type { LeaseReply } from "@berth/proto";
+import type { Description } from "./node-status.ts";
 
 export interface LeaseDeps {
   readonly bus: Bus;
   readonly node: string;
   /** What the agent says of itself now. */
-  readonly describe: () => Promise<Omit<LeaseRequest, "$typeName" | "$unknown">>;
+  readonly describe: () => Description;
   /** The lease lasts until then, by CLOCK_BOOTTIME. */
   readonly onReply: (reply: LeaseReply, untilBoottimeMs: number) => void;
   readonly boottimeMs: () => number;
@@ -75,9 +75,9 @@ export class Lease {
 
   async #renew(signal: AbortSignal): Promise<void> {
     const { bus, node, logger } = this.#deps;
-    const request = create(LeaseRequestSchema, await this.#deps.describe());
+    const { facts, news } = this.#deps.describe();
     const sentMs = this.#deps.boottimeMs();
-    const reply = await bus.request(leaseEndpoint, node, request, { timeoutMs: REQUEST_TIMEOUT_MS, signal });
+    const reply = await bus.request(leaseEndpoint, node, news, { facts, timeoutMs: REQUEST_TIMEOUT_MS, signal });
     if (reply.renewAfterMs > 0n) this.#renewAfterMs = Number(reply.renewAfterMs);
     if (reply.refused !== "") {
       if (this.#state.refused !== reply.refused) logger.error({}, `the controller refuses the lease: ${reply.refused}`);

@@ -1,10 +1,15 @@
-/** What the node says of itself in its lease: capacity, conditions, versions. */
+/**
+ * What the node says of itself in its lease: capacity, conditions, versions, and how far it is.
+ *
+ * Most of it is the same each time (`leaseEndpoint.news` are the others): it is made, and encoded, when something of it changes.
+ */
 import { arch, cpus, release, totalmem } from "node:os";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { Clock } from "@berth/base";
 import type { AgentConfig } from "@berth/config";
 import { JOB_BUNDLES } from "@berth/jobs";
-import type { Condition, LeaseRequest } from "@berth/proto";
+import { LeaseRequestSchema, type Condition, type LeaseRequest } from "@berth/proto";
 
 export interface NodeFacts {
   readonly config: Pick<AgentConfig, "node" | "labels" | "capacity">;
@@ -38,19 +43,71 @@ export interface NodeNews {
 const DISK_LOW_SHARE = 0.1;
 const DEFAULT_TASKS = 250;
 
+/** A lease request in two parts, which together are the whole. */
+export interface Description {
+  readonly facts: Uint8Array;
+  readonly news: LeaseRequest;
+}
+
+/** Of the facts, what may change while the agent runs. */
+interface Changing {
+  readonly cpuMillis: number;
+  readonly memoryBytes: number;
+  readonly diskBytes: number;
+  readonly diskLow: boolean;
+  readonly diskFree: string;
+  readonly journalEpoch: string;
+  readonly journalFull: boolean;
+  readonly stopperProblem: string | undefined;
+  readonly address: string;
+}
+
 export class NodeStatus {
   readonly #facts: NodeFacts;
   readonly #changed = new Map<string, { readonly status: string; readonly atMs: number }>();
+  /** The facts as they were said last, and of what. */
+  #said: { readonly of: string; readonly bytes: Uint8Array } | undefined;
 
   constructor(facts: NodeFacts) {
     this.#facts = facts;
   }
 
-  describe(news: NodeNews): Omit<LeaseRequest, "$typeName" | "$unknown"> {
-    const { config, bootId, instance, version, handlers, snapshotters } = this.#facts;
-    const disk = this.#facts.disk();
-    const { capacity } = config;
+  describe(news: NodeNews): Description {
+    const changing = this.#changing(news);
+    const of = JSON.stringify(changing);
+    if (this.#said?.of !== of) this.#said = { of, bytes: toBinary(LeaseRequestSchema, this.#factsOf(changing)) };
     return {
+      facts: this.#said.bytes,
+      news: create(LeaseRequestSchema, {
+        journalHeadSeq: BigInt(news.journalHeadSeq),
+        storeEpoch: news.storeEpoch,
+        appliedRevision: BigInt(news.appliedRevision),
+        takenRevision: BigInt(news.takenRevision),
+        sentAt: timestampFromMs(this.#facts.clock.nowMs()),
+      }),
+    };
+  }
+
+  #changing({ journalEpoch, journalFull, stopperProblem }: NodeNews): Changing {
+    const { capacity } = this.#facts.config;
+    const { totalBytes, availableBytes } = this.#facts.disk();
+    const freeShare = totalBytes === 0 ? 0 : availableBytes / totalBytes;
+    return {
+      cpuMillis: capacity.cpuMillis ?? cpus().length * 1_000,
+      memoryBytes: capacity.memoryBytes ?? totalmem(),
+      diskBytes: capacity.diskBytes ?? totalBytes,
+      diskLow: freeShare < DISK_LOW_SHARE,
+      diskFree: `${(freeShare * 100).toFixed(1)} % of the data root's disk is free`,
+      journalEpoch,
+      journalFull,
+      stopperProblem,
+      address: this.#facts.address(),
+    };
+  }
+
+  #factsOf(changing: Changing): LeaseRequest {
+    const { config, bootId, instance, machineId, version, handlers, snapshotters } = this.#facts;
+    return create(LeaseRequestSchema, {
       node: config.node,
       bootId,
       instance,
@@ -58,46 +115,36 @@ export class NodeStatus {
       features: [JOB_BUNDLES],
       labels: { "berth.io/arch": arch(), "berth.io/os": "linux", "berth.io/hostname": config.node, ...config.labels },
       capacity: {
-        $typeName: "berth.v1.NodeResources",
-        cpuMillis: BigInt(capacity.cpuMillis ?? cpus().length * 1_000),
-        memoryBytes: BigInt(capacity.memoryBytes ?? totalmem()),
-        tasks: capacity.tasks ?? DEFAULT_TASKS,
-        diskBytes: BigInt(capacity.diskBytes ?? disk.totalBytes),
+        cpuMillis: BigInt(changing.cpuMillis),
+        memoryBytes: BigInt(changing.memoryBytes),
+        tasks: config.capacity.tasks ?? DEFAULT_TASKS,
+        diskBytes: BigInt(changing.diskBytes),
       },
       runtimeHandlers: [...handlers],
       snapshotters: [...snapshotters],
-      conditions: this.#conditions(disk, news),
-      journalEpoch: news.journalEpoch,
-      journalHeadSeq: BigInt(news.journalHeadSeq),
-      storeEpoch: news.storeEpoch,
-      appliedRevision: BigInt(news.appliedRevision),
-      takenRevision: BigInt(news.takenRevision),
+      conditions: this.#conditions(changing),
+      journalEpoch: changing.journalEpoch,
       kernelVersion: release(),
-      address: this.#facts.address(),
-      machineId: this.#facts.machineId,
-      sentAt: timestampFromMs(this.#facts.clock.nowMs()),
-    };
+      address: changing.address,
+      machineId,
+    });
   }
 
-  #conditions(disk: { totalBytes: number; availableBytes: number }, news: NodeNews): Condition[] {
-    const free = disk.totalBytes === 0 ? 0 : disk.availableBytes / disk.totalBytes;
-    const low = free < DISK_LOW_SHARE;
-    const percent = `${(free * 100).toFixed(1)} % of the data root's disk is free`;
-    const full = news.journalFull;
+  #conditions({ diskLow, diskFree, journalFull, stopperProblem }: Changing): Condition[] {
     return [
       this.#condition("Ready", true, "AgentReady", "the agent takes work"),
-      this.#condition("DiskPressure", low, low ? "DiskLow" : "DiskSufficient", percent),
+      this.#condition("DiskPressure", diskLow, diskLow ? "DiskLow" : "DiskSufficient", diskFree),
       this.#condition(
         "JournalFull",
-        full,
-        full ? "ControllerAway" : "JournalSufficient",
-        full ? "too much waits to be stored by the controller: new work is refused" : "",
+        journalFull,
+        journalFull ? "ControllerAway" : "JournalSufficient",
+        journalFull ? "too much waits to be stored by the controller: new work is refused" : "",
       ),
       this.#condition(
         "Stopper",
-        news.stopperProblem === undefined,
-        news.stopperProblem === undefined ? "Armed" : "Unavailable",
-        news.stopperProblem ?? "",
+        stopperProblem === undefined,
+        stopperProblem === undefined ? "Armed" : "Unavailable",
+        stopperProblem ?? "",
       ),
     ];
   }
