@@ -78,8 +78,8 @@ export interface FleetDoor extends AsyncDisposable {
 
 /** The steps of a start follow one another closely: in one message they cost everybody less. */
 const GATHER_MS = 10;
-/** What a container takes to start, as a rule; nobody waits for the news that it is about to. */
-const GATHER_INTERIM_MS = 100;
+/** More than a container takes to start, as a rule, on a host that starts many; nobody waits for the news that it is about to. */
+const GATHER_INTERIM_MS = 500;
 
 export type FleetDoorConfig = Pick<AgentConfig, "node" | "natsUrl" | "redisUrl">;
 
