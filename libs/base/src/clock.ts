@@ -3,8 +3,7 @@
  *
  * `nowMs` is wall clock and for people only; `monotonicMs` is CLOCK_MONOTONIC and never orders events between hosts.
  */
-import { setTimeout as delay } from "node:timers/promises";
-import { abortReason, throwIfAborted } from "./abort.ts";
+import { abortReason } from "./abort.ts";
 
 export interface Clock {
   /** Milliseconds since 1970, for display and records. */
@@ -18,15 +17,20 @@ export interface Clock {
 export const systemClock: Clock = {
   nowMs: () => Date.now(),
   monotonicMs: () => performance.now(),
-  async sleep(ms, signal) {
-    throwIfAborted(signal);
-    try {
-      await delay(ms, undefined, signal === undefined ? undefined : { signal });
-    } catch (error) {
-      if (signal?.aborted) throw abortReason(signal);
-      throw error;
-    }
-  },
+  sleep: (ms, signal) =>
+    new Promise((resolve, reject) => {
+      if (signal?.aborted === true) return reject(abortReason(signal));
+      // Not timers/promises: it makes an error of its own, with a stack, for each sleep that is cut short.
+      const onAbort = (): void => {
+        clearTimeout(timer);
+        reject(abortReason(signal!));
+      };
+      const timer = setTimeout(() => {
+        signal?.removeEventListener("abort", onAbort);
+        resolve();
+      }, ms);
+      signal?.addEventListener("abort", onAbort, { once: true });
+    }),
 };
 
 /** A number in [0, 1), as Math.random gives it. */
