@@ -13,22 +13,32 @@ export interface HttpBinding {
 }
 
 /** How a method is reached by HTTP; undefined for those of gRPC alone. */
-export function httpBindingOf(method: DescMethod): HttpBinding | undefined {
+export const httpBindingOf = onceOf((method: DescMethod): HttpBinding | undefined => {
   if (!hasOption(method, http)) return undefined;
   const { pattern, body } = getOption(method, http);
   if (pattern.case === undefined) return undefined;
   return { method: pattern.case.toUpperCase() as HttpMethod, template: pattern.value, body };
-}
+});
 
-export function rulesOf(field: DescField): FieldRules | undefined {
-  return hasOption(field, rules) ? getOption(field, rules) : undefined;
-}
+export const rulesOf = onceOf((field: DescField): FieldRules | undefined =>
+  hasOption(field, rules) ? getOption(field, rules) : undefined,
+);
 
 /** The request field whose content is the resource itself, so that paths in errors may begin inside of it. */
-export function bodyFieldOf(method: DescMethod): DescField | undefined {
+export const bodyFieldOf = onceOf((method: DescMethod): DescField | undefined => {
   const body = httpBindingOf(method)?.body;
   if (body === undefined || body === "" || body === "*") return undefined;
   return method.input.fields.find((field) => field.name === body);
+});
+
+/** Descriptors never change, and options are decoded each time they are asked for, which every request does. */
+function onceOf<Desc extends object, Value>(read: (desc: Desc) => Value): (desc: Desc) => Value {
+  const known = new WeakMap<Desc, { readonly value: Value }>();
+  return (desc) => {
+    let found = known.get(desc);
+    if (found === undefined) known.set(desc, (found = { value: read(desc) }));
+    return found.value;
+  };
 }
 
 /** The word that an empty field stands for: the first of its `one_of`, unless that is empty itself. */

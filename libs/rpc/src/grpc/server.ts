@@ -137,6 +137,8 @@ async function answerUnary(
     reply(null, await invoker.unary(call, () => raw.request), trailers(call));
   } catch (error) {
     reply(grpcError(StatusError.from(error), call));
+  } finally {
+    answered(raw);
   }
 }
 
@@ -163,6 +165,8 @@ async function answerStream(raw: Writable, call: Call, start: (call: Call) => As
     raw.end(trailers(call));
   } catch (error) {
     raw.emit("error", grpcError(StatusError.from(error), call));
+  } finally {
+    answered(raw);
   }
 }
 
@@ -178,8 +182,7 @@ async function writable(raw: Writable, signal: AbortSignal): Promise<void> {
 
 function callOf(method: DescMethod, raw: AnyCall, ending?: AbortSignal): Call {
   const gone = new AbortController();
-  const events: EventEmitter = raw;
-  events.on("cancelled", () => gone.abort(cancelReason(raw)));
+  eventsOf(raw).on("cancelled", () => gone.abort(cancelReason(raw)));
   const [authorization] = raw.metadata.get("authorization");
   return newCall({
     method,
@@ -188,6 +191,13 @@ function callOf(method: DescMethod, raw: AnyCall, ending?: AbortSignal): Call {
     signal: ending === undefined ? gone.signal : AbortSignal.any([gone.signal, ending]),
   });
 }
+
+/** The end of every call's stream is said to be its cancellation; of one that was answered there is nothing to cancel. */
+function answered(raw: AnyCall): void {
+  eventsOf(raw).removeAllListeners("cancelled");
+}
+
+const eventsOf = (raw: AnyCall): EventEmitter => raw;
 
 function cancelReason(raw: AnyCall): StatusError {
   const deadline = raw.getDeadline();
