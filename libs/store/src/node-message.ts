@@ -1,6 +1,6 @@
 /** A node's row, with what is counted beside it, as the message that the API gives. Pure. */
-import { create } from "@bufbuild/protobuf";
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { create, type JsonObject } from "@bufbuild/protobuf";
+import { timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { effectiveTaints } from "@berth/model";
 import {
   ConditionSchema,
@@ -45,7 +45,7 @@ export function nodeMessage(row: NodeRow, usage: NodeUsage = UNUSED): Node {
       observedGeneration: BigInt(row.generation),
       phase: row.phase,
       conditions: [
-        ...row.conditions.map((condition) => parse(ConditionSchema, condition)),
+        ...row.conditions.map(conditionOf),
         ...ownConditions(row),
         ...journalConditions(row.name, usage.journal),
       ],
@@ -84,6 +84,13 @@ export function nodeMessage(row: NodeRow, usage: NodeUsage = UNUSED): Node {
       taints: effectiveTaints(row).map(({ key, value, effect }) => create(TaintSchema, { key, value, effect })),
     }),
   });
+}
+
+/** What {@link parse} reads, to the millisecond, in a fraction of its time: a list of nodes has thousands of these. */
+export function conditionOf(json: JsonObject): Condition {
+  const { type = "", status = "", reason = "", message = "", changedAt } = json as Readonly<Record<string, string>>;
+  const at = changedAt === undefined ? {} : { changedAt: timestampFromMs(Date.parse(changedAt)) };
+  return create(ConditionSchema, { type, status, reason, message, ...at });
 }
 
 /** What an operator says of a node. */

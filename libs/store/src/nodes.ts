@@ -9,24 +9,25 @@ import {
   type NodeDrain,
   type NodeDrainStatus,
 } from "@berth/proto";
-import { and, asc, eq, gt, sql, type SQL } from "drizzle-orm";
+import { and, eq, gt, sql, type SQL } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import { storeTime } from "./time.ts";
 import { recordChanges, type ChangeOp } from "./feed/record.ts";
 import { nodeMessage, type NodeRow } from "./node-message.ts";
+import { selectNodes } from "./node-rows.ts";
 import { nodeUsage } from "./node-usage.ts";
 import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
 import { nodes, type NodeTaint } from "./schema/index.ts";
 import { selectorSql } from "./selector-sql.ts";
 
 export async function getNode(tx: Tx, name: string): Promise<NodeRow | undefined> {
-  const [row] = await tx.select().from(nodes).where(eq(nodes.name, name));
+  const [row] = await selectNodes(tx, sql`where name = ${name}`);
   return row;
 }
 
 /** Rows locked in the order of their names. */
 export function lockNodes(tx: Tx, names: readonly string[]): Promise<NodeRow[]> {
-  return tx.select().from(nodes).where(nodeIn(names)).orderBy(asc(nodes.name)).for("update");
+  return selectNodes(tx, sql`where ${nodeIn(names)} order by name for update`);
 }
 
 export async function lockNode(tx: Tx, name: string): Promise<NodeRow | undefined> {
@@ -40,23 +41,19 @@ export async function listNodes(
 ): Promise<Page<NodeRow>> {
   const limit = pageLimit(query);
   const after = pageKey(query, 1);
-  const rows = await tx
-    .select()
-    .from(nodes)
-    .where(and(selectorSql(nodes.effectiveLabels, query.selector ?? []), after && gt(nodes.name, after[0]!)))
-    .orderBy(asc(nodes.name))
-    .limit(limit + 1);
+  const where = and(selectorSql(nodes.effectiveLabels, query.selector ?? []), after && gt(nodes.name, after[0]!));
+  const rows = await selectNodes(tx, sql`where ${where ?? sql`true`} order by name limit ${limit + 1}`);
   return pageOf(rows, limit, (row) => [row.name]);
 }
 
 /** These nodes, as they are now. */
 export function nodesByName(tx: Tx, names: readonly string[]): Promise<NodeRow[]> {
-  return tx.select().from(nodes).where(nodeIn(names));
+  return selectNodes(tx, sql`where ${nodeIn(names)}`);
 }
 
 /** Every node, for placement and campaigns. */
 export function allNodes(tx: Tx, where?: SQL): Promise<NodeRow[]> {
-  return tx.select().from(nodes).where(where).orderBy(asc(nodes.name));
+  return selectNodes(tx, sql`where ${where ?? sql`true`} order by name`);
 }
 
 /** Of those of these names that there are. */
@@ -131,11 +128,7 @@ export async function setDrainStatus(tx: Tx, row: NodeRow, status: NodeDrainStat
 
 /** Nodes whose tasks are to leave, or have. */
 export function drainingNodes(tx: Tx): Promise<NodeRow[]> {
-  return tx
-    .select()
-    .from(nodes)
-    .where(sql`${nodes.drain} is not null`)
-    .orderBy(asc(nodes.name));
+  return selectNodes(tx, sql`where drain is not null order by name`);
 }
 
 /** Something that is told of these nodes beside their rows has changed: watches are to see it. */

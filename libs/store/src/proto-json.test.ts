@@ -1,10 +1,12 @@
-/** What is written straight from rows is what protobuf makes of the rows' messages. */
+/** What is written straight from rows is what protobuf makes of the rows' messages; and what is read straight is what it reads. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { toJson, toJsonString, type JsonObject } from "@bufbuild/protobuf";
-import { EventSchema, TaskSchema } from "@berth/proto";
+import { create, toJson, toJsonString, type JsonObject } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { ConditionSchema, EventSchema, TaskSchema } from "@berth/proto";
 import fc from "fast-check";
 import { eventJson, eventMessage, type EventRow } from "./events.ts";
+import { conditionOf } from "./node-message.ts";
 import { taskJson, taskMessage } from "./task-message.ts";
 import type { TaskRow } from "./task-rows.ts";
 
@@ -104,6 +106,24 @@ void test("eventJson is written as the text that protobuf makes of eventMessage,
   fc.assert(
     fc.property(eventRow, (row) => {
       assert.equal(JSON.stringify(eventJson(row)), toJsonString(EventSchema, eventMessage(row)));
+    }),
+    { numRuns: 300 },
+  );
+});
+
+const condition = fc.record({
+  type: text,
+  status: text,
+  reason: text,
+  message: text,
+  changedAt: fc.option(time.map(timestampFromDate), { nil: undefined }),
+});
+
+void test("conditionOf reads a condition as protobuf does", () => {
+  fc.assert(
+    fc.property(condition, ({ changedAt, ...texts }) => {
+      const message = create(ConditionSchema, { ...texts, ...(changedAt && { changedAt }) });
+      assert.deepEqual(conditionOf(toJson(ConditionSchema, message) as JsonObject), message);
     }),
     { numRuns: 300 },
   );

@@ -15,7 +15,6 @@ import { openStore, type Store } from "./open.ts";
 import { takeFromOutbox } from "./outbox.ts";
 import { HOLDS_ROOM } from "./room.ts";
 import { tasks as taskTable } from "./schema/index.ts";
-import { containerOf, selectTasks } from "./task-rows.ts";
 import { insertTasks, listTasks, lockTasksByUid, updateTasks, type NewTask } from "./tasks.ts";
 import { taskMessage } from "./task-message.ts";
 import { startTestPostgres, type TestPostgres } from "./testing/test-store.ts";
@@ -232,34 +231,6 @@ void test("assignmentPage of an unknown node stops nothing", async () => {
   const ofIdle = await store.snapshot((tx) => assignmentPage(tx, "idle", 0, 10));
   assert.deepEqual([ofIdle.tasks.length, ofIdle.stopsConfirmed], [0, true]);
   assert.deepEqual(await smallSet(store.db, "idle", 10), ofIdle);
-});
-
-void test("selectTasks reads what drizzle reads, and alike containers once", async () => {
-  await using store = await postgres.open();
-  const container = { image: "demo/ünï:1", args: ["a,b", 'q"uote', "{brace}"], env: [{ name: "N", value: "" }] };
-  const read = await store.transaction(async (tx) => {
-    const rows = await insertTasks(tx, [
-      newTask("web-1", {
-        container,
-        hostPorts: ["tcp/80", 'odd "one", {x}\\'],
-        labels: { a: "b" },
-        cpuMillis: 2 ** 45,
-      }),
-      newTask("web-2", { container, pinnedNode: "node-9", fence: true }),
-    ]);
-    const at = new Date("2026-01-02T03:04:05.678Z");
-    const moved = { node: "a", phase: "Failed", exitCode: 137, oomKilled: true, startedAt: at, nextAttemptAt: at };
-    await updateTasks(tx, [{ before: rows[0]!, patch: { ...moved, addresses: ["10.0.0.1"], decisionId: 7 } }]);
-    const byDrizzle = await tx.select().from(taskTable).orderBy(taskTable.name);
-    const byName = await selectTasks(tx, sql`order by name`);
-    return { byDrizzle, byName };
-  });
-  assert.equal(read.byDrizzle.length, 2);
-  assert.deepEqual(read.byName, read.byDrizzle);
-  const [first, second] = read.byName;
-  assert.equal(first!.container, second!.container);
-  assert.ok(Object.isFrozen((first!.container["env"] as unknown[])[0]));
-  assert.equal(containerOf(first!), containerOf(second!));
 });
 
 void test("listTasks reads a page and no more, though Postgres knows nothing of the tasks yet", async () => {

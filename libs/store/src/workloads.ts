@@ -10,7 +10,7 @@ import {
   type WorkloadSpec,
   type WorkloadStatus,
 } from "@berth/proto";
-import { and, asc, eq, sql } from "drizzle-orm";
+import { and, eq, sql, type SQL } from "drizzle-orm";
 import type { Tx } from "./database.ts";
 import { HISTORY } from "./meta.ts";
 import { STORE_NOW_MS } from "./time.ts";
@@ -19,6 +19,7 @@ import { metadataOf, optional, parse } from "./messages.ts";
 import { pageKey, pageLimit, pageOf, type Page, type PageRequest } from "./page.ts";
 import { workloads } from "./schema/index.ts";
 import { selectorSql } from "./selector-sql.ts";
+import { wholeRows } from "./whole-rows.ts";
 import { describeChange, insertRevision, pruneRevisions, removeRevisions, sameTemplate } from "./workload-revisions.ts";
 
 export type WorkloadRow = typeof workloads.$inferSelect;
@@ -40,26 +41,27 @@ export function workloadMessage(row: WorkloadRow): Workload {
 export const workloadSpec = (row: WorkloadRow): WorkloadSpec => parse(WorkloadSpecSchema, row.spec);
 export const workloadStatus = (row: WorkloadRow): WorkloadStatus => parse(WorkloadStatusSchema, row.status);
 
+const WHOLE = wholeRows(workloads);
+
+/** @param rest what follows `from workloads` */
+async function selectWorkloads(tx: Tx, rest: SQL): Promise<WorkloadRow[]> {
+  const rows = await tx.execute(sql`select ${WHOLE.columns} from workloads ${rest}`);
+  return rows.map((row) => WHOLE.read(row));
+}
+
 export async function getWorkload(tx: Tx, namespace: string, name: string): Promise<WorkloadRow | undefined> {
-  const [row] = await tx
-    .select()
-    .from(workloads)
-    .where(and(eq(workloads.namespace, namespace), eq(workloads.name, name)));
+  const [row] = await selectWorkloads(tx, sql`where namespace = ${namespace} and name = ${name}`);
   return row;
 }
 
 /** The row, locked until the transaction ends. */
 export async function lockWorkload(tx: Tx, namespace: string, name: string): Promise<WorkloadRow | undefined> {
-  const [row] = await tx
-    .select()
-    .from(workloads)
-    .where(and(eq(workloads.namespace, namespace), eq(workloads.name, name)))
-    .for("update");
+  const [row] = await selectWorkloads(tx, sql`where namespace = ${namespace} and name = ${name} for update`);
   return row;
 }
 
 export async function lockWorkloadByUid(tx: Tx, uid: string): Promise<WorkloadRow | undefined> {
-  const [row] = await tx.select().from(workloads).where(eq(workloads.uid, uid)).for("update");
+  const [row] = await selectWorkloads(tx, sql`where uid = ${uid}::uuid for update`);
   return row;
 }
 
@@ -79,18 +81,12 @@ export async function lockWorkloadAndTime(
 export async function listWorkloads(tx: Tx, query: NamespacedQuery): Promise<Page<WorkloadRow>> {
   const limit = pageLimit(query);
   const after = pageKey(query, 2);
-  const rows = await tx
-    .select()
-    .from(workloads)
-    .where(
-      and(
-        query.namespace === undefined ? undefined : eq(workloads.namespace, query.namespace),
-        selectorSql(workloads.labels, query.selector ?? []),
-        after && sql`(${workloads.namespace}, ${workloads.name}) > (${after[0]}, ${after[1]})`,
-      ),
-    )
-    .orderBy(asc(workloads.namespace), asc(workloads.name))
-    .limit(limit + 1);
+  const where = and(
+    query.namespace === undefined ? undefined : eq(workloads.namespace, query.namespace),
+    selectorSql(workloads.labels, query.selector ?? []),
+    after && sql`(${workloads.namespace}, ${workloads.name}) > (${after[0]}, ${after[1]})`,
+  );
+  const rows = await selectWorkloads(tx, sql`where ${where ?? sql`true`} order by namespace, name limit ${limit + 1}`);
   return pageOf(rows, limit, (row) => [row.namespace, row.name]);
 }
 
