@@ -12,7 +12,16 @@
  *     check, once for the same facts.
  *  3. Memory is bounded: {@link MAX_FACTS_BYTES} of a node, and nodes that are gone are forgotten.
  */
-import { create, fromBinary, ScalarType, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
+import {
+  create,
+  fromBinary,
+  mergeFromBinary,
+  ScalarType,
+  type DescField,
+  type DescMessage,
+  type Message,
+  type MessageShape,
+} from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { SenderMemory, type SenderMemoryOptions } from "./sender-memory.ts";
 
@@ -33,6 +42,14 @@ export interface ReadRequest<Schema extends DescMessage, Facts> {
   readonly facts: Facts;
 }
 
+/** A field of news: how it is on the wire, and how it is read there. */
+interface NewsField<Schema extends DescMessage> {
+  readonly name: keyof MessageShape<Schema>;
+  readonly wireType: WireType;
+  /** `before`: what an encoding before it said, which messages merge with. */
+  readonly value: (reader: BinaryReader, before: unknown) => unknown;
+}
+
 interface Kept<Schema extends DescMessage, Facts> {
   readonly bytes: Uint8Array;
   /** The facts alone. */
@@ -42,13 +59,13 @@ interface Kept<Schema extends DescMessage, Facts> {
 
 export class FactsReader<Schema extends DescMessage, Facts> {
   readonly #spec: FactsSpec<Schema, Facts>;
-  /** Wire types of the news, by field number. */
-  readonly #news: ReadonlyMap<number, WireType>;
+  /** By field number. */
+  readonly #news: ReadonlyMap<number, NewsField<Schema>>;
   readonly #kept: SenderMemory<Kept<Schema, Facts>>;
 
   constructor(spec: FactsSpec<Schema, Facts>, options: SenderMemoryOptions = {}) {
     this.#spec = spec;
-    this.#news = wireTypes(spec);
+    this.#news = newsFields(spec);
     this.#kept = new SenderMemory(options);
   }
 
@@ -56,8 +73,8 @@ export class FactsReader<Schema extends DescMessage, Facts> {
   read(node: string, payload: Uint8Array): ReadRequest<Schema, Facts> {
     const kept = this.#kept.get(node);
     if (kept !== undefined && beginsWith(payload, kept.bytes)) {
-      const rest = payload.subarray(kept.bytes.length);
-      if (this.#newsBegin(rest) === 0) return { message: this.#join(kept.message, rest), facts: kept.facts };
+      const message = this.#withNews(kept, payload);
+      if (message !== undefined) return { message, facts: kept.facts };
     }
     const message = fromBinary(this.#spec.schema, payload);
     const facts = this.#spec.factsOf(message);
@@ -78,12 +95,22 @@ export class FactsReader<Schema extends DescMessage, Facts> {
     }
   }
 
-  #join(facts: MessageShape<Schema>, rest: Uint8Array): MessageShape<Schema> {
-    const { schema, news: fields } = this.#spec;
-    const news = fromBinary(schema, rest);
-    const joined = Object.assign(create(schema), facts);
-    for (const field of fields) if (news[field] !== undefined) joined[field] = news[field];
-    return joined;
+  /** The facts, with the news that follow them. Undefined: there is more than news, or no message. */
+  #withNews({ bytes, message }: Kept<Schema, Facts>, payload: Uint8Array): MessageShape<Schema> | undefined {
+    const whole = { ...message };
+    const reader = new BinaryReader(payload);
+    reader.pos = bytes.length;
+    try {
+      while (reader.pos < reader.len) {
+        const [number, wireType] = reader.tag();
+        const field = this.#news.get(number);
+        if (field?.wireType !== wireType) return undefined;
+        whole[field.name] = field.value(reader, whole[field.name]) as MessageShape<Schema>[keyof MessageShape<Schema>];
+      }
+    } catch {
+      return undefined;
+    }
+    return whole;
   }
 
   /** Where the facts end. Undefined: a fact, or something unknown, stands behind news; or the bytes are no message. */
@@ -94,9 +121,9 @@ export class FactsReader<Schema extends DescMessage, Facts> {
       while (reader.pos < reader.len) {
         const at = reader.pos;
         const [field, wireType] = reader.tag();
-        const expected = this.#news.get(field);
-        if (expected === wireType) begin ??= at;
-        else if (begin !== undefined || expected !== undefined) return undefined;
+        const news = this.#news.get(field);
+        if (news?.wireType === wireType) begin ??= at;
+        else if (begin !== undefined || news !== undefined) return undefined;
         reader.skip(wireType, field);
       }
     } catch {
@@ -110,15 +137,30 @@ function beginsWith(payload: Uint8Array, bytes: Uint8Array): boolean {
   return payload.length >= bytes.length && Buffer.compare(payload.subarray(0, bytes.length), bytes) === 0;
 }
 
-/** @throws TypeError for fields that cannot be news: those of which several encodings add up. */
-function wireTypes<Schema extends DescMessage>({ schema, news }: FactsSpec<Schema, unknown>): Map<number, WireType> {
+function newsFields<Schema extends DescMessage>({ schema, news }: FactsSpec<Schema, unknown>) {
   return new Map(
     news.map((name) => {
-      const field = schema.fields.find((each) => each.localName === name);
-      if (field?.fieldKind === "message") return [field.number, WireType.LengthDelimited];
-      if (field?.fieldKind === "scalar" && field.scalar === ScalarType.STRING) return [field.number, WireType.LengthDelimited]; // prettier-ignore
-      if (field?.fieldKind === "scalar" && field.scalar === ScalarType.INT64) return [field.number, WireType.Varint];
-      throw new TypeError(`field ${String(name)} of ${schema.typeName} cannot be news`);
+      const field = schema.fields.find(({ localName }) => localName === name);
+      if (field === undefined) throw new TypeError(`${schema.typeName} has no field ${String(name)}`);
+      return [field.number, { name, ...readingOf(field) }];
     }),
   );
+}
+
+/** @throws TypeError for fields that cannot be news: those of which several encodings add up, and kinds that nobody has needed. */
+function readingOf(field: DescField): Omit<NewsField<DescMessage>, "name"> {
+  const { LengthDelimited, Varint } = WireType;
+  if (field.fieldKind === "scalar" && field.scalar === ScalarType.STRING) {
+    return { wireType: LengthDelimited, value: (reader) => reader.string(field.utf8Validation) };
+  }
+  if (field.fieldKind === "scalar" && field.scalar === ScalarType.INT64) {
+    return { wireType: Varint, value: (reader) => reader.int64() };
+  }
+  if (field.fieldKind === "message") {
+    const { message: schema } = field;
+    const merge = (before: unknown, bytes: Uint8Array) =>
+      mergeFromBinary(schema, before === undefined ? create(schema) : (before as Message), bytes);
+    return { wireType: LengthDelimited, value: (reader, before) => merge(before, reader.bytes()) };
+  }
+  throw new TypeError(`field ${String(field)} cannot be news`);
 }
