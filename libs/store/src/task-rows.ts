@@ -25,7 +25,7 @@ export async function selectTasksWith<Value>(
   rest: SQL,
 ): Promise<{ readonly row: TaskRow; readonly value: Value }[]> {
   const rows = await tx.execute(sql`select ${WHOLE.columns}, ${expression} as beside from tasks ${rest}`);
-  return rows.map(({ beside, ...raw }) => ({ row: WHOLE.read(raw), value: beside as Value }));
+  return rows.map((raw) => ({ row: WHOLE.read(raw), value: raw["beside"] as Value }));
 }
 
 const containers = new WeakMap<JsonObject, ContainerSpec>();

@@ -15,7 +15,7 @@ import type { JsonObject } from "@bufbuild/protobuf";
 export interface WholeRows<Row> {
   /** For a select list; the table must go by its own name. */
   readonly columns: SQL;
-  /** Turns a row that was selected by these columns into what it is, in place. */
+  /** What a row is that was selected by these columns, perhaps with others beside them. */
   read(raw: Record<string, unknown>): Row;
 }
 
@@ -34,14 +34,20 @@ export function wholeRows<Table extends PgTable>(
     if (read !== undefined) reads.push({ key, read });
     return `"${tableName}"."${column.name}"${isShared ? "::text" : ""} as "${key}"`;
   });
+  const keys = columns.map(([key]) => key);
+  const empty = Object.fromEntries(keys.map((key) => [key, null]));
   return {
     columns: sql.raw(selected.join(", ")),
     read(raw) {
+      // The driver's object, which grew by forty names, is a hash table to V8: to spread it, or to write it as JSON, takes three times
+      // as long as of one that had its names from the beginning.
+      const row: Record<string, unknown> = { ...empty };
+      for (const key of keys) row[key] = raw[key];
       for (const { key, read } of reads) {
-        const value = raw[key];
-        if (value !== null) raw[key] = read(value as string);
+        const value = row[key];
+        if (value !== null) row[key] = read(value as string);
       }
-      return raw as InferSelectModel<Table>;
+      return row as InferSelectModel<Table>;
     },
   };
 }
