@@ -1,10 +1,14 @@
 /** Placement on a real Postgres with fake agents: what the model decides becomes tasks on nodes, and nothing else does. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { PlacementBatch } from "@berth/model";
 import {
   listEvents,
   lockNode,
   openStore,
+  PLACEMENT_LOCK,
+  tryTransactionLock,
+  unplacedTasks,
   updateNode,
   warmNodes,
   type NodePatch,
@@ -16,6 +20,8 @@ import { eventually } from "@berth/testkit/servers";
 import { HandFleet } from "../testing/hand-fleet.ts";
 import { startTestDatabases, TestFleet, type SpecInit, type TestDatabases } from "../testing/test-fleet.ts";
 import { evictTasks } from "./evict.ts";
+import { NO_OVERCOMMIT, readFleet } from "./fleet.ts";
+import { preempt } from "./preempt.ts";
 
 let databases: TestDatabases;
 before(async () => {
@@ -139,6 +145,37 @@ void test("placement makes room for higher priority, and starts nothing before i
   );
   const live = (await fleet.tasks("low")).filter((row) => row.desired === "Run" && row.node !== null);
   assert.equal(live.length, 2);
+});
+
+void test("preempt stops nobody elsewhere because room that it waits for was freed while the fleet was read", async () => {
+  await using fleet = await openFleet(2);
+  await fleet.apply("low", { replicas: 4, placement: { priority: -1 }, ...cpu(500) });
+  await fleet.converged("low", 4);
+  for (const agent of fleet.wires.agents.values()) agent.holdStops = true;
+  await fleet.apply("high", { replicas: 1, placement: { priority: 10 }, ...cpu(1_000) });
+  const isPromised = async () => (await fleet.tasks("high")).some((row) => row.nominatedNode !== null);
+  await eventually("room is being made", isPromised);
+  await fleet.store.transaction(async (tx) => {
+    // Nobody else places meanwhile.
+    await eventually("the placer pauses", () => tryTransactionLock(tx, PLACEMENT_LOCK));
+    const rows = await eventually("nobody else holds its row", async () => {
+      const unplaced = (await unplacedTasks(tx, undefined, 10)).map(({ row }) => row);
+      const high = unplaced.filter(({ workload }) => workload === "high");
+      return high.length === 1 ? high : undefined;
+    });
+    const read = await readFleet(tx, rows, NO_OVERCOMMIT);
+    const batch = new PlacementBatch(read.fleet);
+    const [decision] = batch.place(read.tasks);
+    assert.equal(decision!.node, undefined);
+    for (const agent of fleet.wires.agents.values()) agent.releaseStops();
+    const live = async (): Promise<number> =>
+      (await fleet.tasks("low")).filter(({ phase }) => phase === "Running").length;
+    await eventually("those that were stopped have ended", async () => (await live()) === 2);
+    const room = await preempt(tx, batch, read.tasks, new Map(rows.map((row) => [row.uid, row])));
+    assert.deepEqual([room.stops, room.events], [[], []]);
+  });
+  await fleet.converged("high", 1);
+  assert.equal((await eventsOf(fleet, "/tasks/preempt")).length, 2);
 });
 
 void test("placement stops nobody for what fits nowhere, is told to wait, or whose victims' budget is spent", async () => {

@@ -4,7 +4,15 @@
  * until its node has said that it ended.
  */
 import { makeRoom, unitsOf, type Nomination, type PlacementBatch, type PlacementTask } from "@berth/model";
-import { lockTasksByUid, tasksBelow, type NewEvent, type TaskRow, type TaskUpdate, type Tx } from "@berth/store";
+import {
+  lockTasksByUid,
+  nodeLoads,
+  tasksBelow,
+  type NewEvent,
+  type TaskRow,
+  type TaskUpdate,
+  type Tx,
+} from "@berth/store";
 import { stopPatch, victimTerms, type VictimTerms } from "./victim-terms.ts";
 
 /** A look at every node for each of them: so many in one batch, the others have their turn in the next. */
@@ -35,7 +43,27 @@ export async function preempt(
   const terms = await victimTerms(tx, [...new Set(placed.map(({ workloadUid }) => workloadUid))]);
   const leaving = below.filter((row) => row.leaving);
   const found = makeRoom(batch, unitsOf(able).slice(0, MOST_UNITS), { placed, leaving, allowance: terms.allowance });
+  if (await freedSince(tx, batch, able, found)) return NO_ROOM_MADE;
   return await lockVictims(tx, found, rows, terms);
+}
+
+/**
+ * Has a node on which room is being made freed some of it since the batch read its load? Who has ended meanwhile is no longer among
+ * those that leave and still counts in that load, so the node seems lost for who waits for it, and others would be stopped in vain.
+ */
+async function freedSince(
+  tx: Tx,
+  batch: PlacementBatch,
+  able: readonly PlacementTask[],
+  found: readonly Nomination[],
+): Promise<boolean> {
+  const promised = new Map(able.map(({ uid, nominatedNode }) => [uid, nominatedNode]));
+  const nodes = new Set(found.flatMap(({ uid, victims }) => (victims.length > 0 ? (promised.get(uid) ?? []) : [])));
+  if (nodes.size === 0) return false;
+  const loads = await nodeLoads(tx);
+  return batch.candidates.some(
+    ({ node: { name, usedTasks } }) => nodes.has(name) && (loads.get(name)?.tasks ?? 0) < usedTasks,
+  );
 }
 
 /** What has moved on since it was read spares the node its nomination: the next look sees it as it is. */
