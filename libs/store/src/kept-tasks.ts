@@ -3,26 +3,27 @@
  * are read again.
  *
  * Invariants:
- *  1. What is given is the workload's tasks at one moment, no older than the moment of asking: rows that are kept are told apart
- *     from changed ones by their resource versions, which every change raises. Ask before the transaction writes tasks: a version
- *     that is undone is given to another change.
+ *  1. What is given is the workload's tasks at one moment, no older than the moment of asking: one statement compares what is kept
+ *     with what is there. Rows are told apart by their uids and resource versions, which every change raises. Ask before the
+ *     transaction writes tasks: a version that is undone is given to another change.
  *  2. Versions are compared within one history: whoever keeps these drops them when another one is told (`HISTORY` of `meta.ts`).
  *  3. At most so many rows are kept, of the workloads that were asked for last; larger workloads are read whole each time.
  */
-import { sql, type SQL } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import type { Tx } from "./database.ts";
-import { uuidIn } from "./placement.ts";
-import { tasksOfWorkload } from "./reconcile.ts";
-import { tasks } from "./schema/index.ts";
 import { selectTasksWith, type TaskRow } from "./task-rows.ts";
 
 const MOST_ROWS = 20_000;
 
 interface Kept {
-  /** As {@link readVersions} gave them for these rows. */
-  readonly versions: string;
+  /** By their marks ({@link MARK}). */
+  readonly marked: ReadonlyMap<string, TaskRow>;
+  /** In order. */
   readonly rows: readonly TaskRow[];
 }
+
+/** Of one version of one task, in 64 bits: the uid's hash, with the version as its seed. */
+const MARK = sql`uuid_hash_extended(uid, resource_version)`;
 
 export class KeptTasks {
   readonly #mostRows: number;
@@ -37,7 +38,7 @@ export class KeptTasks {
   /** Every task of a workload, in the order of {@link tasksOfWorkload}. Not locked. */
   async ofWorkload(tx: Tx, workloadUid: string): Promise<readonly TaskRow[]> {
     const kept = this.#kept.get(workloadUid);
-    const read = kept === undefined ? await readAll(tx, workloadUid) : await readChanged(tx, workloadUid, kept);
+    const read = await (kept === undefined ? readAll(tx, workloadUid) : readChanged(tx, workloadUid, kept));
     this.#keep(workloadUid, read);
     return read.rows;
   }
@@ -60,37 +61,33 @@ export class KeptTasks {
 }
 
 async function readAll(tx: Tx, workloadUid: string): Promise<Kept> {
-  const rows = await tasksOfWorkload(tx, workloadUid);
-  return { versions: rows.map(versionOf).join(","), rows };
-}
-
-async function readChanged(tx: Tx, workloadUid: string, kept: Kept): Promise<Kept> {
-  const [read] = await tx.execute<{ versions: string }>(sql`select ${versionsOf(workloadUid)} as versions`);
-  const { versions } = read!;
-  if (versions === kept.versions) return kept;
-  const known = new Map(kept.rows.map((row) => [versionOf(row), row]));
-  const now = versions === "" ? [] : versions.split(",");
-  const changed = now.filter((version) => !known.has(version)).map((version) => version.slice(0, UUID_LENGTH));
-  // Most have changed: reading all is cheaper than naming them.
-  if (changed.length * 2 > now.length) return await readAll(tx, workloadUid);
-  const rows = await selectTasksWith(
+  const found = await selectTasksWith(
     tx,
-    sql<boolean>`${versionsOf(workloadUid)} = ${versions}`,
-    sql`where ${uuidIn(tasks.uid, changed)}`,
+    sql<string>`${MARK}::text`,
+    sql`where workload_uid = ${workloadUid} order by slot, uid`,
   );
-  // Something moved between the two statements: the kept rows are of another moment than these.
-  if (rows.length < changed.length || rows.some(({ value: unmoved }) => !unmoved))
-    return await readAll(tx, workloadUid);
-  for (const { row } of rows) known.set(versionOf(row), row);
-  return { versions, rows: now.map((version) => known.get(version)!) };
+  return { marked: new Map(found.map(({ row, value }) => [value, row])), rows: found.map(({ row }) => row) };
 }
 
-const UUID_LENGTH = 36;
-
-const versionOf = (row: TaskRow): string => `${row.uid}${row.resourceVersion}`;
-
-/** The versions of all tasks as one text: `<uid><version>` of each, in order. */
-function versionsOf(workloadUid: string): SQL {
-  return sql`(select coalesce(string_agg(v.uid::text || v.resource_version, ',' order by v.slot, v.uid), '')
-    from tasks v where v.workload_uid = ${workloadUid})`;
+/** Asks for what is not kept, and for the marks of what is kept and no more there; of what is both nothing is said. */
+async function readChanged(tx: Tx, workloadUid: string, { marked: before, rows }: Kept): Promise<Kept> {
+  const marks = `{${[...before.keys()].join(",")}}`;
+  const differing = await selectTasksWith(
+    tx,
+    sql<string>`differing.mark::text`,
+    sql`right join (
+      with there as materialized (select uid, ${MARK} as mark from tasks where workload_uid = ${workloadUid})
+      select uid, coalesce(there.mark, kept.mark) as mark
+      from there full join unnest(${marks}::bigint[]) as kept(mark) on kept.mark = there.mark
+      where there.mark is null or kept.mark is null) differing on tasks.uid = differing.uid`,
+  );
+  if (differing.length === 0) return { marked: before, rows };
+  const marked = new Map(before);
+  for (const { row, value: mark } of differing) {
+    if ((row.uid as string | null) === null) marked.delete(mark);
+    else marked.set(mark, row);
+  }
+  return { marked, rows: [...marked.values()].sort(inOrder) };
 }
+
+const inOrder = (a: TaskRow, b: TaskRow): number => a.slot - b.slot || (a.uid < b.uid ? -1 : 1);

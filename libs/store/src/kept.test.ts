@@ -49,6 +49,7 @@ void test("KeptTasks gives what reading everything gives, whatever has happened 
   const kept = new KeptTasks();
   const uid = uuidv7();
   await addTasks(store, uid, [0, 1, 2, 3, 4, 5, 6, 7]);
+  const versions = new Map<string, TaskRow>();
   let slot = 8;
   for (let round = 0; round < 40; round += 1) {
     const rows = await tasksOfWorkload(store.db, uid);
@@ -61,7 +62,16 @@ void test("KeptTasks gives what reading everything gives, whatever has happened 
     ];
     await moves[Math.floor(random() * moves.length)]!();
     const expected = await tasksOfWorkload(store.db, uid);
-    assert.deepEqual(await kept.ofWorkload(store.db, uid), expected, `round ${round} of seed ${seed}`);
+    const given = await kept.ofWorkload(store.db, uid);
+    assert.deepEqual(given, expected, `round ${round} of seed ${seed}`);
+    const again = await kept.ofWorkload(store.db, uid);
+    for (const row of given) {
+      const version = versions.get(row.uid);
+      if (version?.resourceVersion === row.resourceVersion)
+        assert.equal(row, version, "what has not moved is not read");
+      versions.set(row.uid, row);
+    }
+    assert.equal(again, given, "nothing has moved: the very same");
   }
 });
 
