@@ -198,6 +198,7 @@ export {
   type LockKey,
 } from "./lock-keys.ts";
 export { renewKnown, type KnownRenewal, type RenewedLease } from "./lease-renewals.ts";
+export { together } from "./together.ts";
 export { KeptTasks } from "./kept-tasks.ts";
 export { FleetNodes, type FleetNodeRow } from "./fleet-nodes.ts";
 export { getStoreMeta, type StoreMeta } from "./meta.ts";

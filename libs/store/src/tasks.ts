@@ -13,6 +13,7 @@ import { tasks } from "./schema/index.ts";
 import { selectorSql } from "./selector-sql.ts";
 import { taskJson } from "./task-message.ts";
 import { selectTasks, type TaskRow } from "./task-rows.ts";
+import { together } from "./together.ts";
 import type { NamespacedQuery } from "./workloads.ts";
 
 export type { TaskRow } from "./task-rows.ts";
@@ -164,17 +165,17 @@ export async function updateTasks(tx: Tx, updates: readonly TaskUpdate[]): Promi
     for (const [key, column] of columns) value[column] = row[key];
     return value;
   });
-  const written = await tx.execute(sql`
+  const writing = tx.execute(sql`
     update tasks t set ${assignments}
     from jsonb_to_recordset(${JSON.stringify(values)}::jsonb) as v(
       uid uuid, at_generation bigint, at_attempt int, ${types})
     where t.uid = v.uid and t.generation = v.at_generation and t.attempt = v.at_attempt`);
+  const [written] = await together(writing, recordTasks(tx, rows, "MODIFIED"));
   if (written.count !== rows.length) {
     throw new StatusError("ABORTED", `${rows.length - written.count} of ${rows.length} tasks have moved on`, {
       reason: "STORE_CONFLICT",
     });
   }
-  await recordTasks(tx, rows, "MODIFIED");
   return rows;
 }
 

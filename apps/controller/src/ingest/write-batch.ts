@@ -18,6 +18,7 @@ import {
   lockTasksByUid,
   setStored,
   targetsAt,
+  together,
   touchNodes,
   updateTargets,
   updateTasks,
@@ -62,9 +63,9 @@ export async function writeBatch(
   batches: ReadonlyMap<string, readonly JournalBatch[]>,
   begun: ReadonlySet<string>,
 ): Promise<WriteOutcome> {
-  await holdShard(tx, owner.shard, owner.epoch);
   const nodes = [...batches.keys()].sort((a, b) => (a < b ? -1 : 1));
-  const { states, taken, succeeding } = await admit(tx, nodes, batches, begun);
+  const [, known] = await together(holdShard(tx, owner.shard, owner.epoch), journalStates(tx, nodes, true));
+  const { states, taken, succeeding } = await admit(tx, nodes, { batches, begun, known });
   const entries: PlacedEntry[] = [];
   const marks: JournalMark[] = [];
   const gaps: Gap[] = [];
@@ -82,11 +83,14 @@ export async function writeBatch(
       marks.push(markOf(node, epoch, storedSeq, run));
     }
   }
-  await insertEvents(tx, [...entries.map(eventOf), ...marks.filter(({ breaks }) => breaks > 0).map(brokenEvent)]);
-  const stale = await moveTasks(tx, entries);
+  const broken = marks.filter(({ breaks }) => breaks > 0);
+  const [stale] = await together(
+    moveTasks(tx, entries),
+    insertEvents(tx, [...entries.map(eventOf), ...broken.map(brokenEvent)]),
+    setStored(tx, marks),
+  );
   await moveTargets(tx, entries);
-  await setStored(tx, marks);
-  await touchNodes(tx, marks.filter(({ breaks }) => breaks > 0).map(({ node }) => node)); // prettier-ignore
+  await touchNodes(tx, broken.map(({ node }) => node)); // prettier-ignore
   return { stored: entries.length, duplicates, stale, gaps, succeeding };
 }
 
@@ -98,14 +102,20 @@ interface Admitted {
   readonly succeeding: WriteOutcome["succeeding"];
 }
 
+interface Delivered {
+  readonly batches: ReadonlyMap<string, readonly JournalBatch[]>;
+  readonly begun: ReadonlySet<string>;
+  /** Of the epochs that are known, locked. */
+  readonly known: readonly JournalState[];
+}
+
 /** Makes the epochs known that may begin, and locks the watermark of each. */
 async function admit(
   tx: Tx,
   nodes: readonly string[],
-  batches: ReadonlyMap<string, readonly JournalBatch[]>,
-  begun: ReadonlySet<string>,
+  { batches, begun, known: locked }: Delivered,
 ): Promise<Admitted> {
-  let states = Map.groupBy(await journalStates(tx, nodes, true), (state) => state.node);
+  let states = Map.groupBy(locked, (state) => state.node);
   const taken = new Map<string, readonly JournalBatch[]>();
   const epochs = new Map<string, { node: string; epoch: string }>();
   const succeeding: WriteOutcome["succeeding"][number][] = [];
@@ -197,10 +207,9 @@ async function moveTasks(tx: Tx, entries: readonly PlacedEntry[]): Promise<numbe
   for (const { entry } of entries) {
     if (entry.body.case === "task" && UUID.test(entry.body.value.taskUid)) uids.add(entry.body.value.taskUid);
   }
-  const locked = uids.size === 0 ? [] : await lockTasksByUid(tx, [...uids]);
+  const [locked, now] = uids.size === 0 ? [[]] : await together(lockTasksByUid(tx, [...uids]), storeTime(tx));
   const rows = new Map(locked.map((row) => [row.uid, row]));
   const moved = new Map<string, TaskRow>();
-  const now = locked.length === 0 ? undefined : await storeTime(tx);
   let stale = 0;
   for (const { node, entry } of entries) {
     if (entry.body.case !== "task") continue;
@@ -224,8 +233,7 @@ async function moveTasks(tx: Tx, entries: readonly PlacedEntry[]): Promise<numbe
     }
   }
   const updates = [...moved.values()].map((row): TaskUpdate => ({ before: rows.get(row.uid)!, patch: row }));
-  await updateTasks(tx, updates);
-  await noteImages(tx, entries, rows);
+  await together(updateTasks(tx, updates), noteImages(tx, entries, rows));
   return stale;
 }
 

@@ -19,6 +19,7 @@ import {
   removeTasks,
   removeWorkload,
   revisionsOf,
+  together,
   updateTasks,
   updateWorkload,
   workloadSpec,
@@ -78,12 +79,14 @@ export async function reconcileWorkload(tx: Tx, uid: string, sight: Sight): Prom
   if (locked === undefined) return NOTHING;
   const { workload, now, history } = locked;
   const kept = sight.of(history);
-  const tasks = await kept.tasks.ofWorkload(tx, uid);
-  const fleet = await kept.fleet.read(tx, now);
+  const [tasks, fleet, revisions] = await together(
+    kept.tasks.ofWorkload(tx, uid),
+    kept.fleet.read(tx, now),
+    revisionsOf(tx, uid),
+  );
   const spec = workloadSpec(workload);
   const status = workloadStatus(workload);
   const live = tasks.filter((row) => row.desired === "Run");
-  const revisions = await revisionsOf(tx, uid);
   const rollout = evaluateView({ workload, spec, status, revisions, live, nodes: fleet.nodes, now });
   const neverTwo = spec.onNodeLoss === "stopThenReplace" || tasks.some((row) => row.fence);
   const held = neverTwo && (await lockHold(tx));
