@@ -49,64 +49,73 @@ export interface NodeConflict {
   readonly since?: string;
 }
 
-export const nodes = pgTable("nodes", {
-  ...resourceColumns,
-  name: text("name").primaryKey(),
-  /** What the agent says of itself; `labels` are the operator's and win. */
-  agentLabels: labels("agent_labels").notNull().default({}),
-  effectiveLabels: labels("effective_labels")
-    .notNull()
-    .generatedAlwaysAs(sql`agent_labels || labels`),
-  cordoned: boolean("cordoned").notNull().default(false),
-  /** A berth.v1.NodeDrain, while its tasks are to move elsewhere; when that was asked for; how far it is. */
-  drain: message("drain"),
-  drainStartedAt: time("drain_started_at"),
-  drainStatus: message("drain_status"),
-  /** The operator's: berth.v1.Taint. Those by condition follow from the row (`effectiveTaints`). */
-  taints: jsonb("taints").$type<NodeTaint[]>().notNull().default([]),
-  /** In percent; 0: the fleet's. */
-  cpuOvercommit: integer("cpu_overcommit").notNull().default(0),
-  memoryOvercommit: integer("memory_overcommit").notNull().default(0),
-  /** Ready, NotReady or Unknown. */
-  phase: text("phase").notNull(),
-  conditions: jsonb("conditions").$type<JsonObject[]>().notNull().default([]),
-  cpuMillis: counter("cpu_millis").notNull().default(0),
-  memoryBytes: counter("memory_bytes").notNull().default(0),
-  maxTasks: integer("max_tasks").notNull().default(0),
-  diskBytes: counter("disk_bytes").notNull().default(0),
-  runtimeHandlers: strings("runtime_handlers").notNull().default([]),
-  snapshotters: strings("snapshotters").notNull().default([]),
-  agentVersion: text("agent_version").notNull().default(""),
-  /** What it may be sent that earlier builds do not understand. */
-  features: strings("features").notNull().default([]),
-  kernelVersion: text("kernel_version").notNull().default(""),
-  address: text("address").notNull().default(""),
-  bootId: text("boot_id").notNull().default(""),
-  /** Of the agent that holds the lease. */
-  instance: text("instance").notNull().default(""),
-  /** The one before: it has been taken over from, and does not get the lease back. */
-  previousInstance: text("previous_instance").notNull().default(""),
-  leaseRenewedAt: time("lease_renewed_at").notNull(),
-  leaseExpiresAt: time("lease_expires_at").notNull(),
-  /** Of the machine that the name belongs to; empty: not known. */
-  machineId: text("machine_id").notNull().default(""),
-  /** The last agent that was refused this name although another holds it. */
-  conflict: jsonb("conflict").$type<NodeConflict>(),
-  /** Why its tasks are not replaced though it has been silent for long; empty: they may be, or it is not. Of a node that is heard: until it is told. */
-  evictionHeld: text("eviction_held").notNull().default(""),
-  /** When the node fell silent; null while it is heard. */
-  silentSince: time("silent_since"),
-  /** As the newest lease request said. What is stored of it is in `journal_state`. */
-  journalEpoch: text("journal_epoch").notNull().default(""),
-  journalHeadSeq: counter("journal_head_seq").notNull().default(0),
-  /** Raised in the transaction that changes what is assigned to the node (D5). */
-  assignmentRevision: counter("assignment_revision").notNull().default(0),
-  appliedRevision: counter("applied_revision").notNull().default(0),
-  appliedStoreEpoch: text("applied_store_epoch").notNull().default(""),
-  /** After a restore: wanted, shown, clean; empty: nothing is asked of it (`restore.ts`). */
-  holdings: text("holdings").notNull().default(""),
-  shard: smallint("shard").notNull(),
-});
+export const nodes = pgTable(
+  "nodes",
+  {
+    ...resourceColumns,
+    name: text("name").primaryKey(),
+    /** What the agent says of itself; `labels` are the operator's and win. */
+    agentLabels: labels("agent_labels").notNull().default({}),
+    effectiveLabels: labels("effective_labels")
+      .notNull()
+      .generatedAlwaysAs(sql`agent_labels || labels`),
+    cordoned: boolean("cordoned").notNull().default(false),
+    /** A berth.v1.NodeDrain, while its tasks are to move elsewhere; when that was asked for; how far it is. */
+    drain: message("drain"),
+    drainStartedAt: time("drain_started_at"),
+    drainStatus: message("drain_status"),
+    /** The operator's: berth.v1.Taint. Those by condition follow from the row (`effectiveTaints`). */
+    taints: jsonb("taints").$type<NodeTaint[]>().notNull().default([]),
+    /** In percent; 0: the fleet's. */
+    cpuOvercommit: integer("cpu_overcommit").notNull().default(0),
+    memoryOvercommit: integer("memory_overcommit").notNull().default(0),
+    /** Ready, NotReady or Unknown. */
+    phase: text("phase").notNull(),
+    conditions: jsonb("conditions").$type<JsonObject[]>().notNull().default([]),
+    cpuMillis: counter("cpu_millis").notNull().default(0),
+    memoryBytes: counter("memory_bytes").notNull().default(0),
+    maxTasks: integer("max_tasks").notNull().default(0),
+    diskBytes: counter("disk_bytes").notNull().default(0),
+    runtimeHandlers: strings("runtime_handlers").notNull().default([]),
+    snapshotters: strings("snapshotters").notNull().default([]),
+    agentVersion: text("agent_version").notNull().default(""),
+    /** What it may be sent that earlier builds do not understand. */
+    features: strings("features").notNull().default([]),
+    kernelVersion: text("kernel_version").notNull().default(""),
+    address: text("address").notNull().default(""),
+    bootId: text("boot_id").notNull().default(""),
+    /** Of the agent that holds the lease. */
+    instance: text("instance").notNull().default(""),
+    /** The one before: it has been taken over from, and does not get the lease back. */
+    previousInstance: text("previous_instance").notNull().default(""),
+    leaseRenewedAt: time("lease_renewed_at").notNull(),
+    leaseExpiresAt: time("lease_expires_at").notNull(),
+    /** Of the machine that the name belongs to; empty: not known. */
+    machineId: text("machine_id").notNull().default(""),
+    /** The last agent that was refused this name although another holds it. */
+    conflict: jsonb("conflict").$type<NodeConflict>(),
+    /** Why its tasks are not replaced though it has been silent for long; empty: they may be, or it is not. Of a node that is heard: until it is told. */
+    evictionHeld: text("eviction_held").notNull().default(""),
+    /** When the node fell silent; null while it is heard. */
+    silentSince: time("silent_since"),
+    /** As the newest lease request said. What is stored of it is in `journal_state`. */
+    journalEpoch: text("journal_epoch").notNull().default(""),
+    journalHeadSeq: counter("journal_head_seq").notNull().default(0),
+    /** Raised in the transaction that changes what is assigned to the node (D5). */
+    assignmentRevision: counter("assignment_revision").notNull().default(0),
+    appliedRevision: counter("applied_revision").notNull().default(0),
+    appliedStoreEpoch: text("applied_store_epoch").notNull().default(""),
+    /** After a restore: wanted, shown, clean; empty: nothing is asked of it (`restore.ts`). */
+    holdings: text("holdings").notNull().default(""),
+    shard: smallint("shard").notNull(),
+  },
+  (t) => [
+    // Asked for at each round of the placement, and hardly ever any.
+    index("nodes_no_execute")
+      .on(t.name)
+      .where(sql`taints @> '[{"effect":"NoExecute"}]'`),
+  ],
+);
 
 /** Nodes that were forgotten, so that one that comes back goes on from its revision instead of seeming ahead of us (D5). */
 export const forgottenNodes = pgTable("forgotten_nodes", {

@@ -1,0 +1,1 @@
+CREATE INDEX "nodes_no_execute" ON "nodes" USING btree ("name") WHERE taints @> '[{"effect":"NoExecute"}]';
