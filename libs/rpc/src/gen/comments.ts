@@ -202,7 +202,7 @@ export const COMMENTS: Readonly<Record<string, string>> = {
   "berth.v1.LeaseReply.revision": "The node's current assignment revision; larger than the agent's: ask for the set.",
   "berth.v1.LeaseReply.ttl_ms": "From the moment the request was sent, by the agent's CLOCK_BOOTTIME.",
   "berth.v1.LeaseRequest": "\"I am here.\" The controller's answer, given after its Postgres write, is the lease.",
-  "berth.v1.LeaseRequest.features": "What this agent understands that one of an earlier build does not: \"job-bundles\". Nothing else may be sent to it.",
+  "berth.v1.LeaseRequest.features": "What may be sent to this agent that an earlier build would not understand: \"job-bundles\".",
   "berth.v1.LeaseRequest.instance": "New for every start of the agent.",
   "berth.v1.LeaseRequest.machine_id": "Of the machine, whatever its name and data root: tells a reboot from another machine of the same name. Empty: not known.",
   "berth.v1.LeaseRequest.sent_at": "By the node's wall clock, which is for people and for telling that it is wrong.",

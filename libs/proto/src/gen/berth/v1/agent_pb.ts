@@ -151,7 +151,7 @@ export type LeaseRequest = Message<"berth.v1.LeaseRequest"> & {
   takenRevision: bigint;
 
   /**
-   * What this agent understands that one of an earlier build does not: "job-bundles". Nothing else may be sent to it.
+   * What may be sent to this agent that an earlier build would not understand: "job-bundles".
    *
    * @generated from field: repeated string features = 23;
    */
