@@ -45,6 +45,8 @@ describe("berth drill", { timeout: 120_000 }, () => {
   const on = ({ name }: AgentProcess): string[] => ["-l", `berth.io/hostname=${name}`];
   /** Begins one, and tells its name once it has begun; its output is read to the end. */
   const begin = async (...args: string[]) => {
+    // What was hurt before may have cost a node its lease.
+    await eventually("all nodes are Ready", async () => !/NotReady|Unknown/.test(await fleet.berth(["nodes"])));
     const child = fleet.startBerth("drill", ...args);
     let printed = "";
     child.stdout.setEncoding("utf8").on("data", (more: string) => (printed += more));

@@ -27,10 +27,8 @@ describe("simulated agents", () => {
       select count(*)::int as n from tasks where phase = ${phase} and workload = ${workload}`;
     return row!.n;
   };
-  const running = (name: string, replicas: number): Promise<boolean> =>
-    eventually(`${replicas} of ${name} run`, async () => (await count("Running", name)) === replicas, {
-      timeoutMs: 60_000,
-    });
+  const running = (name: string, replicas: number, timeoutMs = 60_000): Promise<boolean> =>
+    eventually(`${replicas} of ${name} run`, async () => (await count("Running", name)) === replicas, { timeoutMs });
 
   void test("take an apply to running, spread over all of them", async () => {
     await apply("web", 500);
@@ -97,7 +95,8 @@ describe("simulated agents", () => {
       exit: { share: 0.1, afterMs: { min: 1, max: 50 } },
     });
     await apply("shaky", 30, { placement: { nodeSelector: { shaky: "yes" } } });
-    await running("shaky", 30);
+    // Names are drawn: once in seventy times one of the thirty fails six times in a row, and then waits for a minute.
+    await running("shaky", 30, 150_000);
     const [row] = await fleet.sql<{ retried: number; nodes: number }[]>`
       select count(*) filter (where attempt > 1)::int as retried, count(distinct node)::int as nodes
       from tasks where workload = 'shaky'`;

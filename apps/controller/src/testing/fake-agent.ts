@@ -153,6 +153,8 @@ export class FakeAgent {
 
   /** Takes over the full set (D5). */
   async sync(): Promise<void> {
+    // What a job brings meanwhile may be newer than the set: that it is absent there says nothing.
+    const known = new Set([...this.kept, ...this.executions.keys()]);
     const tasks: TaskAssignment[] = [];
     const images: ImageAssignment[] = [];
     let reply: AssignmentsReply;
@@ -172,12 +174,12 @@ export class FakeAgent {
     const named = new Set(tasks.map((task) => task.taskUid));
     if (!reply.stopsConfirmed) return;
     for (const kept of this.kept) {
-      if (images.some((image) => keptAs(image) === kept)) continue;
+      if (!known.has(kept) || images.some((image) => keptAs(image) === kept)) continue;
       this.kept.delete(kept);
       this.released.push(kept);
     }
     for (const { task, state } of this.executions.values()) {
-      if (!named.has(task.taskUid) && state !== "removed") this.#remove(task);
+      if (known.has(task.taskUid) && !named.has(task.taskUid) && state !== "removed") this.#remove(task);
     }
   }
 

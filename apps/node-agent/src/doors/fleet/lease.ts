@@ -37,7 +37,9 @@ export interface LeaseState {
 const NEVER: LeaseState = { untilBoottimeMs: 0, heardBoottimeMs: 0, ttlMs: 0, fenceSlackMs: undefined, refused: "" };
 
 const FIRST_RENEW_MS = 2_000;
-const REQUEST_TIMEOUT_MS = 5_000;
+const REQUEST_TIMEOUT_MS = { least: 1_000, most: 5_000 };
+/** A request that is lost with a controller shall not cost the lease: there is time for another one. */
+const REQUEST_SHARE = 1 / 4;
 /** A fleet that began together (a controller came back) shall not ask together for ever: up to so much sooner, or later. */
 const JITTER = 0.1;
 
@@ -77,7 +79,7 @@ export class Lease {
     const { bus, node, logger } = this.#deps;
     const { facts, news } = this.#deps.describe();
     const sentMs = this.#deps.boottimeMs();
-    const reply = await bus.request(leaseEndpoint, node, news, { facts, timeoutMs: REQUEST_TIMEOUT_MS, signal });
+    const reply = await bus.request(leaseEndpoint, node, news, { facts, timeoutMs: this.#timeoutMs(), signal });
     if (reply.renewAfterMs > 0n) this.#renewAfterMs = Number(reply.renewAfterMs);
     if (reply.refused !== "") {
       if (this.#state.refused !== reply.refused) logger.error({}, `the controller refuses the lease: ${reply.refused}`);
@@ -90,6 +92,12 @@ export class Lease {
     const fenceSlackMs = reply.fenceSlackMs > 0n ? Number(reply.fenceSlackMs) : undefined;
     this.#state = { untilBoottimeMs, heardBoottimeMs: sentMs, ttlMs, fenceSlackMs, refused: "" };
     this.#deps.onReply(reply, untilBoottimeMs);
+  }
+
+  #timeoutMs(): number {
+    const { least, most } = REQUEST_TIMEOUT_MS;
+    const { ttlMs } = this.#state;
+    return ttlMs === 0 ? most : Math.min(most, Math.max(least, ttlMs * REQUEST_SHARE));
   }
 
   #failed(status: StatusError): void {
