@@ -265,7 +265,8 @@ void test("LeaseBatcher writes the first at once and gathers those that follow",
   await new Promise((resolve) => setTimeout(resolve, 10));
   await Promise.all([...soon, batcher.renew(renewal("d"))]);
   assert.deepEqual(batches, [1, 3]);
-  assert.ok(performance.now() - began >= 99, "after the time of gathering");
+  // A timer counts whole milliseconds of a clock that is read once a turn: it may be early by two.
+  assert.ok(performance.now() - began >= 97, "after the time of gathering");
 });
 
 void test("cutToSize leaves to the next page what does not fit, but takes at least one", () => {
