@@ -35,7 +35,7 @@ export class KeptTasks {
     this.#mostRows = mostRows;
   }
 
-  /** Every task of a workload, in the order of {@link tasksOfWorkload}. Not locked. */
+  /** Every task of a workload, as `tasksOfWorkload` gives them, in its order. Not locked. */
   async ofWorkload(tx: Tx, workloadUid: string): Promise<readonly TaskRow[]> {
     const kept = this.#kept.get(workloadUid);
     const read = await (kept === undefined ? readAll(tx, workloadUid) : readChanged(tx, workloadUid, kept));

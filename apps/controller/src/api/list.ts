@@ -2,7 +2,16 @@
  * Lists: a page and where a watch goes on from it (of several pages, the first one's cursor misses nothing); or all pages of one snapshot, for a watch that
  * begins.
  */
-import { currentMark, formatMark, getStoreMeta, type Page, type PageRequest, type Store, type Tx } from "@berth/store";
+import {
+  currentMark,
+  formatMark,
+  getStoreMeta,
+  together,
+  type Page,
+  type PageRequest,
+  type Store,
+  type Tx,
+} from "@berth/store";
 
 export interface ListedPage<Row> extends Page<Row> {
   readonly cursor: string;
@@ -11,7 +20,7 @@ export interface ListedPage<Row> extends Page<Row> {
 export async function listPage<Row>(store: Store, read: (tx: Tx) => Promise<Page<Row>>): Promise<ListedPage<Row>> {
   return await store.snapshot(async (tx) => {
     // All of one snapshot, whatever comes first: asked together they are one trip to Postgres.
-    const [{ storeEpoch }, mark, page] = await Promise.all([getStoreMeta(tx), currentMark(tx), read(tx)]);
+    const [{ storeEpoch }, mark, page] = await together(getStoreMeta(tx), currentMark(tx), read(tx));
     return { ...page, cursor: formatMark(storeEpoch, mark) };
   });
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { ManualClock, silentLogger, StatusError } from "@berth/base";
-import type { Bus } from "@berth/bus";
+import type { Bus, RequestOptions } from "@berth/bus";
 import { LeaseReplySchema, LeaseRequestSchema, type LeaseReply, type LeaseRequest } from "@berth/proto";
 import { Lease } from "./lease.ts";
 
@@ -14,10 +14,12 @@ function lab(answers: Answer[], random = () => 0.5) {
   const boottime = { ms: 1_000_000 };
   const replies: LeaseReply[] = [];
   const requests: LeaseRequest[] = [];
+  const waitsMs: (number | undefined)[] = [];
   const bus = {
     connected: async () => {},
-    request: async (_endpoint: unknown, _node: string, request: LeaseRequest) => {
+    request: async (_endpoint: unknown, _node: string, request: LeaseRequest, { timeoutMs }: RequestOptions) => {
       requests.push(request);
+      waitsMs.push(timeoutMs);
       return await (answers.shift() ?? answer({ ttlMs: 10_000n, renewAfterMs: 3_000n }))();
     },
   } as unknown as Bus;
@@ -33,7 +35,7 @@ function lab(answers: Answer[], random = () => 0.5) {
     random,
   });
   const running = lease.run(abort.signal);
-  return { lease, clock, boottime, replies, requests, stop: async () => (abort.abort(), await running) };
+  return { lease, clock, boottime, replies, requests, waitsMs, stop: async () => (abort.abort(), await running) };
 }
 
 const answer =
@@ -81,6 +83,23 @@ test("Lease outlives failed renewals until it runs out, and says why it was refu
   await settle();
   assert.deepEqual([lease.isHeld(), lease.state.refused, replies.length], [true, "", 2]);
   await stop();
+});
+
+test("Lease waits no longer for an answer than leaves time for another request", async () => {
+  const lost = () => Promise.reject(new StatusError("DEADLINE_EXCEEDED", "the controller that had it is gone"));
+  for (const [ttlMs, waitMs] of [
+    [2_000n, 1_000],
+    [15_000n, 3_750],
+    [250_000n, 5_000],
+  ] as const) {
+    const { clock, waitsMs, stop } = lab([answer({ ttlMs, renewAfterMs: 400n }), lost, lost]);
+    for (let round = 0; round < 3; round += 1) {
+      await settle();
+      clock.advance(400);
+    }
+    assert.deepEqual(waitsMs.slice(0, 3), [5_000, waitMs, waitMs]);
+    await stop();
+  }
 });
 
 test("Lease renews a little sooner or later than told, so that a fleet that began together does not go on so", async () => {
